@@ -1,0 +1,1 @@
+"""Loss kernels: one file per direction, torch reference beside it."""

@@ -1,0 +1,3 @@
+"""SDRRL on Megatron/NeMo: multilingual self-distillation as a training recipe."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Small helpers every other room uses: errors, atomic files, seeds, configuration, registries."""

@@ -1,0 +1,82 @@
+"""YAML + dotted overrides -> typed dataclass (OmegaConf), with one-sentence errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+
+C = TypeVar("C")
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a structured config, inner nodes included."""
+    out: list[str] = []
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for k in node:
+            full = f"{prefix}{k}"
+            out.append(full)
+            if not OmegaConf.is_missing(node, k):
+                out += _keys(node._get_node(k), full + ".")
+    return out
+
+
+def _explain(e: OmegaConfBaseException, where: str, schema: DictConfig) -> SdrrlError:
+    key = e.full_key or str(e.key or "")
+    first = str(e).splitlines()[0]
+    if "not in" in first or "not found" in first.lower() or "Key" in first:
+        return SdrrlError(f"{where}: unknown key '{key}'{suggest(key, _keys(schema))}")
+    return SdrrlError(f"{where}: key '{key}': {first}")
+
+
+def load_config(schema: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """Merge ``path`` (YAML; key ``base:`` names a parent file beside it) and ``a.b=c`` overrides into ``schema``.
+
+    Raises SdrrlError for a missing file, broken YAML, an unknown key (nearest suggested) or a wrong type.
+    """
+    base = OmegaConf.structured(schema)
+    merged = base
+    for layer_path, layer in _layers(Path(path)):
+        merged = _merge(merged, layer, str(layer_path), base)
+    for text in overrides:
+        if "=" not in text:
+            raise SdrrlError(f"override '{text}' is not of the form key=value")
+        merged = _merge(merged, OmegaConf.from_dotlist([text]), f"override '{text}'", base)
+    try:
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as e:
+        missing = sorted(OmegaConf.missing_keys(merged))
+        what = f"missing required key '{missing[0]}'" if missing else str(e).splitlines()[0]
+        raise SdrrlError(f"{path}: {what}") from None
+
+
+def _layers(path: Path) -> list[tuple[Path, Any]]:
+    if not path.is_file():
+        raise SdrrlError(f"{path}: no such configuration file")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise SdrrlError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
+    if not isinstance(data, dict):
+        raise SdrrlError(f"{path}: expected a mapping of keys at the top level")
+    parent = data.pop("base", None)
+    layers = _layers(path.parent / parent) if parent else []
+    return [*layers, (path, OmegaConf.create(data))]
+
+
+def _merge(base: Any, layer: Any, where: str, schema: DictConfig) -> Any:
+    try:
+        return OmegaConf.merge(base, layer)
+    except OmegaConfBaseException as e:
+        raise _explain(e, where, schema) from None
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved configuration as YAML text, as runs keep beside their results."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))

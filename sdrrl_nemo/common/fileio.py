@@ -1,0 +1,114 @@
+"""Files that are either whole or absent: temporary name, fsync, rename; JSON Lines with line numbers in errors."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+
+
+def fsync_dir(path: Path) -> None:
+    """Make a rename inside ``path`` durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """fsync ``temporary`` and rename it to ``final`` (same file system), durably."""
+    with open(temporary, "rb+") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, final)
+    fsync_dir(final.parent)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside ``path``; on a clean exit it is fsynced and renamed, else removed."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    tmp = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    kwargs: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with open(tmp, mode, **kwargs) as f:
+            yield f
+        publish(tmp, final)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 22):
+            h.update(block)
+    return h.hexdigest()
+
+
+def canonical_json(obj: Any) -> str:
+    """One text per value: sorted keys, no spaces, UTF-8 kept; the input of every fingerprint."""
+    return json.dumps(obj, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def content_key(*parts: Any) -> str:
+    """16 hex digits that name a piece of content (64 bits of SHA-256 over canonical JSON)."""
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSON Lines file; blank lines are skipped.
+
+    Raises SdrrlError that names file and line when the file is missing, not UTF-8, or a line is no JSON object.
+    """
+    p = Path(path)
+    if not p.is_file():
+        raise SdrrlError(f"{p}: no such file; check the path in the configuration")
+    with open(p, "rb") as f:
+        for n, raw in enumerate(f, 1):
+            if not raw.strip():
+                continue
+            try:
+                row = json.loads(raw.decode("utf-8"))
+            except (json.JSONDecodeError, UnicodeDecodeError) as e:
+                raise SdrrlError(f"{p}, line {n}: not valid JSON ({e}); mend or remove the line") from None
+            if not isinstance(row, dict):
+                raise SdrrlError(f"{p}, line {n}: expected a JSON object, found {type(row).__name__}")
+            yield n, row
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows atomically, one canonical JSON object a line; returns how many."""
+    count = 0
+    with atomic_write(path) as f:
+        for row in rows:
+            f.write(canonical_json(row) + "\n")
+            count += 1
+    return count
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse one JSON file; SdrrlError names the file when it is missing or broken."""
+    p = Path(path)
+    try:
+        return json.loads(p.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SdrrlError(f"{p}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise SdrrlError(f"{p}: not valid JSON ({e})") from None
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write one JSON document atomically, indented and with sorted keys."""
+    with atomic_write(path) as f:
+        json.dump(obj, f, indent=2, sort_keys=True, ensure_ascii=False)
+        f.write("\n")

@@ -1,0 +1,1 @@
+"""From an English instruction set to packed Megatron datasets: engines, stages, subsets, packing."""

@@ -1,0 +1,1 @@
+"""Megatron model providers, attention and the Hugging Face bridge."""
