@@ -1,0 +1,80 @@
+"""Base classes and registries of every pluggable engine. Languages are ISO 639-3 codes ('eng', 'por').
+
+Engines are deterministic: the same inputs in the same batch give the same outputs. Each names its licence,
+which is shown at start and kept in the data card.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+
+from sdrrl_nemo.common.registry import Registry
+
+
+class Engine(ABC):
+    """What every engine says of itself."""
+
+    licence: str = "unstated"
+    """SPDX id of weights or data, or a sentence when the publisher states none."""
+
+    @property
+    def identity(self) -> str:
+        """Name and version that change whenever outputs may change; part of the stage fingerprint."""
+        return type(self).__name__
+
+
+class Generator(Engine):
+    """The model itself answering questions: y_hat = M(x) (paper, section 3.2.1)."""
+
+    @abstractmethod
+    def generate(self, questions: Sequence[str]) -> list[str]:
+        """One answer per question; the chat template is the generator's business."""
+
+
+class Translator(Engine):
+    """The machine translation system T of the paper."""
+
+    @abstractmethod
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
+        """One translation per text; line structure is kept. SdrrlError when the pair is not served."""
+
+
+class QualityEstimator(Engine):
+    """Reference-free translation quality; the threshold tau is meaningful per engine only."""
+
+    @abstractmethod
+    def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
+        """One score per pair, higher is better."""
+
+
+class LanguageIdentifier(Engine):
+    """Language of a text."""
+
+    @abstractmethod
+    def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+        """(ISO 639-3 code or None, probability in [0, 1]) per text."""
+
+
+class Dictionary(Engine):
+    """Bilingual dictionary for code-switching (Eq. 5)."""
+
+    @abstractmethod
+    def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
+        """Lower-cased source token -> its translations, in the file's order."""
+
+
+class ParallelCorpus(Engine):
+    """External parallel corpus P (paper, section 3.2.4)."""
+
+    @abstractmethod
+    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+        """(source sentence, target sentence), duplicates removed, in a stable order."""
+
+
+GENERATORS: Registry[Generator] = Registry("generator")
+TRANSLATORS: Registry[Translator] = Registry("translator")
+QUALITY_ESTIMATORS: Registry[QualityEstimator] = Registry("quality estimator")
+LANGUAGE_IDENTIFIERS: Registry[LanguageIdentifier] = Registry("language identifier")
+DICTIONARIES: Registry[Dictionary] = Registry("dictionary")
+PARALLEL_CORPORA: Registry[ParallelCorpus] = Registry("parallel corpus")
