@@ -1,0 +1,1 @@
+"""Command-line entry points: parse, load the configuration, call the library."""
