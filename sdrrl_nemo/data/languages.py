@@ -1,0 +1,87 @@
+"""Languages of the paper (section 4.1, appendices A to C) and the name each outside part has for them.
+
+Codes are ISO 639-3 everywhere inside; every other naming scheme stays in this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language.
+
+    ``scripts`` are ISO 15924 codes of Unicode scripts (Japanese has three); ``freedict`` is the part after ``eng-``
+    in the name of FreeDict's English-X dictionary and ``gnome`` the folder of gnome-user-docs, None where there is
+    none.
+    """
+
+    code: str
+    name: str
+    scripts: tuple[str, ...]
+    flores: str
+    cld3: str
+    fasttext: str
+    spaces: bool = True
+    freedict: str | None = None
+    gnome: str | None = None
+
+    @property
+    def freedict_package(self) -> str | None:
+        """Debian package of the English-X dictionary."""
+        return f"dict-freedict-eng-{self.freedict}" if self.freedict else None
+
+
+_TABLE = (
+    Language("eng", "English", ("Latn",), "eng_Latn", "en", "en", gnome="C"),
+    Language("fra", "French", ("Latn",), "fra_Latn", "fr", "fr", freedict="fra", gnome="fr"),
+    Language("ces", "Czech", ("Latn",), "ces_Latn", "cs", "cs", freedict="ces", gnome="cs"),
+    Language("dan", "Danish", ("Latn",), "dan_Latn", "da", "da", freedict="dan", gnome="da"),
+    Language("ukr", "Ukrainian", ("Cyrl",), "ukr_Cyrl", "uk", "uk", gnome="uk"),
+    Language("bul", "Bulgarian", ("Cyrl",), "bul_Cyrl", "bg", "bg", freedict="bul"),
+    Language("fin", "Finnish", ("Latn",), "fin_Latn", "fi", "fi", freedict="fin", gnome="fi"),
+    Language("hun", "Hungarian", ("Latn",), "hun_Latn", "hu", "hu", freedict="hun", gnome="hu"),
+    # CLD3 and fastText know Norwegian only as `no`; the paper's is Bokmål, and so is FreeDict's eng-nor.
+    Language("nob", "Norwegian Bokmål", ("Latn",), "nob_Latn", "no", "no", freedict="nor"),
+    Language("ind", "Indonesian", ("Latn",), "ind_Latn", "id", "id", freedict="ind", gnome="id"),
+    Language(
+        "jpn", "Japanese", ("Hira", "Kana", "Hani"), "jpn_Jpan", "ja", "ja", spaces=False, freedict="jpn", gnome="ja"
+    ),
+    Language("kor", "Korean", ("Hang",), "kor_Hang", "ko", "ko", gnome="ko"),
+    Language("por", "Portuguese", ("Latn",), "por_Latn", "pt", "pt", freedict="por", gnome="pt_BR"),
+    Language("slv", "Slovenian", ("Latn",), "slv_Latn", "sl", "sl", gnome="sl"),
+    Language("vie", "Vietnamese", ("Latn",), "vie_Latn", "vi", "vi", gnome="vi"),
+    Language("pol", "Polish", ("Latn",), "pol_Latn", "pl", "pl", freedict="pol", gnome="pl"),
+    Language("tha", "Thai", ("Thai",), "tha_Thai", "th", "th", spaces=False),
+    Language("khm", "Khmer", ("Khmr",), "khm_Khmr", "km", "km", spaces=False),
+)
+
+LANGUAGES: dict[str, Language] = {entry.code: entry for entry in _TABLE}
+_BY_CLD3: dict[str, Language] = {entry.cld3: entry for entry in _TABLE}
+_BY_FASTTEXT: dict[str, Language] = {entry.fasttext: entry for entry in _TABLE}
+
+
+def language(code: str) -> Language:
+    """The language of an ISO 639-3 code; SdrrlError with the nearest known code, or the code meant, for any other."""
+    if code in LANGUAGES:
+        return LANGUAGES[code]
+    for entry in _TABLE:
+        aliases = (entry.cld3, entry.fasttext, entry.flores, entry.name, entry.gnome or "", entry.code)
+        if code.lower() in {alias.lower() for alias in aliases}:
+            raise SdrrlError(f"unknown language '{code}'; use the ISO 639-3 code '{entry.code}'")
+    raise SdrrlError(f"unknown language '{code}' (ISO 639-3 expected){suggest(code, LANGUAGES)}")
+
+
+def from_cld3(label: str) -> str | None:
+    """ISO 639-3 code of a CLD3 label; romanised variants (``ja-Latn``) are other languages here, so None."""
+    entry = _BY_CLD3.get(label)
+    return entry.code if entry else None
+
+
+def from_fasttext(label: str) -> str | None:
+    """ISO 639-3 code of a fastText lid.176 label, with or without ``__label__``."""
+    entry = _BY_FASTTEXT.get(label.removeprefix("__label__"))
+    return entry.code if entry else None

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.languages import LANGUAGES, from_cld3, from_fasttext, language
+
+PAPER = tuple("eng fra ces dan ukr bul fin hun nob ind jpn kor por slv vie pol tha khm".split())  # noqa: SIM905
+
+
+def test_every_language_of_the_paper_is_there_once() -> None:
+    assert tuple(LANGUAGES) == PAPER
+    for column in ("flores", "cld3", "fasttext", "name"):
+        assert len({getattr(entry, column) for entry in LANGUAGES.values()}) == len(PAPER)
+    for entry in LANGUAGES.values():
+        assert entry.flores.startswith(entry.code + "_")
+
+
+def test_labels_map_back() -> None:
+    assert from_cld3("no") == "nob"
+    assert from_cld3("ja-Latn") is None
+    assert from_fasttext("__label__pt") == "por"
+    assert all(from_cld3(entry.cld3) == code for code, entry in LANGUAGES.items())
+    assert not any(language(code).spaces for code in ("jpn", "tha", "khm"))
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("prt", "did you mean 'por'"),
+        ("pt", "code 'por'"),
+        ("Portuguese", "code 'por'"),
+        ("POR", "code 'por'"),
+        ("", ""),
+    ],
+)
+def test_unknown_code_names_the_nearest(code: str, hint: str) -> None:
+    with pytest.raises(SdrrlError, match=f"unknown language '{code}'.*{hint}"):
+        language(code)
