@@ -1,1 +1,1 @@
-"""Training recipes: typed configuration and thin entry points; the flow reads top-down."""
+"""Training recipes: the whole flow, readable top-down."""

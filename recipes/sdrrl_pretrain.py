@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Train a model on a packed SDRRL transfer set (Eq. 6).
+
+    torchrun --nproc-per-node 2 recipes/sdrrl_pretrain.py --config configs/demo_por.yaml trainer.tp=2
+
+Run the same command again after an interruption: it continues from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sdrrl_nemo.common.cli import config_parser, run
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.train.config import RunConfig
+
+
+def main(argv: Sequence[str]) -> None:
+    """Configuration -> data and weights of Eq. 6 -> Megatron model from HF -> NeMo trainer -> checkpoints."""
+    args = config_parser(__doc__ or "").parse_args(argv)
+    config = load_config(RunConfig, args.config, args.overrides)
+
+    from sdrrl_nemo.train.cpu import adapt_to_cpu
+
+    adapt_to_cpu()  # before anything of Megatron or NeMo is imported
+    from sdrrl_nemo.train.fit import fit
+
+    fit(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,156 @@
+"""Which rows a step sees, and how rows become a micro-batch with the constant weights of Eq. 6.
+
+A row is a pack (``packed=True``) or one sample. The order is a function of (seed, epoch) alone and a global batch is
+a function of (order, step) alone, so layout, micro-batch size and resume cannot change what a step is made of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from kernels.reference import IGNORE_INDEX
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.seeding import named_generator
+from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.data.subsets import SUBSETS
+
+PAD = -1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Row numbers of every step. ``rows``: rows of the set; a short last batch of an epoch is filled with PAD."""
+
+    rows: int
+    global_batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """S of the weights: steps that see every row once."""
+        return math.ceil(self.rows / self.global_batch_size)
+
+    def batch(self, step: int) -> npt.NDArray[np.int64]:
+        """Rows of global step ``step`` (from 0), int64 [global_batch_size]."""
+        epoch, i = divmod(step, self.steps_per_epoch)
+        order = named_generator(self.seed, "order", epoch).permutation(self.rows)
+        chunk = order[i * self.global_batch_size : (i + 1) * self.global_batch_size]
+        return np.pad(chunk, (0, self.global_batch_size - len(chunk)), constant_values=PAD)
+
+
+def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int) -> npt.NDArray[np.float64]:
+    """Weight of each answer token of each sample, float64 [samples]: w such that mean step loss of an epoch = Eq. 6.
+
+    mean: S / (|D_d| * answer tokens);  sum: S / |D_d|;  token: S / (answer tokens of D_d).
+    """
+    size = dataset.subset_sizes().astype(np.float64)
+    answer = dataset.answer_tokens.astype(np.float64)
+    of = dataset.subset
+    if reduction == "mean":
+        return np.asarray(steps_per_epoch / (size[of] * answer))
+    if reduction == "sum":
+        return np.asarray(steps_per_epoch / size[of])
+    if reduction == "token":
+        totals = np.bincount(of, weights=answer, minlength=len(SUBSETS))
+        return np.asarray(steps_per_epoch / totals[of])
+    raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token")
+
+
+class MicroBatches:
+    """Builds micro-batches. L = seq_length; packed rows are laid end to end: one row [1, micro_batch_size * L]."""
+
+    def __init__(
+        self, dataset: PackedDataset, *, packed: bool, micro_batch_size: int, reduction: str, schedule: Schedule
+    ) -> None:
+        self.dataset = dataset
+        self.packed = packed
+        self.micro_batch_size = micro_batch_size
+        self.schedule = schedule
+        self.seq_length = int(dataset.manifest["seq_length"])
+        self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch)
+
+    @staticmethod
+    def row_count(dataset: PackedDataset, packed: bool) -> int:
+        """Rows of the set: packs or samples."""
+        return len(dataset) if packed else len(dataset.lengths)
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """(rows, tokens per row) of the tensors the model sees."""
+        if self.packed:
+            return 1, self.micro_batch_size * self.seq_length
+        return self.micro_batch_size, self.seq_length
+
+    def samples_of_row(self, row: int) -> range:
+        """Sample numbers of a row."""
+        if row == PAD:
+            return range(0)
+        return self.dataset.samples_of(row) if self.packed else range(row, row + 1)
+
+    def useful_tokens(self, step: int) -> int:
+        """Question and answer tokens in the global batch of ``step``, padding not counted."""
+        return sum(int(self.dataset.lengths[list(self.samples_of_row(int(r)))].sum()) for r in self.schedule.batch(step))
+
+    def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32, all of
+        ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence)."""
+        b, length = self.row_shape
+        fill = {"tokens": 0, "labels": IGNORE_INDEX, "subset_ids": 0, "position_ids": 0}
+        out: dict[str, Any] = {k: np.full((b, length), v, np.int64) for k, v in fill.items()}
+        out["weights"] = np.zeros((b, length), np.float32)
+        bounds = [0]
+        for i, row in enumerate(rows):
+            line = 0 if self.packed else i
+            at = bounds[-1] if self.packed else 0
+            for sample in self.samples_of_row(int(row)):
+                at = self._place(out, line, at, sample)
+                bounds.append(at)
+        if self.packed:
+            if bounds[-1] < length:
+                out["position_ids"][0, bounds[-1] :] = np.arange(length - bounds[-1])
+                bounds.append(length)
+            out["cu_seqlens"] = np.asarray(bounds, np.int32)
+        return {k: torch.from_numpy(v) for k, v in out.items()}
+
+    def _place(self, out: dict[str, Any], line: int, at: int, sample: int) -> int:
+        """Write one sample at ``at``; a label is the next token of the same sample, so the last one has none."""
+        d = self.dataset
+        tokens = np.asarray(d.indexed[sample], np.int64)
+        a = int(d.offsets[sample])
+        mask = np.asarray(d.loss_mask[a : a + len(tokens)])
+        end = at + len(tokens)
+        target = mask[1:] == 1
+        out["tokens"][line, at:end] = tokens
+        out["position_ids"][line, at:end] = np.arange(len(tokens))
+        out["labels"][line, at : end - 1] = np.where(target, tokens[1:], IGNORE_INDEX)
+        out["weights"][line, at : end - 1] = np.where(target, self.weights[sample], 0.0)
+        out["subset_ids"][line, at:end] = d.subset[sample]
+        return end
+
+
+class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
+    """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on."""
+
+    def __init__(self, batches: MicroBatches, first_step: int, dp_rank: int, dp_size: int) -> None:
+        self.batches = batches
+        self.first_step = first_step
+        self.dp_rank = dp_rank
+        self.dp_size = dp_size
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        m = self.batches.micro_batch_size
+        step = self.first_step
+        while True:
+            rows = self.batches.schedule.batch(step).reshape(-1, self.dp_size, m)
+            for micro in rows:
+                yield self.batches.build(micro[self.dp_rank])
+            step += 1

@@ -1,0 +1,116 @@
+"""Typed configuration of a training run; YAML in configs/ fills it, ``key=value`` overrides change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from sdrrl_nemo.common.errors import SdrrlError
+
+
+@dataclass
+class ModelSettings:
+    """Which Hugging Face model is trained."""
+
+    hf_path: str = MISSING
+    pad_heads_to: int = 1
+    """Key/value heads are padded with zero heads to a multiple of this, so that a TP size divides them."""
+
+
+@dataclass
+class DataSettings:
+    """Which packed set is read, and how it becomes micro-batches."""
+
+    path: str = MISSING
+    """Directory with ``<name>.bin`` / ``.idx`` and sidecars, as tools/preprocess_sdrrl.py writes it."""
+    name: str = "train"
+    packed: bool = True
+    """True: one row is packs end to end with cu_seqlens. False: one row is one sample, right-padded."""
+
+
+@dataclass
+class LossSettings:
+    """Eq. 6."""
+
+    sample_reduction: str = "mean"
+    """l_CE of a sample: ``mean`` over its answer tokens, ``sum``, or ``token`` (subset mean over all answer tokens)."""
+
+
+@dataclass
+class OptimSettings:
+    """Adam and its schedule. Learning rates are per step, no hidden scaling."""
+
+    lr: float = 1e-5
+    min_lr: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "cosine"
+    """``cosine``, ``linear`` or ``constant`` after the warm-up."""
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_eps: float = 1e-8
+    clip_grad: float = 1.0
+    use_distributed_optimizer: bool = False
+
+
+@dataclass
+class TrainerSettings:
+    """Parallelism, batch sizes and length of the run. Batch sizes count rows: packs if data.packed, else samples."""
+
+    tp: int = 1
+    pp: int = 1
+    micro_batch_size: int = 1
+    global_batch_size: int = 8
+    epochs: float = 1.0
+    max_steps: int = 0
+    """Stop after this many steps; 0: after ``epochs``."""
+    precision: str = "bf16"
+    """``bf16`` (parameters bf16, optimiser and gradients fp32) or ``fp32``."""
+    save_every: int = 0
+    """Checkpoint every so many steps; 0: only at the end."""
+    keep_checkpoints: int = 2
+    num_threads: int = 0
+    """CPU threads a rank uses; 0: leave torch's choice."""
+
+
+@dataclass
+class RunConfig:
+    """One training run: ``recipes/sdrrl_pretrain.py --config FILE``."""
+
+    run_dir: str = MISSING
+    seed: int = 1234
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+
+
+def check(config: RunConfig, world_size: int) -> int:
+    """Validate what does not need the data; returns the data-parallel size. SdrrlError names the key."""
+    t = config.trainer
+    choices = {
+        "trainer.precision": (t.precision, ("bf16", "fp32")),
+        "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
+        "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token")),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise SdrrlError(f"{key}: '{value}' is not one of {', '.join(known)}")
+    for key in ("tp", "pp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
+        if getattr(t, key) < 1:
+            raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")
+    if world_size % (t.tp * t.pp):
+        raise SdrrlError(
+            f"trainer.tp={t.tp} x trainer.pp={t.pp} does not divide the {world_size} processes torchrun started"
+        )
+    dp = world_size // (t.tp * t.pp)
+    if t.global_batch_size % (t.micro_batch_size * dp):
+        raise SdrrlError(
+            f"trainer.global_batch_size={t.global_batch_size} is not a multiple of micro_batch_size="
+            f"{t.micro_batch_size} x data-parallel size {dp}"
+        )
+    if t.epochs <= 0 or t.max_steps < 0:
+        raise SdrrlError("trainer.epochs must be positive and trainer.max_steps not negative")
+    return dp

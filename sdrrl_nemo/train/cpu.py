@@ -1,0 +1,92 @@
+"""Lets megatron-core 0.15 and NeMo 2.7 run where there is no CUDA; inactive where there is.
+
+Both libraries write ``device="cuda"``, ``.cuda()``, ``pin_memory=True`` and ``torch.cuda.*`` as literals in a few
+dozen places, and check dtypes by the type name ``torch.cuda.FloatTensor``. ``adapt_to_cpu`` redirects exactly those:
+
+* a TorchFunctionMode turns the device literal into ``cpu``, makes ``.cuda()`` the identity, drops ``pin_memory`` and
+  answers ``Tensor.type()`` with the CUDA name mcore compares with;
+* ``torch.cuda.current_device``, streams, events, synchronise and the RNG state get CPU meanings.
+
+Nothing numerical is changed: the arithmetic is torch's own CPU arithmetic. Call it once, before the first import of
+``megatron`` or ``nemo``; it returns False and does nothing when a GPU is present.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_active = False
+
+
+def _is_cuda(device: Any) -> bool:
+    return device is not None and str(device).startswith("cuda")
+
+
+class _CudaLiteralsToCpu(TorchFunctionMode):
+    """Redirects the literals; every other call passes through untouched."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if func is torch.Tensor.type and len(args) == 1 and not kwargs:
+            return func(*args).replace("torch.", "torch.cuda.", 1)
+        if kwargs:
+            if _is_cuda(kwargs.get("device")):
+                kwargs = {**kwargs, "device": "cpu"}
+            if kwargs.get("pin_memory"):
+                kwargs = {**kwargs, "pin_memory": False}
+        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], (str, torch.device)) and _is_cuda(args[1]):
+            args = (args[0], "cpu", *args[2:])
+        return func(*args, **kwargs)
+
+
+class _Nothing:
+    """Stands for a CUDA stream or event: everything already happened in order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def record(self, *args: Any) -> None: ...
+
+    def wait(self, *args: Any) -> None: ...
+
+    def wait_stream(self, *args: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+def adapt_to_cpu() -> bool:
+    """Activate the adaptation once if no GPU is present; True when it is (now or already) active."""
+    global _active
+    if _active:
+        return True
+    if torch.cuda.is_available():
+        return False
+    _active = True
+    cuda: Any = torch.cuda
+    cpu = torch.device("cpu")
+    cuda.current_device = lambda: cpu
+    cuda.set_device = lambda *a, **k: None
+    cuda.synchronize = lambda *a, **k: None
+    cuda.empty_cache = lambda: None
+    cuda.Stream = cuda.Event = _Nothing
+    cuda.stream = lambda s: contextlib.nullcontext()
+    cuda.current_stream = cuda.default_stream = lambda *a: _Nothing()
+    cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()
+    cuda.set_rng_state = lambda state, *a, **k: torch.set_rng_state(state)
+    cuda.manual_seed = torch.manual_seed
+    _CudaLiteralsToCpu().__enter__()
+
+    import megatron.core.tensor_parallel.random as mcore_random
+
+    patched: Any = mcore_random
+    patched._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
+    patched._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
+    return True

@@ -1,0 +1,81 @@
+"""What a run tells: metrics.jsonl (one line a step), TensorBoard, a progress bar with ETA. Rank 0 only."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from sdrrl_nemo.common.fileio import atomic_write, read_jsonl
+from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.train.loss import LOSS_NAMES
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def truncate_metrics(path: Path, last_step: int) -> None:
+    """Drop the lines of steps after ``last_step`` (they will be run again) and a torn last line."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    keep = [line for line in whole if json.loads(line)["step"] <= last_step]
+    if len(keep) != len(lines):
+        with atomic_write(path) as f:
+            f.writelines(keep)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All rows of a metrics file."""
+    return [row for _, row in read_jsonl(path)]
+
+
+class StepMetrics(pl.Callback):
+    """Writes one row a step: step, loss and its six addends (Eq. 6), lr, grad_norm, tokens, seconds."""
+
+    def __init__(self, run_dir: str, tokens_of_step: Any) -> None:
+        self.run_dir = run_dir
+        self.tokens_of_step = tokens_of_step
+        self._bar: Any = None
+        self._file: Any = None
+        self._clock = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Open the file after dropping rows that a resumed run will write again."""
+        if not trainer.is_global_zero:
+            return
+        path = Path(self.run_dir) / METRICS_FILE
+        truncate_metrics(path, trainer.global_step)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in on_train_end
+        self._bar = progress(None, "train", total=trainer.max_steps, initial=trainer.global_step, unit="step")
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Log the step that just ended."""
+        if not trainer.is_global_zero:
+            return
+        now = time.perf_counter()
+        metrics = trainer.strategy.metrics  # type: ignore[attr-defined]
+        row: dict[str, Any] = {"step": trainer.global_step}
+        row |= dict(zip(LOSS_NAMES, metrics["vector"].tolist(), strict=True))
+        row |= {"lr": metrics["lr"], "grad_norm": metrics["grad_norm"]}
+        row |= {"tokens": self.tokens_of_step(trainer.global_step - 1), "seconds": now - self._clock}
+        self._clock = now
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        scalars = {k: v for k, v in row.items() if k != "step" and v is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=trainer.global_step)
+        self._bar.set_postfix(loss=f"{row['loss']:.4f}", tok_s=f"{row['tokens'] / max(row['seconds'], 1e-9):.0f}")
+        self._bar.update(1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Close bar and file."""
+        if self._bar is not None:
+            self._bar.close()
+            self._file.close()

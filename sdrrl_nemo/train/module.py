@@ -1,0 +1,85 @@
+"""The Lightning module and data module NeMo trains: forward step with packed sequences, weights, Eq. 6 reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from megatron.core import parallel_state
+from megatron.core.packed_seq_params import PackedSeqParams
+from nemo.collections import llm
+from nemo.lightning.pytorch.optim import MegatronOptimizerModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
+from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, sum_gradients
+from sdrrl_nemo.train.strategy import PackedDataSampler
+
+
+def data_step(dataloader_iter: Iterator[Any]) -> dict[str, Tensor]:
+    """Next micro-batch, on the device of this rank."""
+    item = next(dataloader_iter)
+    batch = item[0] if isinstance(item, tuple) else item
+    device = torch.cuda.current_device()
+    return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+
+
+def forward_step(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Forward of one micro-batch; the last stage gives the loss vector [7], others their hidden states."""
+    packed = None
+    if "cu_seqlens" in batch:
+        cu = batch["cu_seqlens"]
+        longest = int(batch["tokens"].shape[1])
+        packed = PackedSeqParams(
+            qkv_format="thd", cu_seqlens_q=cu, cu_seqlens_kv=cu, max_seqlen_q=longest, max_seqlen_kv=longest
+        )
+    out: Tensor = model(
+        input_ids=batch["tokens"],
+        position_ids=batch["position_ids"],
+        attention_mask=None,
+        labels=LossInputs(batch["labels"], batch["weights"], batch["subset_ids"]),
+        packed_seq_params=packed,
+    )
+    return out
+
+
+class SummingOptimizer(MegatronOptimizerModule):  # type: ignore[misc]
+    """Megatron's optimiser whose gradients are sums over tokens, micro-batches and ranks, never means."""
+
+    def finalize_model_grads(self, *args: Any, **kwargs: Any) -> None:
+        """Called by the schedule after the last micro-batch."""
+        sum_gradients(*args, **kwargs)
+
+
+class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
+    """NeMo's LlamaModel with the Eq. 6 reduction."""
+
+    @property
+    def training_loss_reduction(self) -> Eq6LossReduction:
+        """Reduction of a training step."""
+        if not self._training_loss_reduction:
+            self._training_loss_reduction = Eq6LossReduction()
+        return self._training_loss_reduction
+
+
+class PackedDataModule(pl.LightningDataModule):
+    """Serves the packed set; starts at the trainer's step, so a resumed run sees what an uninterrupted one sees."""
+
+    def __init__(self, batches: MicroBatches, global_batch_size: int) -> None:
+        super().__init__()
+        self.batches = batches
+        self.data_sampler = PackedDataSampler(batches, global_batch_size)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless loader of this data-parallel rank's micro-batches."""
+        assert self.trainer is not None
+        stream = MicroBatchStream(
+            self.batches,
+            first_step=self.trainer.global_step,
+            dp_rank=parallel_state.get_data_parallel_rank(),
+            dp_size=parallel_state.get_data_parallel_world_size(),
+        )
+        return DataLoader(stream, batch_size=None, num_workers=0)

@@ -1,0 +1,70 @@
+"""A tiny random Llama with SmolLM2's tokenizer and head layout, and a small packed set: real code, small sizes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from sdrrl_nemo.data.packed import PackedWriter, TokenizedSample
+from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.tokenization import tokenizer_sha256
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+VOCAB = 49152
+
+
+def tiny_model(folder: Path, tokenizer_from: Path, *, tied: bool = True, layers: int = 4, vocab: int = VOCAB) -> Path:
+    """9 query heads and 3 key/value heads of size 8, like SmolLM2-135M; weights fp32, seeded."""
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=72,
+        intermediate_size=96,
+        num_hidden_layers=layers,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=8,
+        max_position_embeddings=512,
+        rope_theta=100000.0,
+        rms_norm_eps=1e-5,
+        initializer_range=0.08,
+        tie_word_embeddings=tied,
+        torch_dtype="float32",
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # norms away from 1, so that a forgotten norm weight shows
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.uniform_(0.5, 1.5)
+    model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (tokenizer_from / name).is_file():
+            shutil.copy(tokenizer_from / name, folder / name)
+    return folder
+
+
+def packed_set(folder: Path, tokenizer_folder: Path, *, seq_length: int = 64, samples: int = 61, vocab: int = VOCAB) -> Path:
+    """Random samples of uneven subset sizes and lengths, packed greedily in order."""
+    rng = np.random.default_rng(5)
+    subsets = rng.choice(SUBSETS, size=samples, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
+    subsets[: len(SUBSETS)] = SUBSETS
+    writer = PackedWriter(folder, "train", vocab_size=vocab, seq_length=seq_length)
+    pack: list[TokenizedSample] = []
+    used = 0
+    for i in range(samples):
+        question, answer = int(rng.integers(2, 12)), int(rng.integers(1, 20))
+        tokens = rng.integers(3, vocab, size=question + answer).astype(np.int32)
+        mask = np.asarray([0] * question + [1] * answer, np.uint8)
+        if used + len(tokens) > seq_length:
+            writer.add_pack(pack)
+            pack, used = [], 0
+        pack.append(TokenizedSample(f"{i + 1:016x}", str(subsets[i]), tokens, mask))
+        used += len(tokens)
+    writer.add_pack(pack)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    writer.finish({"tokenizer_sha256": tokenizer_sha256(tokenizer)})
+    return folder
