@@ -1,0 +1,60 @@
+"""What a run prints: engines and licences at start; stages, subsets, packing and files at the end."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from sdrrl_nemo.data.subsets import SUBSETS
+
+
+def _table(title: str, columns: list[tuple[str, bool]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name, number in columns:
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    return table
+
+
+def _console(file: TextIO | None) -> Console:
+    # A log file has no width of its own; 100 columns keep reasons on few lines.
+    console = Console(file=file, highlight=False)
+    return console if console.is_terminal else Console(file=file, highlight=False, width=120)
+
+
+def print_engines(engines: list[dict[str, str]], file: TextIO | None = None) -> None:
+    """Role, backend, version and licence of each engine."""
+    table = _table("Engines", [("role", False), ("backend", False), ("identity", False), ("licence", False)])
+    for e in engines:
+        table.add_row(e["role"], e["name"], e["identity"], e["licence"])
+    _console(file).print(table)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return "\n".join(f"{reason}: {n:,}" for reason, n in counts.items())
+
+
+def print_summary(stats: dict[str, Any], output_dir: str, file: TextIO | None = None) -> None:
+    """Per stage in, out, dropped by reason; per subset samples, tokens and the weight 1/|D_d| of Eq. 6; packing."""
+    console = _console(file)
+    columns = [("in", True), ("out", True), ("dropped, by reason", False), ("notes", False), ("s", True)]
+    stages = _table("Stages", [("stage", False), *columns])
+    for s in stats["stages"]:
+        row = (s["name"], f"{s['in']:,}", f"{s['out']:,}", _counts(s["dropped"]), _counts(s["notes"]))
+        stages.add_row(*row, f"{s['seconds']:.1f}")
+    console.print(stages)
+    columns = [("samples", True), ("tokens", True), ("answer tokens", True), ("weight 1/|D_d|", True)]
+    subsets = _table("Subsets", [("subset", False), *columns])
+    for d in SUBSETS:
+        s = stats["subsets"][d]
+        subsets.add_row(d, f"{s['samples']:,}", f"{s['tokens']:,}", f"{s['answer_tokens']:,}", f"{s['weight']:.6f}")
+    console.print(subsets)
+    p = stats["packing"]
+    console.print(
+        f"Packing: {p['samples']:,} samples, {p['tokens']:,} tokens in {p['packs']:,} packs of {p['seq_length']}; "
+        f"efficiency {100 * p['packing_efficiency']:.2f}%"
+    )
+    held = stats["heldout"]
+    console.print(f"Held out: {held['questions']} questions, {held['pairs']} parallel sentences")
+    console.print(f"Written to {output_dir}", soft_wrap=True)

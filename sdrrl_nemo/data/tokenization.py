@@ -1,0 +1,113 @@
+"""Chat template and loss mask: one question and answer -> token ids, 1 on the answer and the end-of-text token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.data.runner import Outcome, Row, Stage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def check_model_folder(folder: str | Path) -> Path:
+    """The folder, if it holds a model configuration and a tokenizer; else a SdrrlError that says how to make it."""
+    path = Path(folder)
+    missing = [n for n in ("tokenizer.json", "tokenizer_config.json") if not (path / n).is_file()]
+    if missing:
+        what = "no such folder" if not path.is_dir() else f"no {missing[0]} in this folder"
+        raise SdrrlError(f"{path}: {what}; make the base model with tools/import_gguf.py --output {path}")
+    return path
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder; SdrrlError when it lacks a chat template or an end-of-text token."""
+    path = check_model_folder(folder)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    except (OSError, ValueError, KeyError) as e:
+        raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({' '.join(str(e).split())[:200]})") from None
+    if not tokenizer.chat_template:
+        raise SdrrlError(f"{path}: the tokenizer has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise SdrrlError(f"{path}: the tokenizer names no end-of-text token (eos_token)")
+    return tokenizer
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Fingerprint of everything that decides token ids: vocabulary, special tokens, chat template, merge rules.
+
+    Padding and truncation are state that a call leaves behind in the backend, not a part of the tokenizer, so they are
+    left out.
+    """
+    backend: dict[str, Any] | None = None
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        backend.pop("padding", None)
+        backend.pop("truncation", None)
+    special = {k: (v if isinstance(v, list) else str(v)) for k, v in tokenizer.special_tokens_map.items()}
+    parts = {
+        "vocab": tokenizer.get_vocab(),
+        "special_tokens": special,
+        "chat_template": tokenizer.chat_template,
+        "backend": canonical_json(backend),
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """The question as the model sees it, up to where its answer begins."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+    )
+    return str(text)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
+) -> list[tuple[list[int], int]]:
+    """(token ids, number of question tokens) per sample.
+
+    ids = ids(chat template of the question) + ids(answer) + [eos]; nothing is truncated. The loss mask is 0 on the
+    first ``number of question tokens`` ids and 1 on the rest.
+    """
+    if not questions:
+        return []
+    prompts = [prompt_text(tokenizer, q) for q in questions]
+    options = {"add_special_tokens": False, "padding": False, "truncation": False, "return_attention_mask": False}
+    prompt_ids = tokenizer(prompts, **options)["input_ids"]
+    answer_ids = tokenizer(list(answers), **options)["input_ids"]
+    end = int(tokenizer.eos_token_id)
+    return [([*p, *a, end], len(p)) for p, a in zip(prompt_ids, answer_ids, strict=True)]
+
+
+class Tokenize(Stage):
+    """Adds ``tokens`` and ``prompt_tokens`` to each sample; drops what is longer than a pack, never cuts."""
+
+    name = "tokenize"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, sha256: str, seq_length: int, shard_size: int) -> None:
+        self.tokenizer, self.sha256, self.seq_length, self.shard_size = tokenizer, sha256, seq_length, shard_size
+
+    def settings(self) -> Any:
+        return {"tokenizer": self.sha256, "seq_length": self.seq_length}
+
+    def process(self, rows: list[Row]) -> Outcome:
+        encoded = tokenize(self.tokenizer, [r["question"] for r in rows], [r["answer"] for r in rows])
+        out: list[Row] = []
+        rejects: list[Row] = []
+        for row, (tokens, prompt) in zip(rows, encoded, strict=True):
+            if len(tokens) > self.seq_length:
+                reason = f"{row['subset']}: longer than seq_length"
+                rejects.append({**row, "reason": reason, "detail": f"{len(tokens)} tokens"})
+            else:
+                out.append({**row, "tokens": tokens, "prompt_tokens": prompt})
+        return Outcome(out, len(rows), len(out), rejects)

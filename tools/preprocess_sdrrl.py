@@ -1,0 +1,33 @@
+"""Instruction set D -> packed transfer set (paper, section 3.2).
+
+    tools/preprocess_sdrrl.py --config configs/data/demo_por.yaml [key=value ...]
+
+Stopped at any moment, the same command continues; finished, it says so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdrrl_nemo.common.cli import config_parser, run
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.data.config import PreprocessConfig, import_plugins, validate
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, check, run; returns the exit code."""
+    arguments = config_parser(__doc__.splitlines()[0]).parse_args(argv)
+    config = load_config(PreprocessConfig, arguments.config, arguments.overrides)
+    validate(config)
+    import_plugins(config.plugins)
+
+    from sdrrl_nemo.data.pipeline import preprocess
+
+    preprocess(config, Path(config.output_dir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
