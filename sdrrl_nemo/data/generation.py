@@ -12,7 +12,7 @@ from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
 
 # Sentence end: final punctuation with closing quotes, before a space or the end; not the full stop of "2." in a list.
-SENTENCE_END = re.compile(r"(?:(?<!\d)[.!?…]|[。！？।។])[\"'”’)\]]*(?=\s|$)|(?<=\S)(?=\s*\n)")
+SENTENCE_END = re.compile(r"""(?<!\d)[.!?…]["'”’)\]]*(?=\s|$) | [。！？।។]["'”’」』)\]]* | (?<=\S)(?=\s*\n)""", re.VERBOSE)
 
 
 def trim_unfinished(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Small deterministic engines for tests of the pipeline; loaded as a plugin (``plugins: [tiny_engines]``).
+"""Small deterministic engines for tests of the pipeline; loaded as a plugin (``plugins: [tests.unit.data.tiny_engines]``).
 
 The target language is Portuguese by name; a "translation" shifts every word by a fixed rule, which the identifier and the
 estimator recognise again. ``delay`` slows an engine down, so that a test can kill it at work.

@@ -66,7 +66,7 @@ def tiny_config(folder: Path, output: str = "out", rows: int = 50, delay: float 
         "output_dir": str(folder / output),
         "model": str(folder / "model"),
         "shard_size": 8,
-        "plugins": ["tiny_engines"],
+        "plugins": ["tests.unit.data.tiny_engines"],
         "instructions": {"path": str(folder / "instructions.jsonl"), "held_out": 10},
         "generation": {"engine": {"name": "tiny", "options": {"delay": delay}}, "shard_size": 8},
         "translation": {"name": "tiny", "options": {"delay": delay}},

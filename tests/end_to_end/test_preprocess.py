@@ -1,0 +1,236 @@
+"""tools/preprocess_sdrrl.py as a user runs it: finished output, restart after SIGKILL, lock, errors."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from sdrrl_nemo.data.packed import PackedDataset  # noqa: E402
+from sdrrl_nemo.data.subsets import SUBSETS  # noqa: E402
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenize, tokenizer_sha256  # noqa: E402
+from tests.unit.data.tiny_run import tiny_config  # noqa: E402
+
+TOOL = [sys.executable, str(ROOT / "tools/preprocess_sdrrl.py")]
+
+
+def start(config: Path, *overrides: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        [*TOOL, "--config", str(config), *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=config.parent,
+    )
+
+
+def run(config: Path, *overrides: str) -> tuple[int, str, str]:
+    process = start(config, *overrides)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def final_bytes(output: Path) -> dict[str, bytes]:
+    """Everything but the stages' own directories and stats.json, whose seconds differ."""
+    return {
+        str(p.relative_to(output)): p.read_bytes()
+        for p in sorted(output.rglob("*"))
+        if p.is_file() and "stages" not in p.relative_to(output).parts and p.name not in ("stats.json", ".lock")
+    }
+
+
+def counts(output: Path) -> dict[str, object]:
+    stats = json.loads((output / "stats.json").read_text())
+    for stage in stats["stages"]:
+        del stage["seconds"]
+    return stats  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_config(tmp_path_factory.mktemp("tiny"))
+    code, out, err = run(config)
+    assert code == 0, err
+    assert "CC0-1.0" in out
+    assert "efficiency" in out
+    return config
+
+
+def test_output_is_what_the_contract_says(finished: Path) -> None:
+    output = finished.parent / "out"
+    stats = counts(output)
+    for stage in stats["stages"]:  # type: ignore[attr-defined]
+        assert stage["in"] == stage["out"] + sum(stage["dropped"].values())
+    rows = {}
+    for line in (output / "transfer_set.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row.keys() >= {"key", "subset", "question", "answer", "question_language", "answer_language", "source_key"}
+        rows[int(row["key"], 16)] = row
+    tokenizer = load_tokenizer(finished.parent / "model")
+    packed = PackedDataset(output / "packed", tokenizer_sha256=tokenizer_sha256(tokenizer))
+    seen = []
+    for i in range(len(packed)):
+        pack = packed[i]
+        starts = np.cumsum(pack.lengths) - pack.lengths
+        for key, start_, n, subset in zip(pack.sample_key, starts, pack.lengths, pack.subset, strict=True):
+            row = rows[int(key)]
+            [(tokens, prompt)] = tokenize(tokenizer, [row["question"]], [row["answer"]])
+            span = slice(int(start_), int(start_ + n))
+            assert pack.tokens[span].tolist() == tokens
+            assert pack.loss_mask[span].tolist() == [0] * prompt + [1] * (len(tokens) - prompt)
+            assert SUBSETS[subset] == row["subset"]
+            seen.append(int(key))
+    assert sorted(seen) == sorted(rows)
+    sizes = dict(zip(SUBSETS, packed.subset_sizes().tolist(), strict=True))
+    assert {d: s["samples"] for d, s in stats["subsets"].items()} == sizes  # type: ignore[attr-defined]
+    assert all(s["weight"] * s["samples"] == pytest.approx(1) for s in stats["subsets"].values())  # type: ignore[attr-defined]
+
+
+def test_held_out_rows_stay_out_of_training(finished: Path) -> None:
+    output = finished.parent / "out"
+
+    def read(name: str) -> list[dict[str, str]]:
+        return [json.loads(line) for line in (output / name).read_text().splitlines()]
+
+    rows, questions, pairs = read("transfer_set.jsonl"), read("heldout/questions.jsonl"), read("heldout/pairs.jsonl")
+    assert {tuple(sorted(q)) for q in questions} == {
+        ("answer", "answer_target", "key", "question", "question_target")
+    }
+    assert {tuple(sorted(p)) for p in pairs} == {("key", "source", "target")}
+    assert len(pairs) == 10
+    used = {r["source_key"] for r in rows}
+    assert not used & {r["key"] for r in questions + pairs}
+    assert not {r["answer"] for r in rows} & {text for p in pairs for text in (p["source"], p["target"])}
+
+
+def test_second_run_says_so_quickly(finished: Path) -> None:
+    before = final_bytes(finished.parent / "out")
+    code, out, _ = run(finished)
+    assert code == 0
+    assert "Nothing to do" in out
+    assert final_bytes(finished.parent / "out") == before
+
+
+def test_damaged_output_is_made_again(finished: Path) -> None:
+    output = finished.parent / "out"
+    before = final_bytes(output)
+    (output / "packed/train.bin").write_bytes(before["packed/train.bin"][:-1])
+    code, out, err = run(finished)
+    assert code == 0, err
+    assert "Nothing to do" not in out
+    assert final_bytes(output) == before
+
+
+def test_killed_at_random_moments_ends_with_the_same_bytes(finished: Path) -> None:
+    """SIGKILL after a random number of new files, again and again; then one run to the end."""
+    config = tiny_config(finished.parent, "killed", delay=0.01)
+    # the engines' delay is an option like any other, so the uninterrupted run needs the same one
+    whole = tiny_config(finished.parent, "whole", delay=0.01)
+    reference = start(whole)
+    output = finished.parent / "killed"
+    rng = random.Random(20240501)
+    kills = 0
+    for _ in range(4):
+        process = start(config)
+        goal = sum(1 for _ in output.rglob("*")) + rng.randrange(1, 45)
+        while process.poll() is None and sum(1 for _ in output.rglob("*")) < goal:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.02)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills >= 3
+    assert not (output / "stats.json").exists()
+    code, _, err = run(config)
+    assert code == 0, err
+    assert reference.wait(timeout=300) == 0
+    reference.communicate()
+    assert final_bytes(output) == final_bytes(finished.parent / "whole")
+    assert counts(output) == counts(finished.parent / "whole")
+
+
+def test_killed_while_publishing(finished: Path) -> None:
+    """SIGKILL once the final files begin to appear."""
+    config = tiny_config(finished.parent, "publishing")
+    output = finished.parent / "publishing"
+    process = start(config)
+    while process.poll() is None and not (output / "transfer_set.jsonl").exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (output / "stats.json").exists()
+    code, _, err = run(config)
+    assert code == 0, err
+    assert final_bytes(output) == final_bytes(finished.parent / "out")
+
+
+def test_two_runs_do_not_write_the_same_output(finished: Path) -> None:
+    with open(finished.parent / "out/.lock", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        code, _, err = run(finished)
+    assert code == 2
+    assert "another run is writing here" in err
+
+
+def _line(config: Path, text: str) -> Path:
+    path = config.parent / "bad.jsonl"
+    path.write_text('{"instruction": "a?", "output": "b"}\n' + text + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("instructions.path=absent.jsonl", "absent.jsonl: no such file"),
+        ('line={"instruction": "x", ', "bad.jsonl, line 2: not valid JSON"),
+        ('line={"instruction": "x", "output": ""}', "bad.jsonl, line 2: the answer (field 'output') is empty"),
+        ("target_language=pro", "unknown language 'pro' (ISO 639-3 expected); did you mean 'por'?"),
+        ("target_language=eng", "is the source language too"),
+        ("translation.name=tinny", "translation.name: unknown translator backend 'tinny'; did you mean 'tiny'?"),
+        ("quality.engine.options={tau: 1}", "quality.engine: quality estimator backend 'tiny' has no option 'tau'"),
+        ("packing.seq_lenth=512", "did you mean 'packing.seq_length'?"),
+        ("model=nowhere", "nowhere: no such folder; make the base model with tools/import_gguf.py"),
+        ("plugins=[no_such_module]", "plugins: module 'no_such_module' cannot be imported"),
+        ("synth.mode=bot", "synth.mode: unknown value 'bot'; did you mean 'both'?"),
+        ("instructions.held_out=99", "instructions.held_out: 99 of 50 questions leaves none for training"),
+        ("parallel.train_pairs=9999", "the parallel corpus has 60 pairs"),
+        ("quality.tau=2", "has no sample left"),
+        ("seed", "override 'seed' is not of the form key=value"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    """In this process: a fresh interpreter for each case would take the time of the whole suite."""
+    from sdrrl_nemo.common.cli import run as run_main
+    from tools.preprocess_sdrrl import main
+
+    if override.startswith("line="):
+        override = f"instructions.path={_line(finished, override.removeprefix('line='))}"
+    code = run_main(main, ["--config", str(finished), f"output_dir={tmp_path / 'o'}", override])
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert code == 2
+    assert len(error) == 1
+    assert message in error[0]
+    assert not (tmp_path / "o/stats.json").exists()
+
+
+def test_missing_configuration(tmp_path: Path) -> None:
+    code, _, err = run(tmp_path / "none.yaml")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("none.yaml: no such configuration file")

@@ -1,0 +1,76 @@
+"""Each filter against pairs worked by hand, on both sides of its threshold."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.filters import FILTERS, TextPair, make_filters, numbers, script_share
+
+
+def rejects(name: str, source: str, target: str, language: str = "por", **options: object) -> bool:
+    return FILTERS.create(name, **options).reject(TextPair(source, target, "eng", language)) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "language", "bad"),
+    [
+        ("length", "Hi", "", "por", True),
+        ("length", "Hi", "Oi", "por", False),
+        ("length_ratio", "A sentence of some length, about thirty words or so.", "Uma frase.", "por", True),
+        ("length_ratio", "A sentence of some length.", "Uma frase de algum comprimento.", "por", False),
+        ("length_ratio", "Yes", "Sim, claro", "por", False),  # within the slack
+        ("repetition", "x", "o gato come o peixe " * 6, "por", True),
+        ("repetition", "x", "o gato come o peixe e depois dorme na cadeira perto da janela", "por", False),
+        ("repetition", "x", "はい" * 20, "jpn", True),
+        ("repetition", "x", "私は猫が好きで毎日一緒に公園まで歩きます", "jpn", False),
+        ("copy", "The cat sat on the mat", "The cat sat on the mat", "por", True),
+        ("copy", "The cat sat on the mat", "O gato sentou no tapete", "por", False),
+        ("copy", "Paris", "Paris", "por", False),  # a name is its own translation
+        ("copy", "1 2 3 4 5 6", "1 2 3 4 5 6", "por", False),  # numbers are not words
+        ("numbers", "It was 1,234.5 km in 1994.", "Foram 1.234,5 km em 1994.", "por", False),
+        ("numbers", "It was built in 1889.", "Foi construída em 1998.", "por", True),
+        ("numbers", "It was built in 1889.", "Foi construída.", "por", True),
+        ("numbers", "There are seven days.", "Há 7 dias.", "por", False),  # one more number is allowed
+        ("punctuation", "How? Why? When?", "Como", "por", True),
+        ("punctuation", "How are you?", "Como vai você?", "por", False),
+        ("punctuation", "one\ntwo\nthree", "um dois três", "por", True),
+        ("punctuation", "Are you (really) fine?", "元気ですか？（本当に）", "jpn", False),
+        ("script", "Good day to you", "Добрый день вам", "por", True),
+        ("script", "Good day to you", "Добрий день вам", "ukr", False),
+        ("script", "Good day to you", "こんにちは、元気ですか", "jpn", False),
+        ("script", "Good day", "สวัสดีครับ", "tha", False),
+        ("script", "Good day", "Bom dia 123", "khm", True),
+        ("script", "12345", "12345", "kor", False),  # no letters, nothing to judge
+    ],
+)
+def test_filter(name: str, source: str, target: str, language: str, bad: bool) -> None:
+    assert rejects(name, source, target, language) is bad
+
+
+def test_thresholds_come_from_options() -> None:
+    assert not rejects("numbers", "In 1889.", "Em.", max_missing=1)
+    assert rejects("numbers", "In May.", "Em 5.", max_extra=0)
+    assert rejects("length_ratio", "abcdefghij" * 3, "abcdefghij" * 5, maximum=1.5)
+    assert rejects("script", "x", "abcд", minimum=0.8)
+
+
+def test_numbers_of_other_scripts_and_separators() -> None:
+    assert numbers("1 234 and ١٢") == numbers("1.234 e 12")
+    assert numbers("3.5") == numbers("3,5") != numbers("4.5")
+    assert numbers("pages 1, 2 and 3").total() == 3
+
+
+def test_script_share_counts_letters_only() -> None:
+    assert script_share("abc 123 -- дд", "por") == pytest.approx(3 / 5)
+    assert script_share("コーヒー", "jpn") == 1.0
+    assert script_share("123", "por") is None
+
+
+def test_unknown_filter_and_option() -> None:
+    with pytest.raises(SdrrlError, match="did you mean 'length_ratio'"):
+        make_filters([("length_ration", {})])
+    with pytest.raises(SdrrlError, match="no option 'maximun'; did you mean 'maximum'"):
+        make_filters([("copy", {"maximun": 1.0})])
+    with pytest.raises(SdrrlError, match="named twice"):
+        make_filters([("copy", {}), ("copy", {})])

@@ -1,0 +1,232 @@
+"""Ingest, Eq. 4, generation's bookkeeping, rejection, subsets, parallel pairs, order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.config import InstructionsConfig
+from sdrrl_nemo.data.filters import make_filters
+from sdrrl_nemo.data.generation import Generate, trim_unfinished
+from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
+from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
+from sdrrl_nemo.data.stages import Ingest, LanguageId, Quality, Sample, Subsets, Translate, require_rows
+from tests.unit.data import tiny_engines
+from tests.unit.data.tiny_run import instruction_rows, write_rows
+
+
+def test_join_alpaca() -> None:
+    assert join_alpaca("Add.", "1 and 2\n3") == "Add.\n1 and 2\n3"
+    assert join_alpaca("Add. ", " ") == "Add."
+
+
+def test_duplicates_are_dropped_with_reason(tmp_path: Path) -> None:
+    rows = instruction_rows(3)
+    rows.append({**rows[1], "instruction": rows[1]["instruction"].upper(), "output": "another answer"})
+    found, rejects = read_instructions(write_rows(tmp_path / "d.jsonl", rows))
+    assert len(found) == 3
+    assert [r["detail"] for r in rejects] == ["line 4 repeats the question of line 2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"instruction": "a", "output": " "}', r"d\.jsonl, line 2: the answer \(field 'output'\) is empty"),
+        ('{"instruction": "", "output": "b"}', r"line 2: the field 'instruction' is empty"),
+        ('{"instruction": "a", "output": 3}', r"line 2: field 'output' must be a text, found int"),
+        ('{"instruction": "a", ', r"line 2: not valid JSON"),
+        ('["a"]', r"line 2: expected a JSON object"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"instruction": "x", "output": "y"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(SdrrlError, match=message):
+        read_instructions(path)
+
+
+def test_split_follows_content_not_order(tmp_path: Path) -> None:
+    rows, _ = read_instructions(write_rows(tmp_path / "d.jsonl", instruction_rows(60)))
+    train, held = split_held_out(rows, 20, None, 7)
+    assert (len(train), len(held)) == (40, 20)
+    back = split_held_out(rows[::-1], 20, None, 7)
+    assert {r["key"] for r in back[1]} == {r["key"] for r in held}
+    fewer = split_held_out(rows, 20, 10, 7)
+    assert fewer[1] == held
+    assert {r["key"] for r in fewer[0]} < {r["key"] for r in train}
+    assert split_held_out(rows, 20, None, 8)[1] != held
+    with pytest.raises(SdrrlError, match="leaves none for training"):
+        split_held_out(rows, 60, None, 7)
+
+
+def test_ingest_counts(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "d.jsonl", instruction_rows(30) + instruction_rows(2))
+    facts = Ingest(InstructionsConfig(str(path), held_out=5, limit=10), "sha", 7).process([{}]).facts()
+    assert facts["dropped"] == {"duplicate question": 2, "beyond instructions.limit": 15}
+    assert (facts["in"], facts["out"], facts["notes"]) == (32, 15, {"training": 10, "held out": 5})
+
+
+def synth(count: int, mode: str) -> list[dict[str, str]]:
+    rows = [{"key": f"{i:016x}", "question": f"q{i}", "answer": "y", "generated": "y_hat"} for i in range(count)]
+    return Sample(mode, 7, 100).process(rows).rows
+
+
+def test_eq_4_draws_y_and_y_hat_with_probability_one_half() -> None:
+    n = 20_000
+    drawn = sum(r["origin"] == "y" for r in synth(n, "sample"))
+    assert abs(drawn - n / 2) < 5 * (n / 4) ** 0.5
+    assert synth(50, "sample") == synth(50, "sample")
+
+
+def test_both_is_the_union() -> None:
+    rows = synth(20, "both")
+    assert [r["answer"] for r in rows] == ["y", "y_hat"] * 20
+    assert len({r["key"] for r in rows}) == 40
+
+
+def test_a_draw_without_usable_y_hat_is_dropped_not_swapped() -> None:
+    rows = [{"key": f"{i:016x}", "question": "q", "answer": "y", "generated": None} for i in range(200)]
+    outcome = Sample("sample", 7, 100).process(rows)
+    facts = outcome.facts()
+    assert facts["notes"] == {"y": facts["out"]}
+    assert facts["dropped"]["no usable y_hat"] == 200 - facts["out"] > 50
+
+
+class Fixed(tiny_engines.TinyGenerator):
+    max_new_tokens = 8
+
+    def generate(self, questions: list[str]) -> list[str]:  # type: ignore[override]
+        return questions
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "kept", "reason"),
+    [
+        ("trim", "One two. Three four five six seven", "One two.", None),
+        ("trim", "a b c d e f g h i j", None, "unfinished answer"),
+        ("drop", "One two. Three four five six seven", None, "unfinished answer"),
+        ("keep", "One two. Three four five six seven", "One two. Three four five six seven", None),
+        ("trim", "Short, without a full stop", "Short, without a full stop", None),
+        ("trim", "  ", None, "empty answer"),
+        ("keep", "a b c d " * 9, None, "repetition"),
+    ],
+)
+def test_generated_answers(mode: str, text: str, kept: str | None, reason: str | None) -> None:
+    filters = make_filters([("repetition", {})])
+    stage = Generate(Fixed(), filters, mode, "eng", 8, lambda t: len(t.split()), {})
+    outcome = stage.process([{"key": "k", "question": text, "answer": "y"}])
+    assert outcome.rows[0]["generated"] == kept
+    assert [r["reason"] for r in outcome.rejects] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("First. Second is cut", "First."),
+        ("1. Apples\n2. Pears and", "1. Apples"),
+        ("He said “no.” Then he", "He said “no.”"),
+        ("猫です。犬", "猫です。"),
+        ("no end at all", ""),
+        ("Version 2.5 is out", ""),
+    ],
+)
+def test_trim_unfinished(text: str, whole: str) -> None:
+    assert trim_unfinished(text) == whole
+
+
+def translated_rows() -> list[dict[str, object]]:
+    rows = [{"key": str(i), "source_key": str(i), "origin": "y", "question": f"q {i}", "answer": f"a {i}"} for i in range(30)]
+    return Translate("translate", tiny_engines.TinyTranslator(), {}, "eng", "por", 8).process(rows).rows
+
+
+def test_rejection_costs_only_the_subsets_that_need_the_translation() -> None:
+    rows = translated_rows()[:4]
+    rows[1]["question_target"] = None
+    rows[2]["answer_target"] = None
+    rows[3]["question_target"] = rows[3]["answer_target"] = None
+    outcome = Subsets("eng", "por", 8).process(rows)
+    found = sorted((r["subset"], r["source_key"]) for r in outcome.rows)
+    expected = [("LL", k) for k in "0123"] + [("LT", k) for k in "01"] + [("TL", k) for k in "02"] + [("TT", "0")]
+    assert found == expected
+    assert outcome.facts()["dropped"] == {
+        "TL: translation rejected": 2,
+        "LT: translation rejected": 2,
+        "TT: translation rejected": 3,
+    }
+    tl = next(r for r in outcome.rows if r["subset"] == "TL")
+    assert (tl["question_language"], tl["answer_language"]) == ("por", "eng")
+
+
+def test_tau_is_a_lower_bound_and_scores_are_kept() -> None:
+    engine = tiny_engines.TinyEstimator()
+    outcome = Quality("quality", engine, {}, 0.5, 8).process(translated_rows())
+    for row in outcome.rows:
+        for c in ("question", "answer"):
+            score = engine.score([row[c]], [""])[0]
+            assert row[f"{c}_quality"] == pytest.approx(score, abs=1e-4)
+            assert (row[f"{c}_target"] is None) == (score < 0.5)
+    assert outcome.facts()["dropped"]["below tau"] == len(outcome.rejects) > 5
+    again = Quality("again", engine, {}, 0.5, 8).process(outcome.rows)
+    assert again.facts()["in"] == outcome.facts()["out"]
+    assert not again.rejects
+
+
+class Reads(tiny_engines.TinyIdentifier):
+    def identify(self, texts: list[str]) -> list[tuple[str | None, float]]:  # type: ignore[override]
+        return [("eng", 0.9) if "english" in t else ("por", 0.9) for t in texts]
+
+
+def test_off_target_is_rejected_but_short_and_unsure_are_kept() -> None:
+    def kept(text: str, minimum: float = 0.0) -> bool:
+        stage = LanguageId("lid", Reads(), {}, "por", (10, minimum), 8)
+        row = {"key": "k", "question": "q", "question_target": text, "answer": "a", "answer_target": None}
+        return stage.process([row]).rows[0]["question_target"] is not None
+
+    assert kept("uma frase em português")
+    assert not kept("an english sentence here")
+    assert kept("an english sentence here", minimum=0.95)
+    assert kept("english")
+
+
+def test_held_out_pairs_share_no_sentence_with_training() -> None:
+    class Corpus(tiny_engines.TinyCorpus):
+        def pairs(self, source: str, target: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            for i in range(40):
+                yield f"Source {i % 25}.", f"Alvo {i}."
+
+    rows = SelectPairs(Corpus(), {}, ("eng", "por"), (12, 8), 7).process([{}]).rows
+    train = [r for r in rows if r["split"] == "train"]
+    held = [r for r in rows if r["split"] == "held-out"]
+    assert (len(train), len(held)) == (12, 8)
+    assert not {r["source"] for r in train} & {r["source"] for r in held}
+    with pytest.raises(SdrrlError, match="the parallel corpus has 40 pairs"):
+        SelectPairs(Corpus(), {}, ("eng", "por"), (60, 8), 7).process([{}])
+
+
+def test_templates_make_both_directions_and_one_completion() -> None:
+    pair = {"key": "k", "source": "Good day.", "target": "Bom dia."}
+    outcome = Templates("eng", "por", 7, 8).process([pair, {"key": "l", "source": "Yes.", "target": "Sim."}])
+    assert [(r["subset"], r["answer"]) for r in outcome.rows[:3]] == [
+        ("mt", "Bom dia."),
+        ("mt", "Good day."),
+        ("comp", "Bom dia."),
+    ]
+    assert outcome.rows[1]["question"] == "Translate the following sentence from Portuguese to English.\nBom dia."
+    assert outcome.rows[2]["question"].endswith("\nBom")
+    assert outcome.facts()["dropped"] == {"too short to split": 1}
+
+
+def test_order_is_independent_of_input_order_and_drops_repeats() -> None:
+    rows = [{"subset": "LL", "question": f"q{i}", "answer": "a"} for i in range(20)]
+    ordered = Order(7).process(rows + rows[:3])
+    assert ordered.facts()["dropped"] == {"LL: duplicate sample": 3}
+    assert ordered.rows == Order(7).process(rows[::-1]).rows
+    assert ordered.rows != Order(8).process(rows).rows
+    assert len({r["key"] for r in ordered.rows}) == 20
+
+
+def test_empty_subset_is_an_error() -> None:
+    with pytest.raises(SdrrlError, match="subset TT has no sample left"):
+        require_rows({"LL": 3, "TT": 0})
