@@ -1,1 +1,8 @@
-"""Engines the stages call, each registered by name and chosen in YAML: translators, judges, readers, generators."""
+"""Engines the stages call, each registered by name and chosen in YAML: translators, judges, readers, generators.
+
+Importing this package registers every engine; their heavy packages are imported when one is first used.
+"""
+
+from sdrrl_nemo.data.engines import bergamot, cld3, freedict, gnome_help, hf, tsv, use
+
+__all__ = ["bergamot", "cld3", "freedict", "gnome_help", "hf", "tsv", "use"]

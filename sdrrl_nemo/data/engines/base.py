@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sdrrl_nemo.common.registry import Registry
 
 
-class Engine(ABC):
+class Engine(ABC):  # noqa: B024  each role adds its own abstract method
     """What every engine says of itself."""
 
     licence: str = "unstated"
