@@ -12,7 +12,12 @@ IGNORE_INDEX = -100
 
 
 def reference_cross_entropy(
-    logits: Tensor, labels: Tensor, weights: Tensor, subset_ids: Tensor, num_subsets: int, ignore_index: int = IGNORE_INDEX
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    subset_ids: Tensor,
+    num_subsets: int,
+    ignore_index: int = IGNORE_INDEX,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of token losses and its split by subset.
 

@@ -47,7 +47,9 @@ def tiny_model(folder: Path, tokenizer_from: Path, *, tied: bool = True, layers:
     return folder
 
 
-def packed_set(folder: Path, tokenizer_folder: Path, *, seq_length: int = 64, samples: int = 61, vocab: int = VOCAB) -> Path:
+def packed_set(
+    folder: Path, tokenizer_folder: Path, *, seq_length: int = 64, samples: int = 61, vocab: int = VOCAB
+) -> Path:
     """Random samples of uneven subset sizes and lengths, packed greedily in order."""
     rng = np.random.default_rng(5)
     subsets = rng.choice(SUBSETS, size=samples, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])

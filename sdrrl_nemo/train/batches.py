@@ -98,7 +98,9 @@ class MicroBatches:
 
     def useful_tokens(self, step: int) -> int:
         """Question and answer tokens in the global batch of ``step``, padding not counted."""
-        return sum(int(self.dataset.lengths[list(self.samples_of_row(int(r)))].sum()) for r in self.schedule.batch(step))
+        return sum(
+            int(self.dataset.lengths[list(self.samples_of_row(int(r)))].sum()) for r in self.schedule.batch(step)
+        )
 
     def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32, all of

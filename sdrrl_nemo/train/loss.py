@@ -55,9 +55,12 @@ class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
     """Hands the loss to Megatron's schedule undivided and sums the loss vectors of a step."""
 
     def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss, token count that is never used, {"vector": loss vector [7]})."""
+        """(loss, token count that is never used, {"vector": loss vector [7]}).
+
+        The loss is a copy, not a view: the pipeline schedule frees outputs and refuses to free a view.
+        """
         unused = torch.zeros((), dtype=torch.int, device=forward_out.device)
-        return forward_out[0], unused, {"vector": forward_out.detach()}
+        return forward_out[0].clone(), unused, {"vector": forward_out.detach()}
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
         """Loss vector [7] of the global batch: summed over micro-batches and data-parallel ranks, in float64."""

@@ -1,0 +1,112 @@
+"""Megatron checkpoint -> Hugging Face folder that transformers and vLLM load; checked before it gets its name."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.model import standalone
+from sdrrl_nemo.model.hf_bridge import megatron_to_hf
+from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
+
+CARRIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+TOLERANCE = 1e-3
+"""Largest accepted difference of an fp32 logit between Megatron and transformers."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export measured: largest absolute difference of a logit, and tokens compared."""
+
+    max_abs_diff: float
+    tokens: int
+
+
+def export_checkpoint(
+    checkpoint: Path, base: Path, output: Path, *, weights: str = "auto", dtype: str = "fp32"
+) -> ExportResult:
+    """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from.
+
+    Raises SdrrlError when ``output`` exists, a tensor is missing or misshapen, padding is not zero, or logits differ.
+    """
+    if output.exists():
+        raise SdrrlError(f"{output}: exists already; remove it or choose another --output")
+    hf_config = read_hf_config(base)
+    standalone.init_parallel()
+    tensors = standalone.checkpoint_tensors(checkpoint, weights)
+    config = _config_of_checkpoint(hf_config, tensors, checkpoint)
+    state = megatron_to_hf(lambda name: standalone.unstacked(tensors, name), config)
+    hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=torch.float32)
+    _load_exactly(hf_model, {k: v.float() for k, v in state.items()}, tied=bool(hf_config.tie_word_embeddings))
+
+    model = standalone.build(config)
+    standalone.load_into(model, {k: v.float() for k, v in tensors.items()})
+    result = compare_logits(model, hf_model, base)
+    if result.max_abs_diff > TOLERANCE:
+        raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
+    _write(hf_model.to(DTYPES[dtype]), base, output, checkpoint, result)
+    return result
+
+
+def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, torch.Tensor], checkpoint: Path) -> SdrrlGPTConfig:
+    """Megatron configuration whose head padding is the one the checkpoint was written with."""
+    plain = gpt_config(hf, seq_length=hf.max_position_embeddings)
+    rows_per_group = (plain.num_attention_heads // plain.num_query_groups + 2) * plain.kv_channels
+    qkv = standalone.unstacked(tensors, "decoder.layers.0.self_attention.linear_qkv.weight")
+    groups, rest = divmod(qkv.shape[0], rows_per_group)
+    if rest or groups < plain.num_query_groups or qkv.shape[1] != hf.hidden_size:
+        raise SdrrlError(f"{checkpoint}: linear_qkv is {tuple(qkv.shape)}, which the base model's config cannot give")
+    return gpt_config(hf, seq_length=hf.max_position_embeddings, pad_heads_to=groups)
+
+
+def _load_exactly(hf_model: PreTrainedModel, state: dict[str, torch.Tensor], tied: bool) -> None:
+    expected = {k: v.shape for k, v in hf_model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    wrong = sorted(k for k in expected.keys() | state.keys() if expected.get(k) != getattr(state.get(k), "shape", None))
+    if wrong:
+        raise SdrrlError(f"export: tensor '{wrong[0]}' is missing, unknown or misshapen ({len(wrong)} such tensors)")
+    hf_model.load_state_dict(state, strict=not tied)
+    hf_model.tie_weights()
+
+
+def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> ExportResult:
+    """Both models on one fixed prompt in the model's chat template, fp32."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    text = "Explain in two sentences why the sky is blue. Explique em duas frases por que o céu é azul."
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():
+        theirs = hf_model.eval()(ids).logits.float()
+    ours = standalone.logits(model, ids.to(torch.cuda.current_device())).cpu()[..., : theirs.shape[-1]]
+    return ExportResult(float((ours - theirs).abs().max()), ids.numel())
+
+
+def _write(hf_model: PreTrainedModel, base: Path, output: Path, checkpoint: Path, result: ExportResult) -> None:
+    temporary = output.with_name(f".{output.name}.unfinished")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    hf_model.save_pretrained(temporary)
+    for name in CARRIED:
+        if (base / name).is_file():
+            shutil.copy(base / name, temporary / name)
+    facts = {"checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff, **provenance()}
+    write_json(temporary / "export.json", facts)
+    temporary.rename(output)

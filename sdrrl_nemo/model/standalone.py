@@ -1,0 +1,113 @@
+"""A Megatron model without a trainer: import, export and checks use it; one process or several under torchrun."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import dist_checkpointing, parallel_state, tensor_parallel
+from torch import Tensor
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.model.provider import SdrrlGPTConfig
+
+WEIGHTS = "weights"
+"""Sub-directory of a NeMo checkpoint that holds the distributed tensors."""
+MODEL_PREFIX = "module."
+MASTER_PREFIX = "optimizer.state.fp32_param.module."
+
+
+def init_parallel(tp: int = 1, pp: int = 1) -> None:
+    """Process group (from torchrun's environment, else a group of one) and Megatron's model-parallel groups."""
+    if not dist.is_initialized():
+        if "RANK" not in os.environ:
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                port = s.getsockname()[1]
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1")
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if dist.get_world_size() % (tp * pp):
+        raise SdrrlError(f"tp={tp} x pp={pp} does not divide the {dist.get_world_size()} processes torchrun started")
+    parallel_state.initialize_model_parallel(tp, pp)
+    tensor_parallel.model_parallel_cuda_manual_seed(0)
+
+
+def build(config: SdrrlGPTConfig, tp: int = 1, pp: int = 1) -> Any:
+    """This rank's mcore GPTModel in fp32 on this rank's device; ``init_parallel`` first."""
+    config.tensor_model_parallel_size = tp
+    config.pipeline_model_parallel_size = pp
+    config.pipeline_dtype = torch.float32
+    model = config.configure_model(None)
+    return model.to(torch.cuda.current_device())
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write the model's tensors as a Megatron distributed checkpoint in NeMo's layout; every rank calls this."""
+    weights = folder / WEIGHTS
+    weights.mkdir(parents=True, exist_ok=True)
+    dist.barrier()
+    dist_checkpointing.save(model.sharded_state_dict(prefix=MODEL_PREFIX), str(weights))
+    dist.barrier()
+
+
+def checkpoint_tensors(folder: Path, weights: str = "auto") -> dict[str, Tensor]:
+    """Whole tensors of a checkpoint, names without prefix; layers are stacked in a leading dimension.
+
+    Args:
+        weights: ``model`` (as the forward pass used them), ``master`` (the optimiser's fp32 copies of a bf16 run), or
+            ``auto``: master where the run kept them.
+    """
+    path = folder / WEIGHTS
+    if not (path / "metadata.json").is_file():
+        raise SdrrlError(f"{folder}: no finished Megatron checkpoint here ({WEIGHTS}/metadata.json is missing)")
+    metadata = dist_checkpointing.load_tensors_metadata(str(path))
+    masters = {k: v for k, v in metadata.items() if k.startswith(MASTER_PREFIX)}
+    if weights == "master" and not masters:
+        raise SdrrlError(f"{folder}: holds no fp32 master weights; use --weights model")
+    models = {k: v for k, v in metadata.items() if k.startswith(MODEL_PREFIX)}
+    loaded = dist_checkpointing.load(models, str(path), validate_access_integrity=False)
+    out = {k.removeprefix(MODEL_PREFIX): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    if masters and weights in ("auto", "master"):
+        loaded = dist_checkpointing.load(masters, str(path), validate_access_integrity=False)
+        out |= {k.removeprefix(MASTER_PREFIX): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    return out
+
+
+STACKED_NAMES = {
+    "input_layernorm.weight": "self_attention.linear_qkv.layer_norm_weight",
+    "pre_mlp_layernorm.weight": "mlp.linear_fc1.layer_norm_weight",
+}
+"""Checkpoints carry Transformer Engine's names of the fused norms, whichever layer spec wrote them."""
+
+
+def unstacked(tensors: dict[str, Tensor], name: str) -> Tensor:
+    """Tensor of one layer (``decoder.layers.3.mlp...``) or a whole tensor by its model name."""
+    head = "decoder.layers."
+    if not name.startswith(head):
+        return tensors[name]
+    number, rest = name.removeprefix(head).split(".", 1)
+    for candidate in (rest, STACKED_NAMES.get(rest, rest)):
+        if head + candidate in tensors:
+            return tensors[head + candidate][int(number)]
+    raise SdrrlError(f"the checkpoint has no tensor for '{name}'")
+
+
+def load_into(model: Any, tensors: dict[str, Tensor]) -> None:
+    """Copy whole tensors into a TP=1, PP=1 model."""
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            source = unstacked(tensors, name)
+            param.copy_(source[tuple(slice(0, n) for n in param.shape)])
+
+
+def logits(model: Any, token_ids: Tensor) -> Tensor:
+    """Logits fp32 [b, s, V] of a TP=1, PP=1 model for token ids int64 [b, s]."""
+    model.eval()
+    positions = torch.arange(token_ids.shape[1], device=token_ids.device).expand_as(token_ids)
+    with torch.no_grad():
+        out: Tensor = model(token_ids, positions, None)
+    return out.float()
