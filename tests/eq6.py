@@ -1,4 +1,4 @@
-"""Eq. 6 computed independently: float64, plain transformers, one sample at a time; knows nothing of packing or weights."""
+"""Eq. 6 computed independently: float64, plain transformers, one sample at a time; blind to packing and weights."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def _keys(node: Any, prefix: str = "") -> list[str]:
     out: list[str] = []
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for k in node:
-            full = f"{prefix}{k}"
+            full = f"{prefix}{k!s}"
             out.append(full)
             if not OmegaConf.is_missing(node, k):
                 out += _keys(node._get_node(k), full + ".")

@@ -14,7 +14,6 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.languages import language
 
 SYNTH_MODES = ("sample", "both")
-UNFINISHED = ("trim", "drop", "keep")
 SWITCH_TARGET = ("inverse", "dictionary", "none")
 
 
@@ -42,10 +41,10 @@ class GenerationConfig:
     """y_hat = M(x): the base model answers the training questions."""
 
     engine: EngineConfig = field(default_factory=EngineConfig)
+    batch_size: int = 16
+    """Questions answered together."""
     shard_size: int = 32
-    """Questions answered between two restart points; a multiple of the engine's batch."""
-    unfinished: str = "trim"
-    """Answer that stops in the middle of a sentence: ``trim`` to the last whole one, ``drop`` it, or ``keep`` it."""
+    """Questions answered between two restart points, a multiple of ``batch_size``."""
     filters: list[EngineConfig] = field(default_factory=list)
     """Filters that look at the answer alone (``repetition``, ``length``)."""
 
@@ -148,12 +147,16 @@ def validate(config: PreprocessConfig) -> None:
     if config.source_language == config.target_language:
         raise SdrrlError(f"target_language: '{config.target_language}' is the source language too")
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
-    _choice("generation.unfinished", config.generation.unfinished, UNFINISHED)
     _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)
     if not 0.0 <= config.code_switch.probability <= 1.0:
         raise SdrrlError(f"code_switch.probability: {config.code_switch.probability} is not between 0 and 1")
     _at_least("shard_size", config.shard_size, 1)
-    _at_least("generation.shard_size", config.generation.shard_size, 1)
+    _at_least("generation.batch_size", config.generation.batch_size, 1)
+    if config.generation.shard_size < 1 or config.generation.shard_size % config.generation.batch_size:
+        raise SdrrlError(
+            f"generation.shard_size: {config.generation.shard_size} is not a multiple of generation.batch_size "
+            f"({config.generation.batch_size})"
+        )
     _at_least("instructions.held_out", config.instructions.held_out, 1)
     _at_least("instructions.limit", config.instructions.limit, 1)
     _at_least("parallel.train_pairs", config.parallel.train_pairs, 1)

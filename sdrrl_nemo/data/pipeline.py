@@ -132,10 +132,8 @@ class Pipeline:
         stage = Generate(
             engine=self.engines.generator,
             filters=self.engines.answer_filters,
-            unfinished=c.generation.unfinished,
             language=c.source_language,
-            shard_size=c.generation.shard_size,
-            count_tokens=lambda text: len(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
+            sizes=(c.generation.shard_size, c.generation.batch_size),
             options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
         )
         answered = self.runner.run(stage, questions)

@@ -6,6 +6,7 @@ its own sample only, and the SDPA kernel sees each sample alone, so no [s, s] ma
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class SDPAttention(MegatronModule):
         bounds = packed_seq_params.cu_seqlens_q.tolist()
         q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))  # [1, n, t, hn]
         parts = [
-            self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+            self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)
         ]
         out = cat(parts, dim=2).squeeze(0).transpose(0, 1)  # [t, np, hn]
         return out.reshape(out.shape[0], -1)

@@ -93,7 +93,8 @@ def _full_layer_tensor(hf: HFTensors, layer: int, rest: str, c: SdrrlGPTConfig) 
     if rest in NORMS:
         return hf[f"{base}.{NORMS[rest]}.weight"]
     if rest == "self_attention.linear_qkv.weight":
-        return pack_qkv(*(hf[f"{base}.self_attn.{x}_proj.weight"] for x in "qkv"), c=c)
+        q, k, v = (hf[f"{base}.self_attn.{x}_proj.weight"] for x in "qkv")
+        return pack_qkv(q, k, v, c)
     if rest == "self_attention.linear_proj.weight":
         width = c.num_attention_heads * c.kv_channels
         return _pad_rows(hf[f"{base}.self_attn.o_proj.weight"].t(), width).t().contiguous()

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_active = False
+_state = {"active": False}
 
 
 def _is_cuda(device: Any) -> bool:
@@ -64,12 +64,11 @@ class _Nothing:
 
 def adapt_to_cpu() -> bool:
     """Activate the adaptation once if no GPU is present; True when it is (now or already) active."""
-    global _active
-    if _active:
+    if _state["active"]:
         return True
     if torch.cuda.is_available():
         return False
-    _active = True
+    _state["active"] = True
     cuda: Any = torch.cuda
     cpu = torch.device("cpu")
     cuda.current_device = lambda: cpu

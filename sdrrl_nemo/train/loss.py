@@ -36,11 +36,14 @@ def attach_loss(model: Any, true_vocab_size: int) -> None:
         return
 
     def compute(inputs: LossInputs, logits: Tensor) -> Tensor:
-        flat = [t.transpose(0, 1).reshape(-1) for t in inputs]  # [s * b], the order of the logits' rows
+        # [s * b], the order of the logits' rows
+        labels, weights, subset_ids = (t.transpose(0, 1).reshape(-1) for t in inputs)
         per_rank = logits.shape[-1]
         loss, sums = vocab_parallel_cross_entropy(
             logits.reshape(-1, per_rank),
-            *flat,
+            labels,
+            weights,
+            subset_ids,
             len(SUBSETS),
             vocab_start=parallel_state.get_tensor_model_parallel_rank() * per_rank,
             vocab_size=true_vocab_size,

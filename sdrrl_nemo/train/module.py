@@ -60,9 +60,7 @@ class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
     @property
     def training_loss_reduction(self) -> Eq6LossReduction:
         """Reduction of a training step."""
-        if not self._training_loss_reduction:
-            self._training_loss_reduction = Eq6LossReduction()
-        return self._training_loss_reduction
+        return Eq6LossReduction()
 
 
 class PackedDataModule(pl.LightningDataModule):

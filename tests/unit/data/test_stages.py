@@ -9,7 +9,7 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import InstructionsConfig
 from sdrrl_nemo.data.filters import make_filters
-from sdrrl_nemo.data.generation import Generate, trim_unfinished
+from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
 from sdrrl_nemo.data.stages import Ingest, LanguageId, Quality, Sample, Subsets, Translate, require_rows
@@ -94,46 +94,23 @@ def test_a_draw_without_usable_y_hat_is_dropped_not_swapped() -> None:
     assert facts["dropped"]["no usable y_hat"] == 200 - facts["out"] > 50
 
 
-class Fixed(tiny_engines.TinyGenerator):
-    max_new_tokens = 8
+class Echo(tiny_engines.TinyGenerator):
+    def __init__(self) -> None:
+        self.batches: list[int] = []
 
     def generate(self, questions: list[str]) -> list[str]:  # type: ignore[override]
+        self.batches.append(len(questions))
         return questions
 
 
-@pytest.mark.parametrize(
-    ("mode", "text", "kept", "reason"),
-    [
-        ("trim", "One two. Three four five six seven", "One two.", None),
-        ("trim", "a b c d e f g h i j", None, "unfinished answer"),
-        ("drop", "One two. Three four five six seven", None, "unfinished answer"),
-        ("keep", "One two. Three four five six seven", "One two. Three four five six seven", None),
-        ("trim", "Short, without a full stop", "Short, without a full stop", None),
-        ("trim", "  ", None, "empty answer"),
-        ("keep", "a b c d " * 9, None, "repetition"),
-    ],
-)
-def test_generated_answers(mode: str, text: str, kept: str | None, reason: str | None) -> None:
-    filters = make_filters([("repetition", {})])
-    stage = Generate(Fixed(), filters, mode, "eng", 8, lambda t: len(t.split()), {})
-    outcome = stage.process([{"key": "k", "question": text, "answer": "y"}])
-    assert outcome.rows[0]["generated"] == kept
-    assert [r["reason"] for r in outcome.rejects] == ([reason] if reason else [])
-
-
-@pytest.mark.parametrize(
-    ("text", "whole"),
-    [
-        ("First. Second is cut", "First."),
-        ("1. Apples\n2. Pears and", "1. Apples"),
-        ("He said “no.” Then he", "He said “no.”"),
-        ("猫です。犬", "猫です。"),
-        ("no end at all", ""),
-        ("Version 2.5 is out", ""),
-    ],
-)
-def test_trim_unfinished(text: str, whole: str) -> None:
-    assert trim_unfinished(text) == whole
+def test_generated_answers_are_batched_and_judged() -> None:
+    engine = Echo()
+    stage = Generate(engine, make_filters([("repetition", {})]), "eng", (8, 3), {})
+    texts = [" fine. ", "  ", "a b c d " * 9, "also fine."]
+    outcome = stage.process([{"key": str(i), "question": t, "answer": "y"} for i, t in enumerate(texts)])
+    assert engine.batches == [3, 1]
+    assert [r["generated"] for r in outcome.rows] == ["fine.", None, None, "also fine."]
+    assert [(r["key"], r["reason"]) for r in outcome.rejects] == [("1", "empty or unfinished answer"), ("2", "repetition")]
 
 
 def translated_rows() -> list[dict[str, object]]:
