@@ -1,0 +1,101 @@
+"""Where parallel questions lie in representation space (paper, section 5: t-SNE of the last token's last state)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.manifold import TSNE
+from transformers import PreTrainedModel
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.seeding import derive_seed
+from sdrrl_nemo.eval.loss import batches_by_length
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Numbers behind the picture, from cosines of source question i with target question j.
+
+    ``precision_at_1``: fraction of questions whose nearest neighbour in the other language is their own translation,
+    mean of both directions; ``parallel`` and ``non_parallel``: mean cosine of i = j and of i != j.
+    """
+
+    precision_at_1: float
+    parallel: float
+    non_parallel: float
+    hits: list[float]
+    """Per question, mean of both directions: 0, 0.5 or 1."""
+    margins: list[float]
+    """Per question: its parallel cosine minus the mean of its non-parallel ones."""
+
+    @property
+    def margin(self) -> float:
+        """Parallel minus non-parallel mean cosine."""
+        return self.parallel - self.non_parallel
+
+
+@torch.inference_mode()
+def last_states(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_tokens: int, advance: Callable[[int], object]
+) -> Array:
+    """Last layer's hidden state (after the final norm) of each prompt's last token, float32 [n, H]."""
+    out: list[Array | None] = [None] * len(prompts)
+    for batch in batches_by_length([len(p) for p in prompts], batch_tokens):
+        longest = len(prompts[batch[0]])
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)  # [B, L], padded on the right: see sample_losses
+        for r, i in enumerate(batch):
+            ids[r, : len(prompts[i])] = torch.tensor(prompts[i])
+        ids = ids.to(model.device)
+        states = model(input_ids=ids, output_hidden_states=True, logits_to_keep=1, use_cache=False).hidden_states[-1]
+        for r, i in enumerate(batch):
+            out[i] = states[r, len(prompts[i]) - 1].float().cpu().numpy()
+        advance(sum(len(prompts[i]) for i in batch))
+    return np.stack([x for x in out if x is not None])
+
+
+def alignment(source: Array, target: Array) -> Alignment:
+    """Retrieval and cosine of parallel rows, both float32 [n, H] with n >= 2."""
+    a = source.astype(np.float64) / np.linalg.norm(source.astype(np.float64), axis=1, keepdims=True)
+    b = target.astype(np.float64) / np.linalg.norm(target.astype(np.float64), axis=1, keepdims=True)
+    cosine = a @ b.T  # [n, n]
+    n = len(cosine)
+    own = np.diag(cosine)
+    other_rows = (cosine.sum(1) - own) / (n - 1)
+    other_columns = (cosine.sum(0) - own) / (n - 1)
+    index = np.arange(n)
+    hits = ((cosine.argmax(1) == index).astype(float) + (cosine.argmax(0) == index).astype(float)) / 2
+    return Alignment(
+        precision_at_1=float(hits.mean()),
+        parallel=float(own.mean()),
+        non_parallel=float((cosine.sum() - own.sum()) / (n * (n - 1))),
+        hits=hits.tolist(),
+        margins=(own - (other_rows + other_columns) / 2).tolist(),
+    )
+
+
+def check_perplexity(perplexity: float, points: int) -> None:
+    """SdrrlError unless t-SNE can have so many neighbours."""
+    if not 0 < perplexity < points:
+        raise SdrrlError(f"alignment.perplexity is {perplexity}; with {points} points it must be below that, e.g. 5")
+
+
+def tsne(source: Array, target: Array, perplexity: float, seed: int) -> tuple[Array, Array]:
+    """Both sets in one 2-D map: float32 [n, 2] each; the same seed gives the same map."""
+    points = np.concatenate([source, target])
+    check_perplexity(perplexity, len(points))
+    method = TSNE(
+        n_components=2,
+        perplexity=perplexity,
+        init="pca",
+        learning_rate="auto",
+        random_state=derive_seed(seed, "tsne") % 2**32,
+        n_jobs=1,
+    )
+    flat = method.fit_transform(points).astype(np.float32)
+    return flat[: len(source)], flat[len(source) :]

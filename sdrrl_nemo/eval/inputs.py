@@ -1,0 +1,68 @@
+"""The held-out files of a preprocessing directory, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_jsonl, sha256_file
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out instruction in both languages; the target side comes from the translator."""
+
+    key: str
+    question: str
+    answer: str
+    question_target: str
+    answer_target: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A held-out pair of parallel sentences, translated by people."""
+
+    key: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Both held-out sets in file order, with the SHA-256 of each file."""
+
+    questions: list[Question]
+    pairs: list[Pair]
+    files: dict[str, str]
+
+
+def _texts(path: Path, line: int, row: dict[str, Any], fields: Iterable[str]) -> dict[str, str]:
+    out = {}
+    for name in fields:
+        value = row.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise SdrrlError(f"{path}, line {line}: field '{name}' must be a non-empty text")
+        out[name] = value
+    return out
+
+
+def read_held_out(data_dir: str | Path) -> HeldOut:
+    """Read ``heldout/questions.jsonl`` and ``heldout/pairs.jsonl``; SdrrlError names file, line and field."""
+    folder = Path(data_dir) / "heldout"
+    q_path, p_path = folder / "questions.jsonl", folder / "pairs.jsonl"
+    for path in (q_path, p_path):
+        if not path.is_file():
+            raise SdrrlError(f"{path}: no held-out file here; run tools/preprocess_sdrrl.py first or mend data_dir")
+    questions = [
+        Question(**_texts(q_path, n, row, ("key", "question", "answer", "question_target", "answer_target")))
+        for n, row in read_jsonl(q_path)
+    ]
+    pairs = [Pair(**_texts(p_path, n, row, ("key", "source", "target"))) for n, row in read_jsonl(p_path)]
+    for path, rows in ((q_path, questions), (p_path, pairs)):
+        if len(rows) < 2:
+            raise SdrrlError(f"{path}: {len(rows)} row(s); an evaluation needs at least 2")
+    return HeldOut(questions, pairs, {p.name: sha256_file(p) for p in (q_path, p_path)})

@@ -1,0 +1,98 @@
+"""Hugging Face model folders: what is in them, whether two can be compared, and loading them offline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+IDENTITY = ("*.json", "*.jinja", "*.model", "*.txt", *WEIGHTS)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One model on disk: its tokenizer, and a fingerprint over every file that can change an output."""
+
+    role: str
+    path: Path
+    fingerprint: str
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_sha256: str
+
+    @property
+    def eos_token_id(self) -> int:
+        """The token that ends an answer, as in training."""
+        return int(self.tokenizer.eos_token_id)
+
+
+def open_model_folder(role: str, path: str | Path) -> ModelFolder:
+    """Check the folder and read its tokenizer (not the weights); ``role`` is ``base`` or ``trained``."""
+    folder = Path(path)
+    made_by = "tools/import_gguf.py" if role == "base" else "tools/export_hf.py"
+    if not folder.is_dir():
+        raise SdrrlError(f"{folder}: no such folder; {role}_model must be a Hugging Face folder as {made_by} writes it")
+    if not (folder / "config.json").is_file():
+        raise SdrrlError(f"{folder}/config.json: no such file; {role}_model is not a complete Hugging Face folder")
+    if not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
+        raise SdrrlError(f"{folder}: no weights (*.safetensors) here; make the folder again with {made_by}")
+    for weights in sorted(folder.glob("*.safetensors")):  # reads the header only: a cut file is found at once
+        try:
+            with safe_open(str(weights), framework="pt"):
+                pass
+        except (SafetensorError, OSError) as e:
+            raise SdrrlError(f"{weights}: the weights cannot be read ({_one_line(e)}); make the folder again") from None
+    tokenizer = load_tokenizer(folder)
+    files = sorted({p for pattern in IDENTITY for p in folder.glob(pattern) if p.is_file()})
+    fingerprint = content_key([[p.name, sha256_file(p)] for p in files])
+    return ModelFolder(role, folder, fingerprint, tokenizer, tokenizer_sha256(tokenizer))
+
+
+def require_same_tokenizer(base: ModelFolder, trained: ModelFolder) -> None:
+    """Losses per token compare only under one tokenizer."""
+    if base.tokenizer_sha256 != trained.tokenizer_sha256:
+        raise SdrrlError(
+            f"{trained.path}: its tokenizer ({trained.tokenizer_sha256[:12]}) differs from that of {base.path} "
+            f"({base.tokenizer_sha256[:12]}); losses per token cannot be compared, export again from this base model"
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SdrrlError("device is 'cuda' but PyTorch sees no GPU; use device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: ModelFolder, device: torch.device) -> PreTrainedModel:
+    """The model in fp32 and eval mode, with plain greedy decoding in place of the folder's sampling defaults."""
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder.path), dtype=torch.float32, local_files_only=True)
+    except Exception as e:  # transformers, safetensors and pickle each raise their own for a damaged file
+        raise SdrrlError(f"{folder.path}: the model cannot be loaded ({_one_line(e)})") from None
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(folder.tokenizer) > rows:
+        raise SdrrlError(f"{folder.path}: the tokenizer has {len(folder.tokenizer)} tokens, the model only {rows} rows")
+    ends = {folder.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, eos_token_id=sorted(ends), pad_token_id=folder.eos_token_id
+    )
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else list(value)
+
+
+def _one_line(e: BaseException) -> str:
+    text = " ".join(str(e).split())
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,118 @@
+"""Charts are well-formed and escaped; the page shows optional inputs when they are there and says so when not."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.report.build import count, drop_reasons, percent, pick_samples, signed, training, training_table
+from sdrrl_nemo.report.charts import moving_mean, training_curves
+from sdrrl_nemo.report.console import figure
+from sdrrl_nemo.report.svg import Group, Series, change_chart, line_chart, nice_ticks, scatter, share_bar
+
+SVG = "{http://www.w3.org/2000/svg}"
+EVIL = '</svg><script>alert("x")</script>&'
+
+
+def parsed(markup: str) -> ET.Element:
+    """Strict XML parse; text that is not escaped would break it."""
+    root = ET.fromstring(str(markup))
+    assert root.tag == f"{SVG}svg"
+    assert not list(root.iter(f"{SVG}script"))
+    return root
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_cover_the_range(low, span):
+    ticks = nice_ticks(low, low + span)
+    assert ticks == sorted(set(ticks))
+    assert 2 <= len(ticks) <= 12
+    assert ticks[0] <= low + 1e-6 * max(1, abs(low))
+    assert ticks[-1] >= low + span - 1e-6 * max(1, abs(low), span)
+
+
+def test_line_chart_puts_points_where_they_belong():
+    chart = parsed(line_chart("t", [Series(EVIL, [0, 5, 10], [1.0, float("nan"), 3.0])], "step", EVIL))
+    line = chart.find(f"{SVG}polyline")
+    points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
+    assert points == [(46, 184), (350, 10)]  # corners of the plot area; the NaN is left out
+    assert line.find(f"{SVG}title").text == EVIL
+    assert line_chart("t", [Series("a", [1], [float("inf")])], "x", "y") == ""
+
+
+def test_scatter_has_one_mark_a_point_and_one_line_a_pair():
+    groups = [Group("a", [[0, 0], [1, 1]], [EVIL, "q"]), Group("b", [[0, 1], [1, 0]], ["r", "s"], 1, 1)]
+    chart = parsed(scatter("t", groups, links=True))
+    assert len(list(chart.iter(f"{SVG}circle"))) == 2
+    assert len(list(chart.iter(f"{SVG}path"))) == 2
+    assert len(chart.findall(f"{SVG}line")) == 2
+    assert scatter("t", []) == ""
+
+
+def test_change_chart_tells_falling_from_rising():
+    chart = parsed(change_chart("t", [(EVIL, 2.0, 1.0), ("up", 1.0, 2.0)], "nats"))
+    kinds = [m.get("class") for m in chart.findall(f"{SVG}line") if "move" in m.get("class")]
+    assert kinds == ["move fall", "move rise"]
+
+
+def test_share_bar_widths_are_shares():
+    chart = parsed(share_bar("t", [("por", 3, 2), (EVIL, 1, 6), ("none", 0, 1)]))
+    widths = [float(r.get("width")) for r in chart.findall(f"{SVG}rect")]
+    assert widths == [269.0, 89.0]
+    assert share_bar("t", []) == ""
+
+
+def test_moving_mean_shrinks_at_the_ends():
+    assert moving_mean([0, 3, 6, 9], 3) == [1.5, 3, 6, 7.5]
+
+
+def write_metrics(run: Path, rows: list[dict]) -> Path:
+    run.mkdir(exist_ok=True)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return run
+
+
+def test_training_keeps_the_last_row_of_a_step(tmp_path):
+    rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0, "loss_TT": 1.0}]
+    run = training(write_metrics(tmp_path / "run", rows))
+    assert [r["loss"] for r in run["rows"]] == [3.0, 2.0]
+    assert [t["key"] for t in training_table(run["rows"])] == ["loss", "loss_TT"]
+    assert [c["title"] for c in training_curves(run["rows"], {"TT": EVIL})] == ["total loss (Eq. 6)", f"TT: {EVIL}"]
+    assert training(None) is None
+    assert training(tmp_path / "run-without-metrics") is None
+
+
+def test_metrics_without_step_are_named(tmp_path):
+    with pytest.raises(SdrrlError, match=r"metrics\.jsonl, line 2: no whole number under 'step'"):
+        training(write_metrics(tmp_path / "run", [{"step": 1}, {"loss": 1.0}]))
+
+
+def test_drop_reasons_are_sorted_with_shares():
+    stats = {"stages": [{"name": "filter", "in": 10, "out": 6, "dropped": {"copy": 1, "ratio": 3}}, {"name": "x"}]}
+    assert [(d["reason"], d["share"]) for d in drop_reasons(stats)] == [("ratio", 0.3), ("copy", 0.1)]
+
+
+def test_samples_are_the_first_rows_of_each_task():
+    rows = [{"task": "answers.por", "n": i} for i in range(3)] + [{"task": "translations.por-eng", "n": 9}]
+    groups = pick_samples(rows, 2, {"por": "Portuguese", "eng": "English"})
+    assert [g["title"] for g in groups] == ["Questions in Portuguese", "Translation Portuguese → English"]
+    assert [r["n"] for r in groups[0]["rows"]] == [0, 1]
+    assert groups[1]["expected"] == "eng"
+
+
+def test_numbers_as_people_read_them():
+    assert figure(0.125, "rate") == "12.5%"
+    assert figure(None, "rate") == "–"
+    assert figure(12.3456, "BLEU") == "12.35"
+    assert signed(-0.1, "rate") == "−10.0 pp"
+    assert percent(-0.0512) == "−5.1%"
+    assert count(12345) == "12,345"
+    assert count(None) == "–"
+    assert count(0.976543) == "0.9765"
