@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from sdrrl_nemo.data.packed import PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packing import best_fit_decreasing
 from sdrrl_nemo.data.subsets import SUBSETS
-from sdrrl_nemo.data.tokenization import tokenizer_sha256
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenize, tokenizer_sha256
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 VOCAB = 49152
@@ -68,5 +70,22 @@ def packed_set(
         used += len(tokens)
     writer.add_pack(pack)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    writer.finish({"tokenizer_sha256": tokenizer_sha256(tokenizer)})
+    return folder
+
+
+def pack_jsonl(rows: Path, folder: Path, model: Path, seq_length: int) -> Path:
+    """Tokenise and pack rows {"subset", "question", "answer"} with the project's own code."""
+    tokenizer = load_tokenizer(model)
+    records = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    encoded = tokenize(tokenizer, [r["question"] for r in records], [r["answer"] for r in records])
+    writer = PackedWriter(folder, "train", vocab_size=VOCAB, seq_length=seq_length)
+    for pack in best_fit_decreasing([len(t) for t, _ in encoded], seq_length):
+        samples = []
+        for i in pack:
+            tokens, prompt = encoded[i]
+            mask = np.asarray([0] * prompt + [1] * (len(tokens) - prompt), np.uint8)
+            samples.append(TokenizedSample(f"{i + 1:016x}", records[i]["subset"], np.asarray(tokens, np.int32), mask))
+        writer.add_pack(samples)
     writer.finish({"tokenizer_sha256": tokenizer_sha256(tokenizer)})
     return folder

@@ -1,0 +1,28 @@
+"""Run under torchrun: train one configuration after another in the same processes (start-up costs more than a run).
+
+torchrun --nproc-per-node N tests/distributed/fit_worker.py CONFIG.yaml 'key=value key=value' 'key=value ...'
+"""
+
+from __future__ import annotations
+
+import sys
+
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.train.config import RunConfig
+
+
+def main() -> None:
+    from sdrrl_nemo.train.cpu import adapt_to_cpu
+
+    adapt_to_cpu()
+    from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
+
+    from sdrrl_nemo.train.fit import fit
+
+    for overrides in sys.argv[2:]:
+        fit(load_config(RunConfig, sys.argv[1], overrides.split()))
+        destroy_num_microbatches_calculator()
+
+
+if __name__ == "__main__":
+    main()

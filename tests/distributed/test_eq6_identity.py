@@ -1,0 +1,98 @@
+"""The identity of the loss: the mean of an epoch's step losses at learning rate 0 equals Eq. 6.
+
+The left side goes through preprocessing's tokenisation and packing, NeMo, Megatron and torchrun; the right side is
+computed from the raw JSONL with plain transformers in float64 (tests/eq6.py), once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoTokenizer
+
+from tests.eq6 import eq6_float64
+from tests.launch import ROOT, torchrun
+from tests.tiny import pack_jsonl, tiny_model
+
+ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
+SEQ_LENGTH = 256
+TOLERANCE = 1e-5
+VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
+LAYOUTS = {"TP1": (1, 1, 1), "TP2": (2, 1, 2), "PP2": (1, 2, 2), "DP2": (1, 1, 2)}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    folder = tmp_path_factory.mktemp("eq6")
+    model = tiny_model(folder / "model", smollm2)
+    pack_jsonl(ROWS, folder / "data", model, SEQ_LENGTH)
+    config = {
+        "run_dir": "unset",
+        "model": {"hf_path": str(model), "pad_heads_to": 2},
+        "data": {"path": str(folder / "data")},
+        "trainer": {"precision": "fp32", "global_batch_size": 8, "num_threads": 1},
+        "optim": {"lr": 0.0},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]:
+    """Eq. 6 from the raw text alone: chat template, answer, end token, by transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(workspace / "model")
+    samples = []
+    for line in ROWS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        messages = [{"role": "user", "content": row["question"]}]
+        question = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        answer = [*tokenizer.encode(row["answer"], add_special_tokens=False), tokenizer.eos_token_id]
+        samples.append((row["subset"], question, answer))
+    return eq6_float64(workspace / "model", samples, reduction)
+
+
+@pytest.fixture(scope="module")
+def expected(workspace: Path) -> tuple[float, dict[str, float]]:
+    return _expected(workspace, "mean")
+
+
+def _mean(run: Path, key: str) -> float:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return sum(r[key] for r in rows) / len(rows)
+
+
+def _train(workspace: Path, processes: int, runs: dict[str, str]) -> None:
+    overrides = [f"run_dir={workspace}/{name} {more}" for name, more in runs.items()]
+    done = torchrun(processes, "tests/distributed/fit_worker.py", str(workspace / "config.yaml"), *overrides)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
+    tp, pp, processes = LAYOUTS[layout]
+    runs = {
+        f"{layout}-{packed}-{mbs}": f"trainer.tp={tp} trainer.pp={pp} data.packed={packed} trainer.micro_batch_size={mbs}"
+        for packed, mbs in VARIANTS
+    }
+    _train(workspace, processes, runs)
+    loss, addends = expected
+    for name in runs:
+        measured = _mean(workspace / name, "loss")
+        assert abs(measured - loss) <= TOLERANCE * loss, (name, measured, loss)
+        for subset, value in addends.items():
+            assert abs(_mean(workspace / name, f"loss_{subset}") - value) <= TOLERANCE * value, (name, subset)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "token"])
+def test_other_reductions(reduction: str, workspace: Path) -> None:
+    loss, _ = _expected(workspace, reduction)
+    _train(workspace, 1, {reduction: f"loss.sample_reduction={reduction}"})
+    assert abs(_mean(workspace / reduction, "loss") - loss) <= TOLERANCE * loss
+
+
+def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
+    """The set is uneven enough that the usual token mean per batch is far from Eq. 6: the identity is no accident."""
+    uneven = _expected(workspace, "token")[0]
+    assert abs(uneven - expected[0]) > 100 * TOLERANCE * expected[0]

@@ -1,0 +1,106 @@
+"""kill -9 in the middle of training; the same command continues and every loss is equal bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.launch import ROOT, environment, python, torchrun
+from tests.tiny import packed_set, tiny_model
+
+TIMED = ("seconds",)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    model = tiny_model(folder / "model", smollm2)
+    packed_set(folder / "data", model)
+    settings = {
+        "run_dir": "unset",
+        "model": {"hf_path": str(model), "pad_heads_to": 2},
+        "data": {"path": str(folder / "data")},
+        "trainer": {"tp": 2, "precision": "bf16", "global_batch_size": 4, "max_steps": 14, "save_every": 3},
+        "optim": {"lr": 1.0e-3, "warmup_steps": 2},
+    }
+    settings["trainer"]["num_threads"] = 1
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+
+
+def _killed_after(run: Path, config: Path, steps: int) -> None:
+    """Start the recipe and SIGKILL launcher and ranks at once when ``steps`` steps are logged."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={run}"]
+    with open(run.with_suffix(".log"), "w") as log:
+        p = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 300
+        metrics = run / "metrics.jsonl"
+        while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= steps):
+            assert p.poll() is None and time.monotonic() < deadline, run.with_suffix(".log").read_text()[-4000:]
+            time.sleep(0.01)
+        _kill_tree(p.pid)
+        p.wait()
+
+
+def _kill_tree(pid: int) -> None:
+    """SIGKILL a process and its descendants; ranks are started in sessions of their own, so a group is not enough."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    todo = [pid]
+    while todo:
+        now = todo.pop()
+        todo += children.get(now, [])
+        try:
+            os.kill(now, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # already gone
+
+
+def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> None:
+    straight = tmp_path / "straight"
+    done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={straight}")
+    assert done.returncode == 0, done.stdout[-4000:]
+    killed = tmp_path / "killed"
+    _killed_after(killed, config, 5)
+    assert len(_rows(killed)) < 14
+    done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert _rows(killed) == _rows(straight)
+    assert len(_rows(straight)) == 14
+    assert _rows(straight)[-1]["loss"] != _rows(straight)[0]["loss"]
+    assert not list((killed / "checkpoints").glob("unfinished-*"))
+    for run in (straight, killed):
+        done = python("tools/export_hf.py", "--run", str(run), "--output", str(run / "hf"))
+        assert done.returncode == 0, done.stdout[-4000:]
+    assert (straight / "hf/model.safetensors").read_bytes() == (killed / "hf/model.safetensors").read_bytes()
+    # and a third start has nothing left to do
+    again = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
+    assert again.returncode == 0
+    assert "all 14 steps are done" in again.stdout
+    assert torch.load(_newest(killed) / "weights/common.pt", weights_only=False)["global_step"] == 14
+
+
+def _newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*"))
