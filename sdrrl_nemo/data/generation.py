@@ -13,8 +13,8 @@ from sdrrl_nemo.data.runner import Outcome, Row, Stage
 class Generate(Stage):
     """Adds ``generated`` to each question: the model's answer, or None when it was rejected (counted, with reason).
 
-    A shard is answered in batches of ``batch_size`` in the order of its rows, so a batch is made of the same questions in
-    every run: rounding in a padded batch can decide a token.
+    A shard is answered in batches of ``batch_size`` in the order of its rows, so a batch is made of the same questions
+    in every run: rounding in a padded batch can decide a token.
     """
 
     name = "generate"

@@ -11,7 +11,9 @@ WORDS = {"house": ["casa"], "water": ["água", "aguar"], "don't": ["não"], "wel
 
 
 def test_probability_one_switches_every_known_token_and_nothing_else() -> None:
-    text, replaced, found = code_switch("The House has WATER; don't  touch\twell-known (house)!", WORDS, 1.0, random.Random(0))
+    text, replaced, found = code_switch(
+        "The House has WATER; don't  touch\twell-known (house)!", WORDS, 1.0, random.Random(0)
+    )
     assert (replaced, found) == (5, 5)
     assert text in {f"The Casa has {w}; não  touch\tconhecido (casa)!" for w in ("ÁGUA", "AGUAR")}
 

@@ -50,5 +50,5 @@ def test_efficiency_on_lengths_like_the_demo() -> None:
 
 
 def test_length_out_of_range() -> None:
-    with pytest.raises(ValueError, match="outside 1..8"):
+    with pytest.raises(ValueError, match=r"outside 1\.\.8"):
         best_fit_decreasing([3, 9], 8)

@@ -51,7 +51,11 @@ def test_continues_after_the_last_whole_shard(tmp_path: Path) -> None:
 def test_finished_stage_is_not_run_again_and_changes_start_anew(tmp_path: Path) -> None:
     runner = Runner(tmp_path)
     runner.run(Double(), numbers(10))
-    for stage, source in ((Double(3), numbers(10)), (Double(), numbers(10, "other")), (Double(shard_size=5), numbers(10))):
+    for stage, source in (
+        (Double(3), numbers(10)),
+        (Double(), numbers(10, "other")),
+        (Double(shard_size=5), numbers(10)),
+    ):
         runner.run(stage, source)
         assert stage.seen
     again = Double()

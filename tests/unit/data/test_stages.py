@@ -110,11 +110,17 @@ def test_generated_answers_are_batched_and_judged() -> None:
     outcome = stage.process([{"key": str(i), "question": t, "answer": "y"} for i, t in enumerate(texts)])
     assert engine.batches == [3, 1]
     assert [r["generated"] for r in outcome.rows] == ["fine.", None, None, "also fine."]
-    assert [(r["key"], r["reason"]) for r in outcome.rejects] == [("1", "empty or unfinished answer"), ("2", "repetition")]
+    assert [(r["key"], r["reason"]) for r in outcome.rejects] == [
+        ("1", "empty or unfinished answer"),
+        ("2", "repetition"),
+    ]
 
 
 def translated_rows() -> list[dict[str, object]]:
-    rows = [{"key": str(i), "source_key": str(i), "origin": "y", "question": f"q {i}", "answer": f"a {i}"} for i in range(30)]
+    rows = [
+        {"key": str(i), "source_key": str(i), "origin": "y", "question": f"q {i}", "answer": f"a {i}"}
+        for i in range(30)
+    ]
     return Translate("translate", tiny_engines.TinyTranslator(), {}, "eng", "por", 8).process(rows).rows
 
 
@@ -169,7 +175,7 @@ def test_off_target_is_rejected_but_short_and_unsure_are_kept() -> None:
 
 def test_held_out_pairs_share_no_sentence_with_training() -> None:
     class Corpus(tiny_engines.TinyCorpus):
-        def pairs(self, source: str, target: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def pairs(self, source: str, target: str):  # type: ignore[no-untyped-def]
             for i in range(40):
                 yield f"Source {i % 25}.", f"Alvo {i}."
 

@@ -1,7 +1,7 @@
-"""Small deterministic engines for tests of the pipeline; loaded as a plugin (``plugins: [tests.unit.data.tiny_engines]``).
+"""Small deterministic engines for tests of the pipeline, loaded as a plugin: ``plugins: [tests.unit.data.tiny_engines]``.
 
-The target language is Portuguese by name; a "translation" shifts every word by a fixed rule, which the identifier and the
-estimator recognise again. ``delay`` slows an engine down, so that a test can kill it at work.
+The target language is Portuguese by name only: a "translation" marks every word, which the identifier recognises.
+``delay`` slows an engine down, so that a test can kill it at work.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ class TinyIdentifier(LanguageIdentifier):
     licence = "CC0-1.0"
 
     def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
-        return [
-            (None, 0.9) if number_of(t) % 17 == 0 else ("por" if MARK in t else "eng", 0.99) for t in texts
-        ]
+        return [(None, 0.9) if number_of(t) % 17 == 0 else ("por" if MARK in t else "eng", 0.99) for t in texts]
 
 
 @DICTIONARIES.register("tiny")
