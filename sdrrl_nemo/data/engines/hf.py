@@ -157,6 +157,7 @@ class HfGenerator(Generator):
             max_new_tokens=self.max_new_tokens,
             eos_token_id=self._tokenizer.eos_token_id,
             pad_token_id=self._tokenizer.pad_token_id,
+            bos_token_id=self._tokenizer.bos_token_id,
             **sampling,
         )
 
