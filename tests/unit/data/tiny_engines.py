@@ -1,4 +1,4 @@
-"""Small deterministic engines for tests of the pipeline, loaded as a plugin: ``plugins: [tests.unit.data.tiny_engines]``.
+"""Small deterministic engines for tests of the pipeline; a plugin: ``plugins: [tests.unit.data.tiny_engines]``.
 
 The target language is Portuguese by name only: a "translation" marks every word, which the identifier recognises.
 ``delay`` slows an engine down, so that a test can kill it at work.

@@ -1,0 +1,45 @@
+"""The configurations that ship: they load, name registered engines, and give them options they have."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.config import PreprocessConfig, validate
+from sdrrl_nemo.data.filters import make_filters
+from sdrrl_nemo.data.roles import ROLES, engine_config
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = sorted((ROOT / "configs/data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_shipped_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load_config(PreprocessConfig, path)
+    validate(config)
+    for role, (_, registry) in ROLES.items():
+        chosen = engine_config(config, role)
+        assert chosen.options.keys() <= inspect.signature(registry.factory(chosen.name)).parameters.keys()
+    assert make_filters([(f.name, f.options) for f in config.filters])
+    assert make_filters([(f.name, f.options) for f in config.generation.filters])
+
+
+def test_short_demo_changes_only_sizes() -> None:
+    whole = load_config(PreprocessConfig, ROOT / "configs/data/demo_por.yaml")
+    short = load_config(PreprocessConfig, ROOT / "configs/data/demo_por_short.yaml")
+    assert short.generation.engine.options["model"] == whole.generation.engine.options["model"] == whole.model
+    assert (short.quality, short.filters, short.code_switch) == (whole.quality, whole.filters, whole.code_switch)
+    assert short.instructions.limit == 60
+    assert short.output_dir != whole.output_dir
+
+
+def test_shards_hold_whole_batches() -> None:
+    override = ["generation.batch_size=16", "generation.shard_size=24"]
+    config = load_config(PreprocessConfig, ROOT / "configs/data/demo_por.yaml", override)
+    with pytest.raises(SdrrlError, match=r"generation\.shard_size: 24 is not a multiple"):
+        validate(config)
