@@ -5,7 +5,8 @@ dozen places, and check dtypes by the type name ``torch.cuda.FloatTensor``. ``ad
 
 * a TorchFunctionMode turns the device literal into ``cpu``, makes ``.cuda()`` the identity, drops ``pin_memory`` and
   answers ``Tensor.type()`` with the CUDA name mcore compares with;
-* ``torch.cuda.current_device``, streams, events, synchronise and the RNG state get CPU meanings.
+* ``torch.cuda.current_device``, streams, events, synchronise and the RNG state get CPU meanings;
+* NeMo's device fix after loading a checkpoint is a no-op.
 
 Nothing numerical is changed: the arithmetic is torch's own CPU arithmetic. Call it once, before the first import of
 ``megatron`` or ``nemo``; it returns False and does nothing when a GPU is present.
@@ -84,8 +85,12 @@ def adapt_to_cpu() -> bool:
     _CudaLiteralsToCpu().__enter__()
 
     import megatron.core.tensor_parallel.random as mcore_random
+    import nemo.lightning.io.pl as nemo_checkpoint_io
 
     patched: Any = mcore_random
     patched._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
     patched._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
+    # after loading, NeMo moves stray tensors to this rank's GPU; here every tensor is where it belongs
+    reader: Any = nemo_checkpoint_io
+    reader._fix_tensors_device = lambda checkpoint: checkpoint
     return True

@@ -73,7 +73,9 @@ def _train(workspace: Path, processes: int, runs: dict[str, str]) -> None:
 def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
     tp, pp, processes = LAYOUTS[layout]
     runs = {
-        f"{layout}-{packed}-{mbs}": f"trainer.tp={tp} trainer.pp={pp} data.packed={packed} trainer.micro_batch_size={mbs}"
+        f"{layout}-{packed}-{mbs}": (
+            f"trainer.tp={tp} trainer.pp={pp} data.packed={packed} trainer.micro_batch_size={mbs}"
+        )
         for packed, mbs in VARIANTS
     }
     _train(workspace, processes, runs)
