@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.eval.loss import batches_by_length
+from sdrrl_nemo.eval.prefix import SharedPrefix
 
 Array = npt.NDArray[np.float32]
 
@@ -46,15 +47,16 @@ def last_states(
 ) -> Array:
     """Last layer's hidden state (after the final norm) of each prompt's last token, float32 [n, H]."""
     out: list[Array | None] = [None] * len(prompts)
-    for batch in batches_by_length([len(p) for p in prompts], batch_tokens):
-        longest = len(prompts[batch[0]])
+    shared = SharedPrefix(model, prompts)
+    texts = [p[shared.length :] for p in prompts]
+    for batch in batches_by_length([len(t) for t in texts], batch_tokens):
+        longest = len(texts[batch[0]])
         ids = torch.zeros(len(batch), longest, dtype=torch.long)  # [B, L], padded on the right: see sample_losses
         for r, i in enumerate(batch):
-            ids[r, : len(prompts[i])] = torch.tensor(prompts[i])
-        ids = ids.to(model.device)
-        states = model(input_ids=ids, output_hidden_states=True, logits_to_keep=1, use_cache=False).hidden_states[-1]
+            ids[r, : len(texts[i])] = torch.tensor(texts[i])
+        states = shared(ids.to(model.device), output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
         for r, i in enumerate(batch):
-            out[i] = states[r, len(prompts[i]) - 1].float().cpu().numpy()
+            out[i] = states[r, len(texts[i]) - 1].float().cpu().numpy()
         advance(sum(len(prompts[i]) for i in batch))
     return np.stack([x for x in out if x is not None])
 

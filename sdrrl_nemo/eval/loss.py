@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sdrrl_nemo.eval.encoding import Encoded
+from sdrrl_nemo.eval.prefix import SharedPrefix
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,28 @@ def sample_losses(
     beyond rounding. Logits are computed from the first answer position on only.
     """
     out: list[SampleLoss | None] = [None] * len(samples)
-    for batch in batches_by_length([len(s.tokens) for s in samples], batch_tokens):
-        rows = [samples[i] for i in batch]
-        longest = max(len(s.tokens) for s in rows)
-        tokens = torch.zeros(len(rows), longest, dtype=torch.long)  # [B, L]
-        answer = torch.zeros(len(rows), longest, dtype=torch.bool)  # [B, L] True where the token is a target
-        for r, s in enumerate(rows):
-            tokens[r, : len(s.tokens)] = torch.tensor(s.tokens)
-            answer[r, s.prompt_tokens : len(s.tokens)] = True
+    shared = SharedPrefix(model, [s.tokens[: s.prompt_tokens] for s in samples])
+    texts = [s.tokens[shared.length :] for s in samples]
+    starts = [s.prompt_tokens - shared.length for s in samples]  # where the answer begins, >= 1
+    for batch in batches_by_length([len(t) for t in texts], batch_tokens):
+        longest = len(texts[batch[0]])
+        tokens = torch.zeros(len(batch), longest, dtype=torch.long)  # [B, L]
+        answer = torch.zeros(len(batch), longest, dtype=torch.bool)  # [B, L] True where the token is a target
+        for r, i in enumerate(batch):
+            tokens[r, : len(texts[i])] = torch.tensor(texts[i])
+            answer[r, starts[i] : len(texts[i])] = True
         tokens, answer = tokens.to(model.device), answer.to(model.device)
-        first = min(s.prompt_tokens for s in rows)
+        first = min(starts[i] for i in batch)
         # Position j predicts token j+1: targets start at `first`, so logits are needed from first-1 on.
-        logits = model(input_ids=tokens, logits_to_keep=longest - first + 1, use_cache=False).logits[:, :-1]
+        logits = shared(tokens, logits_to_keep=longest - first + 1).logits[:, :-1]
         hit = answer[:, first:]
         nll = torch.nn.functional.cross_entropy(logits[hit].float(), tokens[:, first:][hit], reduction="none")
         row_of = hit.nonzero()[:, 0]
-        total = torch.zeros(len(rows), dtype=torch.float64, device=nll.device).index_add_(0, row_of, nll.double())
-        for r, (i, s) in enumerate(zip(batch, rows, strict=True)):
-            n = len(s.tokens) - s.prompt_tokens
+        total = torch.zeros(len(batch), dtype=torch.float64, device=nll.device).index_add_(0, row_of, nll.double())
+        for r, i in enumerate(batch):
+            n = len(texts[i]) - starts[i]
             out[i] = SampleLoss(float(total[r]) / n, n)
-        advance(sum(len(s.tokens) for s in rows))
+        advance(sum(len(samples[i].tokens) for i in batch))
     return [x for x in out if x is not None]
 
 

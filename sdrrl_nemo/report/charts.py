@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sdrrl_nemo.data.subsets import SUBSETS
 from sdrrl_nemo.report.svg import Group, Series, change_chart, line_chart, marker_key, scatter, share_bar
 
-SOURCE, TARGET, OTHER = 1, 2, 6
+SOURCE, TARGET, OTHER, TOO_SHORT = 1, 2, 4, 7
 """Colour classes of the two languages and of everything else, the same in every chart."""
 
 
@@ -52,7 +52,7 @@ def _languages(row: dict[str, Any], role: str, results: dict[str, Any]) -> Marku
     order = sorted(details["languages"].items(), key=lambda kv: (kv[0] != row["expected"], -kv[1], kv[0]))
     parts = [(code, n, colours.get(code, OTHER)) for code, n in order]
     if details["too_short"]:
-        parts.append(("too short", details["too_short"], 7))
+        parts.append(("too short", details["too_short"], TOO_SHORT))
     return share_bar(f"{row['title']}, {role} model", parts)
 
 

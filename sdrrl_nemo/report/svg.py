@@ -76,11 +76,14 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
     points = [p for _, ps in cleaned for p in ps]
     if not points:
         return Markup("")
-    x_ticks = nice_ticks(min(p[0] for p in points), max(p[0] for p in points))
+    x_low, x_high = min(p[0] for p in points), max(p[0] for p in points)
+    if x_high == x_low:
+        x_low, x_high = x_low - 0.5, x_high + 0.5
+    x_ticks = [x for x in nice_ticks(x_low, x_high) if x_low <= x <= x_high]
     y_ticks = nice_ticks(min(p[1] for p in points), max(p[1] for p in points))
 
     def sx(x: float) -> float:
-        return left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (width - left - right)
+        return left + (x - x_low) / (x_high - x_low) * (width - left - right)
 
     def sy(y: float) -> float:
         return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
@@ -98,15 +101,13 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
     out.append(f'<text class="tick" x="{middle:.0f}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
     out.append(f'<text class="tick" transform="translate(11 {(height - bottom) / 2:.0f}) rotate(-90)" '
                f'text-anchor="middle">{escape(y_label)}</text>')  # fmt: skip
+    bold = 0
     for s, ps in cleaned:
         if not ps:
             continue
         path = " ".join(f"{_number(sx(x))},{_number(sy(y))}" for x, y in ps)
-        dash = (
-            ""
-            if s.thin or not DASHES[s.colour % len(DASHES)]
-            else f' stroke-dasharray="{DASHES[s.colour % len(DASHES)]}"'
-        )
+        dash = "" if s.thin or not DASHES[bold] else f' stroke-dasharray="{DASHES[bold]}"'
+        bold = bold if s.thin else (bold + 1) % len(DASHES)
         style = "thin" if s.thin else "line"
         out.append(
             f'<polyline class="{style} s{s.colour}" points="{path}"{dash}><title>{escape(s.name)}</title></polyline>'
@@ -196,7 +197,7 @@ def share_bar(title: str, parts: Sequence[tuple[str, int, int]]) -> Markup:
     total = sum(n for _, n, _ in parts)
     if total <= 0:
         return Markup("")
-    width, height = 360, 22
+    width, height = 250, 22  # narrower than the others: it shares its line with a label
     out, x = [_open(width, height, title)], 0.0
     for label, n, colour in parts:
         w = n / total * width

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.eval.encoding import check_lengths, encode_questions, encode_samples
+from sdrrl_nemo.eval.encoding import Encoded, check_lengths, encode_questions, encode_samples
 from sdrrl_nemo.eval.generate import greedy_answers
 from sdrrl_nemo.eval.hidden import last_states
 from sdrrl_nemo.eval.loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
 from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.prefix import common_prefix
 
 TEXTS = [
     ("Hi", "Hello."),
@@ -69,6 +70,28 @@ def test_batch_size_changes_nothing(folder, model, batch_tokens):
     alone = [x.mean for x in sample_losses(model, samples, 1, ignore)]
     together = [x.mean for x in sample_losses(model, samples, batch_tokens, ignore)]
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_rows_without_a_common_prefix(folder, model):
+    """Two rows that differ in their very first token."""
+    rows = [Encoded([65, 66, 67, 68], 2), Encoded([70, 71, 72], 1)]
+    found = [x.mean for x in sample_losses(model, rows, 100, ignore)]
+    assert found == pytest.approx([reference(model, r.tokens, r.prompt_tokens) for r in rows], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        ([], 0),
+        ([[1, 2, 3]], 2),
+        ([[1, 2, 3], [1, 2, 4]], 2),
+        ([[1, 2], [1, 2, 5]], 1),
+        ([[1, 9], [2, 9]], 0),
+        ([[7]], 0),
+    ],
+)
+def test_common_prefix_leaves_a_token_in_each_row(rows, length):
+    assert common_prefix(rows) == length
 
 
 def test_hidden_states_do_not_depend_on_the_batch(folder, model):
