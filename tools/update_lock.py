@@ -1,12 +1,11 @@
 """Write the lock files in requirements/ from the environment this runs in.
 
-    python3.11 -m venv /tmp/full && /tmp/full/bin/pip install -e '.[demo,eval,dev]'   # let pip resolve everything
-    /tmp/full/bin/python tools/update_lock.py                                         # then write what is needed of it
-    .venv/bin/python tools/update_lock.py --check                                     # does an environment equal the locks?
+    python3.11 -m venv /tmp/full && /tmp/full/bin/pip install -e '.[demo,eval,dev]'  # let pip resolve all
+    /tmp/full/bin/python tools/update_lock.py                                        # write what is needed of it
+    .venv/bin/python tools/update_lock.py --check                                    # is an environment as locked?
 
-The locks are complete (install them with ``--no-deps``): the closure of pyproject.toml's requirements over the installed
-packages' metadata, less the names in requirements/dropped.txt and what only those pull in. A package that is already locked
-stays in its file as long as something needs it.
+The locks are complete (install them with ``--no-deps``): the closure of pyproject.toml's requirements over the
+installed packages' metadata, less the names in requirements/dropped.txt and what only those pull in.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ GROUPS = {"lock-cpu.txt": ("demo", "eval"), "lock-dev.txt": ("dev",)}  # extras 
 HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
-    "lock-cpu.txt": "All that the recipes, tools and demo need on a CPU: install it with --no-deps --no-build-isolation.",
+    "lock-cpu.txt": "All that recipes, tools and demo need on a CPU: install with --no-deps --no-build-isolation.",
     "lock-dev.txt": "Test and lint tools, beside lock-cpu.txt: install it with --no-deps.",
 }
 
@@ -60,7 +59,7 @@ def closure(requirements: Iterable[str], without: set[str]) -> dict[str, str]:
         try:
             dist = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            raise SdrrlError(f"{parent} needs {name}, which is not installed; install it, or name it in dropped.txt") from None
+            raise SdrrlError(f"{parent} needs {name}, which is not installed; install or drop it") from None
         found[name] = dist.version.split("+")[0]  # no local label: torch 2.13.0+cpu is asked for as 2.13.0
         for extra in ("", *sorted(req.extras)):
             if (name, extra) in seen:

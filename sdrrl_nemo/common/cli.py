@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.quiet import quiet_third_parties
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Call ``main``; an SdrrlError becomes one line on stderr (rank 0 only) and exit code 2, Ctrl-C 130."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    quiet_third_parties()
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
     except SdrrlError as e:

