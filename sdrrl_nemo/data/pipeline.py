@@ -29,6 +29,7 @@ from sdrrl_nemo.data.stages import (
     Sample,
     Subsets,
     Translate,
+    draws_y_hat,
     require_rows,
     synth_row,
 )
@@ -127,8 +128,13 @@ class Pipeline:
         return self.runner.run(Ingest(section, sha256_file(section.path), self.config.seed), NO_INPUT)
 
     def _synthesise(self, questions: Source) -> Source:
-        """y_hat, then D_synth (Eq. 4)."""
+        """y_hat, then D_synth (Eq. 4). Where one of y and y_hat is drawn, only the questions that draw y_hat are asked:
+        the draw needs nothing but the key, so the result is that of answering all and drawing afterwards."""
         c = self.config
+        asked, others = questions, []
+        if c.synth.mode == "sample":
+            asked = questions.where("draws y_hat", lambda r: draws_y_hat(c.seed, r["key"]))
+            others = [questions.where("draws y", lambda r: not draws_y_hat(c.seed, r["key"]))]
         stage = Generate(
             engine=self.engines.generator,
             filters=self.engines.answer_filters,
@@ -136,8 +142,8 @@ class Pipeline:
             sizes=(c.generation.shard_size, c.generation.batch_size),
             options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
         )
-        answered = self.runner.run(stage, questions)
-        return self.runner.run(Sample(c.synth.mode, c.seed, c.shard_size), answered.source()).source()
+        answered = self.runner.run(stage, asked).source()
+        return self.runner.run(Sample(c.synth.mode, c.seed, c.shard_size), concatenate([*others, answered])).source()
 
     def _translate(self, rows: Source, prefix: str) -> Source:
         """Translate, then reject by quality, heuristics and language id; ``prefix`` tells the held-out chain apart."""

@@ -44,6 +44,11 @@ class Ingest(Stage):
         return Outcome(chosen, len(found) + len(rejects), len(chosen), rejects, dropped, notes)
 
 
+def draws_y_hat(seed: int, key: str) -> bool:
+    """Eq. 4's coin for one question: True for y_hat, with probability 1/2; known before y_hat is generated."""
+    return named_random(seed, "synth", key).random() < 0.5
+
+
 class Sample(Stage):
     """D_synth (Eq. 4): ``sample`` takes y or y_hat per question, each with probability 1/2; ``both`` takes the union.
 
@@ -63,7 +68,7 @@ class Sample(Stage):
         rejects: list[Row] = []
         notes: Counter[str] = Counter()
         for row in rows:
-            drawn = "y_hat" if named_random(self.seed, "synth", row["key"]).random() < 0.5 else "y"
+            drawn = "y_hat" if draws_y_hat(self.seed, row["key"]) else "y"
             for origin in ("y", "y_hat") if self.mode == "both" else (drawn,):
                 answer = row["answer"] if origin == "y" else row["generated"]
                 if answer is None:

@@ -12,7 +12,7 @@ from sdrrl_nemo.data.filters import make_filters
 from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
-from sdrrl_nemo.data.stages import Ingest, LanguageId, Quality, Sample, Subsets, Translate, require_rows
+from sdrrl_nemo.data.stages import Ingest, LanguageId, Quality, Sample, Subsets, Translate, draws_y_hat, require_rows
 from tests.unit.data import tiny_engines
 from tests.unit.data.tiny_run import instruction_rows, write_rows
 
@@ -78,6 +78,16 @@ def test_eq_4_draws_y_and_y_hat_with_probability_one_half() -> None:
     drawn = sum(r["origin"] == "y" for r in synth(n, "sample"))
     assert abs(drawn - n / 2) < 5 * (n / 4) ** 0.5
     assert synth(50, "sample") == synth(50, "sample")
+
+
+def test_questions_that_draw_y_need_no_y_hat() -> None:
+    """Generation is skipped where y is drawn; the draw is the same as with y_hat at hand."""
+    rows = [{"key": f"{i:016x}", "question": "q", "answer": "y"} for i in range(100)]
+    asked = [{**r, "generated": "y_hat"} for r in rows if draws_y_hat(7, r["key"])]
+    others = [r for r in rows if not draws_y_hat(7, r["key"])]
+    found = {r["source_key"]: r["answer"] for r in Sample("sample", 7, 8).process(others + asked).rows}
+    everything = [{**r, "generated": "y_hat"} for r in rows]
+    assert found == {r["source_key"]: r["answer"] for r in Sample("sample", 7, 8).process(everything).rows}
 
 
 def test_both_is_the_union() -> None:
