@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.quiet import quiet_third_parties
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
+    quiet_third_parties()
     adapt_to_cpu()  # before anything of Megatron or NeMo is imported
     from sdrrl_nemo.train.fit import fit
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.quiet import quiet_third_parties
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
+    quiet_third_parties()
     adapt_to_cpu()
     from sdrrl_nemo.model.export import export_checkpoint
     from sdrrl_nemo.train.checkpoint import complete_checkpoints
@@ -50,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
         weights=args.weights,
         dtype=args.dtype,
     )
-    print(f"{args.output}: exported {args.checkpoint}")
+    verb = "already holds the export of" if result.already_there else "exported"
+    print(f"{args.output}: {verb} {args.checkpoint}")
     print(f"max abs diff of logits, transformers vs Megatron: {result.max_abs_diff:.3e} over {result.tokens} tokens")
 
 

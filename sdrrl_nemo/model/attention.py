@@ -43,9 +43,7 @@ class SDPAttention(MegatronModule):
             return out.reshape(*out.shape[:2], -1)
         bounds = packed_seq_params.cu_seqlens_q.tolist()
         q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))  # [1, n, t, hn]
-        parts = [
-            self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)
-        ]
+        parts = [self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)]
         out = cat(parts, dim=2).squeeze(0).transpose(0, 1)  # [t, np, hn]
         return out.reshape(out.shape[0], -1)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.model import standalone
 from sdrrl_nemo.model.hf_bridge import megatron_to_hf
@@ -29,6 +30,7 @@ CARRIED = (
 )
 TOLERANCE = 1e-3
 """Largest accepted difference of an fp32 logit between Megatron and transformers."""
+FACTS = "export.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -38,6 +40,7 @@ class ExportResult:
 
     max_abs_diff: float
     tokens: int
+    already_there: bool = False
 
 
 def export_checkpoint(
@@ -45,11 +48,16 @@ def export_checkpoint(
 ) -> ExportResult:
     """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from.
 
-    Raises SdrrlError when ``output`` exists, a tensor is missing or misshapen, padding is not zero, or logits differ.
+    The same export again is recognised by the checkpoint's fingerprint and not redone. Raises SdrrlError when
+    ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits differ.
     """
-    if output.exists():
-        raise SdrrlError(f"{output}: exists already; remove it or choose another --output")
     hf_config = read_hf_config(base)
+    source = {"checkpoint_sha256": _fingerprint(checkpoint), "weights": weights, "dtype": dtype}
+    if output.exists():
+        facts = read_json(output / FACTS) if (output / FACTS).is_file() else {}
+        if any(facts.get(k) != v for k, v in source.items()):
+            raise SdrrlError(f"{output}: exists already and is no export of {checkpoint}; remove it or choose another")
+        return ExportResult(facts["max_abs_logit_diff"], facts["compared_tokens"], already_there=True)
     standalone.init_parallel()
     tensors = standalone.checkpoint_tensors(checkpoint, weights)
     config = _config_of_checkpoint(hf_config, tensors, checkpoint)
@@ -62,8 +70,17 @@ def export_checkpoint(
     result = compare_logits(model, hf_model, base)
     if result.max_abs_diff > TOLERANCE:
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
-    _write(hf_model.to(DTYPES[dtype]), base, output, checkpoint, result)
+    facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
+    _write(hf_model.to(DTYPES[dtype]), base, output, {**facts, "compared_tokens": result.tokens})
     return result
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    """Names and SHA-256 of the checkpoint's files, as one key."""
+    weights = checkpoint / standalone.WEIGHTS
+    if not (weights / "metadata.json").is_file():
+        raise SdrrlError(f"{checkpoint}: no finished Megatron checkpoint here (weights/metadata.json is missing)")
+    return content_key([[p.name, sha256_file(p)] for p in sorted(weights.iterdir()) if p.is_file()])
 
 
 def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, torch.Tensor], checkpoint: Path) -> SdrrlGPTConfig:
@@ -99,7 +116,7 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
     return ExportResult(float((ours - theirs).abs().max()), ids.numel())
 
 
-def _write(hf_model: PreTrainedModel, base: Path, output: Path, checkpoint: Path, result: ExportResult) -> None:
+def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any]) -> None:
     temporary = output.with_name(f".{output.name}.unfinished")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -107,6 +124,5 @@ def _write(hf_model: PreTrainedModel, base: Path, output: Path, checkpoint: Path
     for name in CARRIED:
         if (base / name).is_file():
             shutil.copy(base / name, temporary / name)
-    facts = {"checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff, **provenance()}
-    write_json(temporary / "export.json", facts)
+    write_json(temporary / FACTS, {**facts, **provenance()})
     temporary.rename(output)

@@ -62,8 +62,6 @@ def checkpoint_tensors(folder: Path, weights: str = "auto") -> dict[str, Tensor]
             ``auto``: master where the run kept them.
     """
     path = folder / WEIGHTS
-    if not (path / "metadata.json").is_file():
-        raise SdrrlError(f"{folder}: no finished Megatron checkpoint here ({WEIGHTS}/metadata.json is missing)")
     metadata = dist_checkpointing.load_tensors_metadata(str(path))
     masters = {k: v for k, v in metadata.items() if k.startswith(MASTER_PREFIX)}
     if weights == "master" and not masters:

@@ -45,7 +45,7 @@ def _fsync_tree(folder: Path) -> None:
 
 
 class AtomicCheckpoint(pl.Callback):
-    """Saves every ``every`` steps and at the end; keeps the newest ``keep``."""
+    """Saves every ``every`` steps and at the end (never if ``every`` is -1); keeps the newest ``keep``."""
 
     def __init__(self, folder: str, every: int, keep: int) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class AtomicCheckpoint(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save when a step asks for it."""
         step = trainer.global_step
-        if step == trainer.max_steps or (self.every and step % self.every == 0):
+        if self.every >= 0 and (step == trainer.max_steps or (self.every and step % self.every == 0)):
             self.save(trainer, step)
 
     def save(self, trainer: pl.Trainer, step: int) -> None:

@@ -68,7 +68,7 @@ class TrainerSettings:
     precision: str = "bf16"
     """``bf16`` (parameters bf16, optimiser and gradients fp32) or ``fp32``."""
     save_every: int = 0
-    """Checkpoint every so many steps; 0: only at the end."""
+    """Checkpoint every so many steps; 0: only at the end; -1: never (measurements)."""
     keep_checkpoints: int = 2
     num_threads: int = 0
     """CPU threads a rank uses; 0: leave torch's choice."""

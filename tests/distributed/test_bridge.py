@@ -25,6 +25,19 @@ def _round_trip(model: Path, folder: Path, tp: int, pp: int, pad: int) -> Path:
     return back
 
 
+def test_an_export_is_recognised_and_nothing_is_overwritten(smollm2: Path, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", smollm2, layers=2)
+    back = _round_trip(model, tmp_path, 1, 1, 1)
+    args = ["--checkpoint", str(tmp_path / "ckpt-1-1-1"), "--base", str(model), "--output"]
+    again = python("tools/export_hf.py", *args, str(back))
+    assert again.returncode == 0
+    assert "already holds the export" in again.stdout
+    over = python("tools/export_hf.py", *args, str(model))
+    assert over.returncode == 2
+    assert "exists already and is no export of" in over.stdout
+    assert "Traceback" not in over.stdout
+
+
 @pytest.mark.parametrize(
     ("tied", "tp", "pp", "pad"), [(True, 1, 1, 1), (True, 2, 1, 2), (False, 2, 1, 4), (True, 1, 2, 1)]
 )

@@ -33,7 +33,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
         "run_dir": "unset",
         "model": {"hf_path": str(model), "pad_heads_to": 2},
         "data": {"path": str(folder / "data")},
-        "trainer": {"precision": "fp32", "global_batch_size": 8, "num_threads": 1},
+        "trainer": {"precision": "fp32", "global_batch_size": 8, "num_threads": 1, "save_every": -1},
         "optim": {"lr": 0.0},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -87,11 +87,12 @@ def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[flo
             assert abs(_mean(workspace / name, f"loss_{subset}") - value) <= TOLERANCE * value, (name, subset)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "token"])
-def test_other_reductions(reduction: str, workspace: Path) -> None:
-    loss, _ = _expected(workspace, reduction)
-    _train(workspace, 1, {reduction: f"loss.sample_reduction={reduction}"})
-    assert abs(_mean(workspace / reduction, "loss") - loss) <= TOLERANCE * loss
+def test_other_reductions(workspace: Path) -> None:
+    reductions = ("sum", "token")
+    _train(workspace, 1, {name: f"loss.sample_reduction={name}" for name in reductions})
+    for name in reductions:
+        loss, _ = _expected(workspace, name)
+        assert abs(_mean(workspace / name, "loss") - loss) <= TOLERANCE * loss
 
 
 def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[float, dict[str, float]]) -> None:

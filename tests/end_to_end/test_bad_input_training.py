@@ -134,11 +134,11 @@ def _cases(f: Path) -> dict[str, tuple[str, list[str], dict[str, str], str]]:
             {},
             "no finished Megatron checkpoint here",
         ),
-        "export over something": (
+        "export without checkpoint over something": (
             EXPORT,
             ["--checkpoint", str(f / "nockpt"), "--base", str(f / "model"), "--output", str(f / "model")],
             {},
-            "model: exists already",
+            "no finished Megatron checkpoint here",
         ),
     }
 
