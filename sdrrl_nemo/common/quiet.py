@@ -21,6 +21,13 @@ LOGGERS = (
     "nv_one_logger",
     "pytorch_lightning",
 )
+# These set their own level at import; a filter outlives that.
+FILTERED = (
+    "nemo_logger",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch.utilities.rank_zero",
+    "pytorch_lightning.utilities.rank_zero",
+)
 # (message, module) of warnings that say "no GPU extension here" or concern library internals.
 WARNINGS = (
     (r".*(Transformer Engine|Apex|apex).*not installed", ""),
@@ -42,7 +49,7 @@ ENVIRONMENT = {
 
 
 def errors_only(record: logging.LogRecord) -> bool:
-    """Logging filter; unlike a level it outlives NeMo's own ``setLevel`` at import."""
+    """Logging filter: only errors pass."""
     return record.levelno >= logging.ERROR
 
 
@@ -54,8 +61,7 @@ def quiet_third_parties() -> None:
         os.environ.setdefault(key, value)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    nemo = logging.getLogger("nemo_logger")
-    if errors_only not in nemo.filters:
-        nemo.addFilter(errors_only)
+    for name in FILTERED:
+        logging.getLogger(name).addFilter(errors_only)  # adding it twice keeps one
     for message, module in WARNINGS:
         warnings.filterwarnings("ignore", message=message, module=module)

@@ -278,7 +278,8 @@ def test_quiet_keeps_errors_and_our_own_warnings(monkeypatch: pytest.MonkeyPatch
         assert not logging.getLogger("megatron.core.utils").isEnabledFor(logging.WARNING)
         assert logging.getLogger("sdrrl_nemo").isEnabledFor(logging.WARNING)
     finally:
-        logger.removeFilter(quiet.errors_only)
+        for name in quiet.FILTERED:
+            logging.getLogger(name).removeFilter(quiet.errors_only)
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
 
