@@ -27,7 +27,10 @@ LAYOUTS = {"TP1": (1, 1, 1), "TP2": (2, 1, 2), "PP2": (1, 2, 2), "DP2": (1, 1, 2
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
     folder = tmp_path_factory.mktemp("eq6")
-    model = tiny_model(folder / "model", smollm2)
+    return _prepare(folder, tiny_model(folder / "model", smollm2))
+
+
+def _prepare(folder: Path, model: Path) -> Path:
     pack_jsonl(ROWS, folder / "data", model, SEQ_LENGTH)
     config = {
         "run_dir": "unset",
@@ -42,7 +45,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
 
 def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]:
     """Eq. 6 from the raw text alone: chat template, answer, end token, by transformers."""
-    tokenizer = AutoTokenizer.from_pretrained(workspace / "model")
+    model = Path(yaml.safe_load((workspace / "config.yaml").read_text())["model"]["hf_path"])
+    tokenizer = AutoTokenizer.from_pretrained(model)
     samples = []
     for line in ROWS.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -50,7 +54,7 @@ def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]
         question = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
         answer = [*tokenizer.encode(row["answer"], add_special_tokens=False), tokenizer.eos_token_id]
         samples.append((row["subset"], question, answer))
-    return eq6_float64(workspace / "model", samples, reduction)
+    return eq6_float64(model, samples, reduction)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,16 @@ def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[flo
         assert abs(measured - loss) <= TOLERANCE * loss, (name, measured, loss)
         for subset, value in addends.items():
             assert abs(_mean(workspace / name, f"loss_{subset}") - value) <= TOLERANCE * value, (name, subset)
+
+
+def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
+    """SmolLM2-135M-Instruct itself, TP=2 with its padded heads, packed."""
+    workspace = _prepare(tmp_path, smollm2)
+    _train(workspace, 2, {"real": "trainer.tp=2 trainer.micro_batch_size=2"})
+    loss, addends = _expected(workspace, "mean")
+    assert abs(_mean(workspace / "real", "loss") - loss) <= TOLERANCE * loss
+    for subset, value in addends.items():
+        assert abs(_mean(workspace / "real", f"loss_{subset}") - value) <= TOLERANCE * value, subset
 
 
 def test_other_reductions(workspace: Path) -> None:

@@ -1,6 +1,6 @@
 """Calls entry points one after another in one process (importing NeMo once) and prints what each said and returned.
 
-    python tests/end_to_end/cli_worker.py CASES.json     # [[module, [argument, ...], {"ENV": "value"}], ...]
+python tests/end_to_end/cli_worker.py CASES.json     # [[module, [argument, ...], {"ENV": "value"}], ...]
 """
 
 from __future__ import annotations
