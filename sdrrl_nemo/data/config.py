@@ -76,6 +76,15 @@ class LanguageIdConfig:
 
 
 @dataclass
+class SubsetsConfig:
+    """LL, TL, LT and TT (section 3.2.2)."""
+
+    answer_language: str = "implicit"
+    """``implicit``: TL and LT questions do not say which language to answer in (the paper's text, read literally).
+    ``request``: they end with a line that does; docs/preprocessing.md has what it changes."""
+
+
+@dataclass
 class CodeSwitchConfig:
     """Code-switching of questions (Eq. 5)."""
 
@@ -125,6 +134,7 @@ class PreprocessConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     filters: list[EngineConfig] = field(default_factory=list)
     language_id: LanguageIdConfig = field(default_factory=LanguageIdConfig)
+    subsets: SubsetsConfig = field(default_factory=SubsetsConfig)
     code_switch: CodeSwitchConfig = field(default_factory=CodeSwitchConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
@@ -147,6 +157,7 @@ def validate(config: PreprocessConfig) -> None:
     if config.source_language == config.target_language:
         raise SdrrlError(f"target_language: '{config.target_language}' is the source language too")
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
+    _choice("subsets.answer_language", config.subsets.answer_language, ("implicit", "request"))
     _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)
     if not 0.0 <= config.code_switch.probability <= 1.0:
         raise SdrrlError(f"code_switch.probability: {config.code_switch.probability} is not between 0 and 1")

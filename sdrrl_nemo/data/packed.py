@@ -9,7 +9,7 @@ One directory holds, for a set called ``train``:
     train.sample_key.npy       uint64 [samples] content key of the sample in the transfer set
     train.manifest.json        written last: |D_d|, seq_length, vocabulary, tokenizer fingerprint, SHA-256 of each file
 
-Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mcore's IndexedDataset reads the .bin/.idx.
+Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mcore's IndexedDataset reads .bin/.idx.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class PackedWriter:
         for s in samples:
             answer = int(s.loss_mask.sum())
             if answer == 0 or s.loss_mask[0]:
-                raise SdrrlError(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
+                raise SdrrlError(
+                    f"sample {s.key} ({s.subset}) must start with a question token and have an answer token"
+                )
             if int(s.tokens.max()) >= self.vocab_size:
                 raise SdrrlError(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
             self._masks.append(s.loss_mask.astype(np.uint8))
@@ -188,7 +190,9 @@ class PackedDataset:
                 raise SdrrlError(f"{p}: file is missing; preprocess again")
             size = p.stat().st_size
             if size != facts["bytes"]:
-                raise SdrrlError(f"{p}: {size} bytes, the manifest says {facts['bytes']}; the file is damaged, preprocess again")
+                raise SdrrlError(
+                    f"{p}: {size} bytes, the manifest says {facts['bytes']}; the file is damaged, preprocess again"
+                )
             if sha256_file(p) != facts["sha256"]:
                 raise SdrrlError(f"{p}: SHA-256 differs from the manifest; the file is damaged, preprocess again")
         if tokenizer_sha256 is not None and manifest["tokenizer_sha256"] != tokenizer_sha256:

@@ -21,6 +21,7 @@ from sdrrl_nemo.data.outputs import Publication, publish_outputs
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
 from sdrrl_nemo.data.runner import NO_INPUT, Runner, Source, StageResult, concatenate, fingerprint, remove_leftovers
 from sdrrl_nemo.data.stages import (
+    AnswerLanguage,
     CodeSwitch,
     Heuristics,
     Ingest,
@@ -171,12 +172,15 @@ class Pipeline:
         return judged.where("complete", lambda r: r["question_target"] is not None and r["answer_target"] is not None)
 
     def _subsets(self, translated: Source) -> Source:
-        """LL TL LT TT with code-switched questions."""
+        """LL TL LT TT with code-switched questions; TL and LT ask for their answer's language where configured."""
         c = self.config
         four = self.runner.run(Subsets(*self.pair, c.shard_size), translated)
         entries, identity = self._dictionaries()
         stage = CodeSwitch(entries, identity, c.code_switch.probability, c.seed, c.shard_size)
-        return self.runner.run(stage, four.source()).source()
+        switched = self.runner.run(stage, four.source()).source()
+        if c.subsets.answer_language == "implicit":
+            return switched
+        return self.runner.run(AnswerLanguage(c.shard_size), switched).source()
 
     def _dictionaries(self) -> tuple[dict[str, Entries], Any]:
         """Dictionary per question language, and what names them in the fingerprint."""

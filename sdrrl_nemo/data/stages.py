@@ -17,6 +17,7 @@ from sdrrl_nemo.data.engines.base import LanguageIdentifier, QualityEstimator, T
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.instructions import read_instructions, split_held_out
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
+from sdrrl_nemo.data.templates import answer_language_request
 
 COMPONENTS = ("question", "answer")
 
@@ -288,6 +289,31 @@ class CodeSwitch(Stage):
             notes["tokens replaced"] += replaced
             out.append({**row, "question": question, "question_plain": row["question"], "switched": replaced})
         return Outcome(out, len(rows), len(rows), notes=notes)
+
+
+class AnswerLanguage(Stage):
+    """TL and LT questions say which language to answer in; LL and TT are left alone.
+
+    Without it a Portuguese question is answered in English in TL and in Portuguese in TT, with equal weight in Eq. 6:
+    the model cannot know which, and learns to answer off target. Comes after code-switching, so the request is whole.
+    """
+
+    name = "answer-language"
+
+    def __init__(self, shard_size: int) -> None:
+        self.shard_size = shard_size
+
+    def settings(self) -> Any:
+        return {"text": answer_language_request("", "eng")}
+
+    def process(self, rows: list[Row]) -> Outcome:
+        out = [
+            row
+            if row["question_language"] == row["answer_language"]
+            else {**row, "question": answer_language_request(row["question"], row["answer_language"])}
+            for row in rows
+        ]
+        return Outcome(out, len(rows), len(rows))
 
 
 def require_rows(rows: Mapping[str, int]) -> None:

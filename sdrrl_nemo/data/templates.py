@@ -1,4 +1,4 @@
-"""Table 1 of the paper: instructions for machine translation (D_mt) and sentence completion (D_comp)."""
+"""Instruction texts: Table 1 of the paper (D_mt, D_comp), and the request for an answer in another language."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def translation_question(sentence: str, source: str, target: str) -> str:
 def completion_question(prefix: str, target: str) -> str:
     """Table 1, second half; the answer is the whole sentence."""
     return f"Complete the following sentence in {language(target).name} according to its context.\n{prefix}"
+
+
+def answer_language_request(question: str, answer_language: str) -> str:
+    """The question with a last line that asks for the answer's language, in English like Table 1's instructions."""
+    return f"{question}\nAnswer in {language(answer_language).name}."
 
 
 def _graphemes(text: str) -> list[str]:

@@ -12,7 +12,17 @@ from sdrrl_nemo.data.filters import make_filters
 from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
-from sdrrl_nemo.data.stages import Ingest, LanguageId, Quality, Sample, Subsets, Translate, draws_y_hat, require_rows
+from sdrrl_nemo.data.stages import (
+    AnswerLanguage,
+    Ingest,
+    LanguageId,
+    Quality,
+    Sample,
+    Subsets,
+    Translate,
+    draws_y_hat,
+    require_rows,
+)
 from tests.unit.data import tiny_engines
 from tests.unit.data.tiny_run import instruction_rows, write_rows
 
@@ -150,6 +160,14 @@ def test_rejection_costs_only_the_subsets_that_need_the_translation() -> None:
     }
     tl = next(r for r in outcome.rows if r["subset"] == "TL")
     assert (tl["question_language"], tl["answer_language"]) == ("por", "eng")
+
+
+def test_only_tl_and_lt_ask_for_the_answers_language() -> None:
+    rows = Subsets("eng", "por", 8).process(translated_rows()[:2]).rows
+    out = AnswerLanguage(8).process(rows).rows
+    for before, after in zip(rows, out, strict=True):
+        asked = {"TL": "\nAnswer in English.", "LT": "\nAnswer in Portuguese."}.get(before["subset"], "")
+        assert after == {**before, "question": before["question"] + asked}
 
 
 def test_tau_is_a_lower_bound_and_scores_are_kept() -> None:
