@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -66,19 +66,23 @@ class PackedWriter:
     def _temporary(self, suffix: str) -> Path:
         return self.directory / f".{self.name}.{suffix}.tmp"
 
+    def _refuse(self, message: str) -> NoReturn:
+        """End the writer: close and remove what was begun."""
+        self._builder.data_file.close()
+        self._bin.unlink(missing_ok=True)
+        raise SdrrlError(message)
+
     def add_pack(self, samples: Sequence[TokenizedSample]) -> None:
         """Append one pack; SdrrlError when it is empty, too long, or a sample has no answer token."""
         total = sum(len(s.tokens) for s in samples)
         if not samples or total > self.seq_length:
-            raise SdrrlError(f"pack {self._packs} has {total} tokens; it must hold 1 to {self.seq_length}")
+            self._refuse(f"pack {self._packs} has {total} tokens; it must hold 1 to {self.seq_length}")
         for s in samples:
             answer = int(s.loss_mask.sum())
             if answer == 0 or s.loss_mask[0]:
-                raise SdrrlError(
-                    f"sample {s.key} ({s.subset}) must start with a question token and have an answer token"
-                )
+                self._refuse(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
             if int(s.tokens.max()) >= self.vocab_size:
-                raise SdrrlError(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
+                self._refuse(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
             self._masks.append(s.loss_mask.astype(np.uint8))
             self._subsets.append(SUBSET_ID[s.subset])
             self._answers.append(answer)

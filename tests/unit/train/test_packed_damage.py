@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +71,18 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         assert p.read_bytes() == (b / p.name).read_bytes()
 
 
-def test_bad_samples_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "mask", "message"),
+    [
+        (range(5), [0, 1, 1, 1, 1], "has 5 tokens"),
+        (range(4), [1, 1, 1, 1], "must start with a question token"),
+        (range(2), [0, 0], "must start with a question token"),
+        (range(120, 122), [0, 1], "vocabulary is 100"),
+    ],
+)
+def test_bad_samples_are_refused(tmp_path: Path, tokens: range, mask: list[int], message: str) -> None:
     writer = PackedWriter(tmp_path, "train", vocab_size=100, seq_length=4)
-    tokens, ones = np.arange(5, dtype=np.int32), np.ones(5, np.uint8)
-    with pytest.raises(SdrrlError, match="has 5 tokens"):
-        writer.add_pack([TokenizedSample("1", "LL", tokens, np.asarray([0, 1, 1, 1, 1], np.uint8))])
-    with pytest.raises(SdrrlError, match="must start with a question token"):
-        writer.add_pack([TokenizedSample("1", "LL", tokens[:4], ones[:4])])
-    with pytest.raises(SdrrlError, match="vocabulary is 100"):
-        writer.add_pack([TokenizedSample("1", "LL", tokens[:2] + 120, np.asarray([0, 1], np.uint8))])
-    shutil.rmtree(tmp_path)
+    sample = TokenizedSample("1", "LL", np.asarray(tokens, np.int32), np.asarray(mask, np.uint8))
+    with pytest.raises(SdrrlError, match=message):
+        writer.add_pack([sample])
+    assert not list(tmp_path.iterdir())
