@@ -1,22 +1,227 @@
-"""Per-token-weighted cross-entropy over vocab-parallel logits, torch ops only; runs on any device.
+"""Torch backend, the CPU path: the steps of options.Backend in torch ops, through torch.compile where that pays.
 
-One autograd node: the forward pass turns the logits buffer into its own gradient, already multiplied by the
-weights, so that no second [n, V/tp] buffer is kept. Three all-reduces under tensor parallelism are folded into two:
-the row maximum, then (sum of exponentials, label logit) together.
+Large inputs go through torch.compile (Inductor writes one vectorised C++ loop a row, the row stays in the L2 cache
+between the maximum and the sum); small ones, and machines without a C++ compiler, run eagerly in chunks of rows.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kernels.options import LossOptions, Totals
 from kernels.reference import IGNORE_INDEX
 
+log = logging.getLogger(__name__)
+
 CHUNK_ELEMENTS = 1 << 22
-"""fp32 elements worked on at a time: rows are independent, so chunks bound the temporary memory to 16 MiB."""
+"""fp32 elements the eager path works on at a time: rows are independent, so temporary memory stays at 16 MiB."""
+
+COMPILE_ELEMENTS = 1 << 24
+"""Smallest logits worth the ~10 s of compiling, once a dtype and machine (Inductor caches the result on disk)."""
+
+
+# --- the loops; x is a block of rows, valid columns only -----------------------------------------------------------
+def _scan(x: Tensor) -> tuple[Tensor, Tensor]:
+    xf = x.float()
+    m = xf.amax(1)
+    # a slice of the vocabulary may be all -inf: exp(-inf - -inf) would be nan
+    safe = torch.where(m == float("-inf"), 0.0, m)
+    return m, (xf - safe[:, None]).exp().sum(1)
+
+
+def _scan_smooth(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    m, d = _scan(x)
+    return m, d, x.float().sum(1)
+
+
+def _write_gradient(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
+    g = (x.float() - row_max[:, None]).exp() * factor[:, None] - shift[:, None]
+    # a row nobody asks for may hold inf or nan logits; 0 * nan must not leak into the gradient
+    out.copy_(torch.where(factor[:, None] == 0, 0.0, g))
+
+
+def _scan_and_write(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximum and sum of exponentials, and x = scale * softmax, in one go (no smoothing, no z-loss)."""
+    m, d = _scan(x)
+    _write_gradient(x, x, m, torch.where(scale == 0, 0.0, scale / d), torch.zeros_like(d))
+    return m, d
+
+
+@cache
+def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """``loop`` through torch.compile; the first failure (no C++ compiler, say) turns it into the eager loop for good."""
+    fast = torch.compile(loop, dynamic=True)
+    state: dict[str, Callable[..., Any]] = {"run": fast}
+
+    def run(*args: Tensor) -> Any:
+        try:
+            return state["run"](*args)
+        except Exception as e:
+            if state["run"] is loop:
+                raise
+            log.warning("torch.compile failed, the loss runs eagerly and slower: %s", str(e).splitlines()[0])
+            state["run"] = loop
+            return loop(*args)
+
+    return run
+
+
+def _by_rows(loop: Callable[..., Any], x: Tensor, *rest: Tensor) -> Any:
+    """Run ``loop`` over all rows at once when compiled, else chunk by chunk; every argument is cut along its rows."""
+    n = x.shape[0]
+    # a compiler that traces us, and sizes 0 and 1, which it would specialise on, are for the eager loop
+    if x.numel() >= COMPILE_ELEMENTS and n > 1 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _compiled(loop)(x, *rest)
+    rows = max(1, CHUNK_ELEMENTS // max(1, x.shape[1]))
+    parts = [loop(*(t[i : i + rows] for t in (x, *rest))) for i in range(0, n, rows)]
+    if not parts or parts[0] is None:
+        return None
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+# --- the steps of options.Backend ----------------------------------------------------------------------------------
+def _skip(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
+    return (labels == o.ignore_index) | (weights == 0)
+
+
+def _own(labels: Tensor, o: LossOptions, skip: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows whose label is in this rank's slice, the label's column there or 0)."""
+    local = labels.long() - o.vocab_start
+    own = ~skip & (local >= 0) & (local < o.valid)
+    return own, torch.where(own, local, 0)
+
+
+def _label_logit(logits: Tensor, labels: Tensor, o: LossOptions, skip: Tensor) -> Tensor:
+    own, column = _own(labels, o, skip)
+    return torch.where(own, logits.gather(1, column[:, None]).squeeze(1).float(), 0.0)
+
+
+def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
+    n = logits.shape[0]
+    part = torch.zeros((o.statistics, n), dtype=torch.float32, device=logits.device)
+    skip = _skip(labels, weights, o)
+    if not o.valid or not n:
+        part[0] = torch.where(skip, 0.0, float("-inf"))
+        part[1] = skip.float()
+        return part
+    found = _by_rows(_scan_smooth if o.label_smoothing else _scan, logits[:, : o.valid])
+    part[0] = torch.where(skip, 0.0, found[0])
+    part[1] = torch.where(skip, 1.0, found[1])
+    part[2] = _label_logit(logits, labels, o, skip)
+    if o.label_smoothing:
+        part[3] = torch.where(skip, 0.0, found[2])
+    return part
+
+
+def _token_loss(
+    row_max: Tensor, row_sum: Tensor, label_logit: Tensor, logit_sum: Tensor | None, weights: Tensor, o: LossOptions
+) -> Tensor:
+    log_sum = row_sum.log()
+    loss = log_sum - (label_logit - row_max)
+    if logit_sum is not None:
+        spread = log_sum - (logit_sum / o.vocab_size - row_max)
+        loss = (1 - o.label_smoothing) * loss + o.label_smoothing * spread
+    if o.z_loss:
+        loss = loss + o.z_loss * (row_max + log_sum) ** 2
+    return loss * weights
+
+
+def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tuple[Tensor, Tensor, Tensor]:
+    row_max = parts[:, 0].amax(0)
+    safe = torch.where(row_max == float("-inf"), 0.0, row_max)
+    row_sum = (parts[:, 1] * (parts[:, 0] - safe).exp()).sum(0)
+    logit_sum = parts[:, 3].sum(0) if o.label_smoothing else None
+    token = _token_loss(row_max, row_sum, parts[:, 2].sum(0), logit_sum, weights, o)
+    return torch.where(_skip(labels, weights, o), 0.0, token), row_max, row_sum
+
+
+def gradient(
+    logits: Tensor,
+    out: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    upstream: Tensor,
+    row_max: Tensor,
+    row_sum: Tensor,
+    o: LossOptions,
+) -> None:
+    if o.valid < logits.shape[1]:
+        out[:, o.valid :] = 0
+    if not o.valid or not logits.shape[0]:
+        return
+    skip = _skip(labels, weights, o)
+    scale = torch.where(skip, 0.0, weights * upstream)
+    growth = 1 + 2 * o.z_loss * (row_max + row_sum.log()) if o.z_loss else 1.0
+    factor = torch.where(skip, 0.0, scale * growth / row_sum)
+    shift = scale * (o.label_smoothing / o.vocab_size)
+    at_label = _label_gradient(logits, labels, skip, scale, row_max, factor, shift, o)
+    _by_rows(_write_gradient, logits[:, : o.valid], out[:, : o.valid], row_max, factor, shift)
+    _put_label(out, at_label)
+
+
+def _label_gradient(
+    logits: Tensor,
+    labels: Tensor,
+    skip: Tensor,
+    scale: Tensor,
+    row_max: Tensor,
+    factor: Tensor,
+    shift: Tensor,
+    o: LossOptions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The label's entry, finished in fp32 before its one rounding; to be put in after the loop over the row."""
+    own, column = _own(labels, o, skip)
+    x = logits.gather(1, column[:, None]).squeeze(1).float()
+    return own, column, (x - row_max).exp() * factor - shift - (1 - o.label_smoothing) * scale
+
+
+def _put_label(out: Tensor, at_label: tuple[Tensor, Tensor, Tensor]) -> None:
+    own, column, value = at_label
+    old = out.gather(1, column[:, None])
+    out.scatter_(1, column[:, None], torch.where(own[:, None], value[:, None].to(out.dtype), old))
+
+
+def one_pass(
+    logits: Tensor, labels: Tensor, weights: Tensor, upstream: float, o: LossOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    if o.label_smoothing or o.z_loss or not o.valid or not logits.shape[0]:
+        token, row_max, row_sum = finish(statistics(logits, labels, weights, o)[None], labels, weights, o)
+        known = torch.tensor(upstream, device=logits.device)
+        gradient(logits, logits, labels, weights, known, row_max, row_sum, o)
+        return token, row_max, row_sum
+    skip = _skip(labels, weights, o)
+    scale = torch.where(skip, 0.0, weights * upstream)
+    own, column = _own(labels, o, skip)
+    label_logit = logits.gather(1, column[:, None]).squeeze(1).float()
+    row_max, row_sum = _by_rows(_scan_and_write, logits[:, : o.valid], scale)
+    if o.valid < logits.shape[1]:
+        logits[:, o.valid :] = 0
+    value = (label_logit - row_max).exp() * (scale / row_sum) - scale
+    _put_label(logits, (own, column, value))
+    token = _token_loss(row_max, row_sum, torch.where(own, label_logit, 0.0), None, weights, o)
+    return torch.where(skip, 0.0, token), torch.where(skip, 0.0, row_max), torch.where(skip, 1.0, row_sum)
+
+
+def totals(token: Tensor, labels: Tensor, subset_ids: Tensor, num_subsets: int, ignore_index: int) -> Totals:
+    kept = (labels != ignore_index) & (subset_ids >= 0) & (subset_ids < num_subsets)
+    slot = torch.where(kept, subset_ids.long(), num_subsets)
+    sums = torch.zeros(num_subsets + 1, dtype=torch.float64, device=token.device).index_add_(0, slot, token.double())
+    counts = torch.zeros(num_subsets + 1, dtype=torch.int64, device=token.device)
+    counts.index_add_(0, slot, torch.ones_like(slot))
+    return Totals(token.double().sum().float(), sums[:num_subsets].float(), counts[:num_subsets])
+
+
+def rescale(gradient: Tensor, upstream: Tensor, expected: float) -> None:
+    if gradient.device.type == "cpu" and float(upstream) == expected:
+        return
+    gradient.mul_(upstream.float() / expected)
 
 
 def vocab_parallel_cross_entropy(
@@ -31,105 +236,19 @@ def vocab_parallel_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     tp_group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of token losses and its split by subset (Eq. 6).
+    """(loss, subset_sums) of :func:`kernels.api.cross_entropy` with the torch kernel; see there for the arguments."""
+    from kernels.api import cross_entropy
 
-    Args:
-        logits: [n, V/tp] fp32, bf16 or fp16, this rank's slice of the vocabulary; **overwritten** by its gradient.
-        labels: int64 [n], ids in the whole vocabulary, or ``ignore_index``.
-        weights: fp32 [n], constants that multiply each token's loss.
-        subset_ids: int64 [n] in [0, num_subsets).
-        vocab_start: first vocabulary id of this rank's slice.
-        vocab_size: true vocabulary size; columns at or beyond it are padding and get no probability. None: no padding.
-        tp_group: tensor-parallel group; None or size 1 means the whole vocabulary is here.
-
-    Returns: (loss fp32 [], subset_sums fp32 [num_subsets], not differentiable), equal on every rank of ``tp_group``.
-
-    Raises: ValueError for wrong shapes or dtypes.
-    """
-    _check(logits, labels, weights, subset_ids)
-    valid = logits.shape[1] if vocab_size is None else max(0, min(logits.shape[1], vocab_size - vocab_start))
-    group = tp_group if tp_group is not None and dist.get_world_size(tp_group) > 1 else None
-    out = _CrossEntropy.apply(logits, labels, weights, subset_ids, num_subsets, vocab_start, valid, ignore_index, group)
-    return cast("tuple[Tensor, Tensor]", out)
-
-
-def _check(logits: Tensor, labels: Tensor, weights: Tensor, subset_ids: Tensor) -> None:
-    n = logits.shape[0]
-    if logits.dim() != 2 or logits.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"logits must be [n, V/tp] fp32, bf16 or fp16, got {tuple(logits.shape)} {logits.dtype}")
-    for name, t in (("labels", labels), ("weights", weights), ("subset_ids", subset_ids)):
-        if t.shape != (n,):
-            raise ValueError(f"{name} must have shape [{n}] like the rows of logits, got {tuple(t.shape)}")
-    if weights.dtype != torch.float32:
-        raise ValueError(f"weights must be fp32, got {weights.dtype}")
-
-
-class _CrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        labels: Tensor,
-        weights: Tensor,
-        subset_ids: Tensor,
-        num_subsets: int,
-        vocab_start: int,
-        valid: int,
-        ignore_index: int,
-        group: dist.ProcessGroup | None,
-    ) -> tuple[Tensor, Tensor]:
-        n = logits.shape[0]
-        keep = labels != ignore_index
-        local = labels - vocab_start
-        mine = keep & (local >= 0) & (local < valid)
-        column = torch.where(mine, local, torch.zeros_like(local))
-        rows = max(1, CHUNK_ELEMENTS // max(1, logits.shape[1]))
-        chunks = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
-
-        maximum = torch.full((n,), float("-inf"), dtype=torch.float32, device=logits.device)
-        if valid:
-            maximum = logits[:, :valid].amax(dim=1).float()
-        if group is not None:
-            dist.all_reduce(maximum, op=dist.ReduceOp.MAX, group=group)
-
-        partial = torch.zeros(2, n, dtype=torch.float32, device=logits.device)
-        if valid:
-            for c in chunks:
-                partial[0, c] = (logits[c, :valid].float() - maximum[c, None]).exp_().sum(dim=1)
-            picked = logits.gather(1, column[:, None]).squeeze(1).float()
-            partial[1] = torch.where(mine, picked, torch.zeros_like(picked))
-        if group is not None:
-            dist.all_reduce(partial, group=group)
-        lse = maximum + partial[0].log()
-        weight = torch.where(keep, weights, torch.zeros_like(weights))
-        token = torch.where(keep, (lse - partial[1]) * weight, torch.zeros_like(lse))
-
-        _gradient_in_place(logits, lse, weight, column, mine, valid, chunks)
-        ctx.save_for_backward(logits)
-        subset_sums = torch.zeros(num_subsets, dtype=torch.float64, device=logits.device)
-        subset_sums.index_add_(0, subset_ids.clamp(min=0), token.double())
-        subset_sums = subset_sums.float()
-        ctx.mark_non_differentiable(subset_sums)
-        return token.double().sum().float(), subset_sums
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return (gradient * grad_outputs[0], *(None,) * 8)
-
-
-def _gradient_in_place(
-    logits: Tensor, lse: Tensor, weight: Tensor, column: Tensor, mine: Tensor, valid: int, chunks: list[slice]
-) -> None:
-    """Overwrite logits [n, V/tp] by weight * (softmax - onehot); rows of weight 0 and padding columns become 0."""
-    if valid < logits.shape[1]:
-        logits[:, valid:] = 0
-    if not valid:
-        return
-    for c in chunks:
-        g = (logits[c, :valid].float() - lse[c, None]).exp_()
-        g.scatter_add_(1, column[c, None], -mine[c, None].float())
-        g.mul_(weight[c, None])
-        # a row nobody asks for may hold inf or nan logits; 0 * nan must not leak into the gradient
-        g[weight[c] == 0] = 0
-        logits[c, :valid] = g.to(logits.dtype)
+    out = cross_entropy(
+        logits,
+        labels,
+        weights,
+        subset_ids,
+        num_subsets,
+        vocab_start=vocab_start,
+        vocab_size=vocab_size,
+        ignore_index=ignore_index,
+        tp_group=tp_group,
+        kernel="torch",
+    )
+    return out.loss, out.subset_sums
