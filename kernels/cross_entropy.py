@@ -43,11 +43,11 @@ class CrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.o, ctx.backend, ctx.in_place, ctx.expected = o, backend, in_place, expected
         if expected is not None and ctx.needs_input_grad[0]:
-            token, row_max, row_sum = backend.one_pass(logits, labels, weights, expected, o)
+            token, row_max, row_sum = backend.one_pass(logits.detach(), labels, weights, expected, o)
             increment_version(logits)
             ctx.save_for_backward(logits)
         else:
-            parts = exchange(backend.statistics(logits, labels, weights, o), o.group)
+            parts = exchange(backend.statistics(logits.detach(), labels, weights, o), o.group)
             token, row_max, row_sum = backend.finish(parts, labels, weights, o)
             ctx.expected = None
             ctx.save_for_backward(logits, labels, weights, row_max, row_sum)

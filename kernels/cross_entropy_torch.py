@@ -41,16 +41,25 @@ def _scan_smooth(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return m, d, x.float().sum(1)
 
 
-def _write_gradient(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
+def _gradient(x: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     g = (x.float() - row_max[:, None]).exp() * factor[:, None] - shift[:, None]
     # a row nobody asks for may hold inf or nan logits; 0 * nan must not leak into the gradient
-    out.copy_(torch.where(factor[:, None] == 0, 0.0, g))
+    return torch.where(factor[:, None] == 0, 0.0, g)
+
+
+def _gradient_in_place(x: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
+    x.copy_(_gradient(x, row_max, factor, shift))
+
+
+def _gradient_into(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
+    """For two buffers; given the same one twice, torch.compile would copy it instead."""
+    out.copy_(_gradient(x, row_max, factor, shift))
 
 
 def _scan_and_write(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Maximum and sum of exponentials, and x = scale * softmax, in one go (no smoothing, no z-loss)."""
     m, d = _scan(x)
-    _write_gradient(x, x, m, torch.where(scale == 0, 0.0, scale / d), torch.zeros_like(d))
+    _gradient_in_place(x, m, torch.where(scale == 0, 0.0, scale / d), torch.zeros_like(d))
     return m, d
 
 
@@ -87,6 +96,10 @@ def _by_rows(loop: Callable[..., Any], x: Tensor, *rest: Tensor) -> Any:
 
 
 # --- the steps of options.Backend ----------------------------------------------------------------------------------
+def _vocabulary(logits: Tensor, o: LossOptions) -> Tensor:
+    return logits if o.valid == logits.shape[1] else logits[:, : o.valid]
+
+
 def _skip(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
     return (labels == o.ignore_index) | (weights == 0)
 
@@ -111,7 +124,7 @@ def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) 
         part[0] = torch.where(skip, 0.0, float("-inf"))
         part[1] = skip.float()
         return part
-    found = _by_rows(_scan_smooth if o.label_smoothing else _scan, logits[:, : o.valid])
+    found = _by_rows(_scan_smooth if o.label_smoothing else _scan, _vocabulary(logits, o))
     part[0] = torch.where(skip, 0.0, found[0])
     part[1] = torch.where(skip, 1.0, found[1])
     part[2] = _label_logit(logits, labels, o, skip)
@@ -162,7 +175,10 @@ def gradient(
     factor = torch.where(skip, 0.0, scale * growth / row_sum)
     shift = scale * (o.label_smoothing / o.vocab_size)
     at_label = _label_gradient(logits, labels, skip, scale, row_max, factor, shift, o)
-    _by_rows(_write_gradient, logits[:, : o.valid], out[:, : o.valid], row_max, factor, shift)
+    if out.data_ptr() == logits.data_ptr():
+        _by_rows(_gradient_in_place, _vocabulary(logits, o), row_max, factor, shift)
+    else:
+        _by_rows(_gradient_into, _vocabulary(logits, o), _vocabulary(out, o), row_max, factor, shift)
     _put_label(out, at_label)
 
 
@@ -184,8 +200,9 @@ def _label_gradient(
 
 def _put_label(out: Tensor, at_label: tuple[Tensor, Tensor, Tensor]) -> None:
     own, column, value = at_label
-    old = out.gather(1, column[:, None])
-    out.scatter_(1, column[:, None], torch.where(own[:, None], value[:, None].to(out.dtype), old))
+    rows = torch.arange(out.shape[0], device=out.device)
+    # not scatter_: on CPU it works on an fp32 copy of all of a half-precision tensor
+    out[rows, column] = torch.where(own, value.to(out.dtype), out[rows, column])
 
 
 def one_pass(
@@ -200,7 +217,7 @@ def one_pass(
     scale = torch.where(skip, 0.0, weights * upstream)
     own, column = _own(labels, o, skip)
     label_logit = logits.gather(1, column[:, None]).squeeze(1).float()
-    row_max, row_sum = _by_rows(_scan_and_write, logits[:, : o.valid], scale)
+    row_max, row_sum = _by_rows(_scan_and_write, _vocabulary(logits, o), scale)
     if o.valid < logits.shape[1]:
         logits[:, o.valid :] = 0
     value = (label_logit - row_max).exp() * (scale / row_sum) - scale

@@ -26,7 +26,7 @@ class Tile(NamedTuple):
     vec: int
 
 
-STREAM_BLOCK = 8192
+STREAM_BLOCK = 4096
 STREAM_WARPS = 8
 RESIDENT_COLUMNS = {2: 32768, 4: 32768}
 """Widest row (columns, by bytes an element) kept in registers without a spill on sm_80, sm_90 and sm_100.
