@@ -192,7 +192,9 @@ def linear_cross_entropy(
     Other arguments, results and errors as for :func:`cross_entropy`.
     """
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(f"hidden must be [n, H] and weight [V/tp, H], got {tuple(hidden.shape)}, {tuple(weight.shape)}")
+        raise ValueError(
+            f"hidden must be [n, H] and weight [V/tp, H], got {tuple(hidden.shape)}, {tuple(weight.shape)}"
+        )
     if hidden.dtype not in LOGIT_DTYPES or weight.dtype != hidden.dtype or weight.device != hidden.device:
         raise ValueError(
             "hidden and weight must share a device and one of fp32, bf16, fp16, "

@@ -59,12 +59,13 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
         u = upstream[0].contiguous()
-        logits = ctx.saved_tensors[0]
+        saved = ctx.saved_tensors  # read once: activation recompute allows no second time
+        logits = saved[0]
         if ctx.expected is not None:
             gradient = logits.detach()
             ctx.backend.rescale(gradient, u, ctx.expected)
         else:
-            _, labels, weights, row_max, row_sum = ctx.saved_tensors
+            labels, weights, row_max, row_sum = saved[1:]
             gradient = logits.detach() if ctx.in_place else torch.empty_like(logits)
             ctx.backend.gradient(logits.detach(), gradient, labels, weights, u, row_max, row_sum, ctx.o)
         if ctx.in_place or ctx.expected is not None:

@@ -42,7 +42,9 @@ def merge_softmax(m, d):
 
 
 @triton.jit
-def scan_row(x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr):
+def scan_row(
+    x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
+):
     """One read of a row -> (maximum, sum of exponentials, sum of logits or 0)."""
     offsets = tile_columns(BLOCK, VEC)
     m = tl.full((BLOCK // VEC,), float("-inf"), tl.float32)
@@ -166,9 +168,7 @@ def finish_rows_kernel(
     tl.store(sum_ptr + row, row_sum, mask=live)
 
 
-@triton.jit(
-    do_not_specialize=["n_valid", "ignore_index", "smoothing", "uniform", "z_loss", "vocab_size", "upstream"]
-)
+@triton.jit(do_not_specialize=["n_valid", "ignore_index", "smoothing", "uniform", "z_loss", "vocab_size", "upstream"])
 def one_pass_kernel(
     x_ptr,
     x_stride,

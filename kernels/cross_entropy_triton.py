@@ -28,8 +28,9 @@ class Tile(NamedTuple):
 
 STREAM_BLOCK = 4096
 STREAM_WARPS = 8
-RESIDENT_COLUMNS = {2: 32768, 4: 32768}
-"""Widest row (columns, by bytes an element) kept in registers without a spill on sm_80, sm_90 and sm_100.
+RESIDENT_COLUMNS = 32768
+RESIDENT_COLUMNS_SMOOTHING = 16384
+"""Widest row (columns) kept in registers without a spill on sm_80, sm_90 and sm_100, by bf16, fp16 and fp32 alike.
 
 Measured by tools/compile_kernels.py, which fails when a plan chosen here spills; see docs/kernels.md.
 """
@@ -47,9 +48,9 @@ def stream_tile(columns: int, itemsize: int) -> Tile:
     return Tile(block, max(4, min(STREAM_WARPS, block // (32 * vec))), vec)
 
 
-def resident_tile(columns: int, itemsize: int) -> Tile | None:
+def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
     """Plan for a row held in registers, or None where it does not fit."""
-    if columns > RESIDENT_COLUMNS[itemsize]:
+    if columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS):
         return None
     vec = 16 // itemsize
     block = max(128 * vec, triton.next_power_of_2(columns))
@@ -152,7 +153,7 @@ def one_pass(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, columns = logits.shape
     token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=logits.device).unbind()
-    resident = resident_tile(columns, logits.element_size())
+    resident = resident_tile(columns, logits.element_size(), o.label_smoothing > 0)
     tile = resident or stream_tile(columns, logits.element_size())
     if n:
         one_pass_kernel[(n,)](

@@ -112,7 +112,9 @@ def check_values(labels: Tensor, weights: Tensor, subset_ids: Tensor, num_subset
     """Labels, subsets and weights in range; reads them back to the host, hence only on demand (``checks=True``)."""
     kept = labels != o.ignore_index
     _no_row(kept & ((labels < 0) | (labels >= o.vocab_size)), labels, f"label outside [0, {o.vocab_size})")
-    _no_row(kept & ((subset_ids < 0) | (subset_ids >= num_subsets)), subset_ids, f"subset id outside [0, {num_subsets})")
+    _no_row(
+        kept & ((subset_ids < 0) | (subset_ids >= num_subsets)), subset_ids, f"subset id outside [0, {num_subsets})"
+    )
     _no_row(kept & ~torch.isfinite(weights), weights, "weight that is not finite")
 
 

@@ -47,7 +47,9 @@ class Case:
         self.subset = torch.randint(0, SUBSETS, (n,), generator=g, device=device)
         if flow == "linear":
             self.hidden = torch.randn(n, width, generator=g, device=device, dtype=t).requires_grad_()
-            self.weight = (torch.randn(vocab, width, generator=g, device=device, dtype=t) * width**-0.5).requires_grad_()
+            self.weight = (
+                torch.randn(vocab, width, generator=g, device=device, dtype=t) * width**-0.5
+            ).requires_grad_()
         else:
             self.logits = torch.randn(n, vocab, generator=g, device=device, dtype=t) * 2
 
@@ -273,7 +275,9 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
         if args.device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    quantiles = torch.quantile(torch.tensor(times, dtype=torch.float64), torch.tensor([0.2, 0.5, 0.8]).double()).tolist()
+    quantiles = torch.quantile(
+        torch.tensor(times, dtype=torch.float64), torch.tensor([0.2, 0.5, 0.8]).double()
+    ).tolist()
     return {
         **{k: getattr(args, k) for k in ("device", "flow", "dtype", "n", "vocab", "width", "threads")},
         "implementation": args.only,
@@ -336,8 +340,16 @@ def main(argv: Sequence[str]) -> int:
         out = subprocess.run([sys.executable, __file__, *case], capture_output=True, text=True, check=False)
         if out.returncode:
             why = (out.stderr.strip().splitlines() or ["no message"])[-1]
-            line = json.dumps({"flow": case[3], "dtype": case[5], "vocab": int(case[7]), "n": int(case[9]),
-                               "implementation": case[-1], "error": why})
+            line = json.dumps(
+                {
+                    "flow": case[3],
+                    "dtype": case[5],
+                    "vocab": int(case[7]),
+                    "n": int(case[9]),
+                    "implementation": case[-1],
+                    "error": why,
+                }
+            )
         else:
             line = out.stdout.strip().splitlines()[-1]
         print(line, flush=True)

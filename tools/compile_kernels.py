@@ -84,33 +84,85 @@ class Report:
 def _logits_variants() -> Iterator[Variant]:
     for dtype, size in ITEMSIZE.items():
         stream = launch.stream_tile(131072, size)
-        resident = launch.resident_tile(launch.RESIDENT_COLUMNS[size], size)
-        if resident is None:
-            raise SdrrlError("RESIDENT_COLUMNS names a width that resident_tile refuses")
         for label, extra in (("", {}), (" +smoothing", {"SMOOTHING": True})):
+            limit = launch.RESIDENT_COLUMNS_SMOOTHING if extra else launch.RESIDENT_COLUMNS
+            resident = launch.resident_tile(limit, size, bool(extra))
+            if resident is None:
+                raise SdrrlError("RESIDENT_COLUMNS names a width that resident_tile refuses")
             for even in (True, False):
                 tail = "" if even else " +tail"
                 common = {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": even}
                 bytes_ = stream.block * size
-                yield Variant(f"statistics{label}{tail}", row_statistics_kernel, dtype,
-                              {"SMOOTHING": False, **common, **extra}, stream.warps, bytes_, False, even)
-                yield Variant(f"one pass, streamed{label}{tail}", one_pass_kernel, dtype,
-                              {"SMOOTHING": False, "RESIDENT": False, **common, **extra}, stream.warps, bytes_, True, even)
-            yield Variant(f"one pass, resident{label}", one_pass_kernel, dtype,
-                          {"SMOOTHING": False, "RESIDENT": True, "EVEN": False, "BLOCK": resident.block,
-                           "VEC": resident.vec, **extra}, resident.warps, resident.block * size, True, True)
+                yield Variant(
+                    f"statistics{label}{tail}",
+                    row_statistics_kernel,
+                    dtype,
+                    {"SMOOTHING": False, **common, **extra},
+                    stream.warps,
+                    bytes_,
+                    False,
+                    even,
+                )
+                yield Variant(
+                    f"one pass, streamed{label}{tail}",
+                    one_pass_kernel,
+                    dtype,
+                    {"SMOOTHING": False, "RESIDENT": False, **common, **extra},
+                    stream.warps,
+                    bytes_,
+                    True,
+                    even,
+                )
+            yield Variant(
+                f"one pass, resident{label}",
+                one_pass_kernel,
+                dtype,
+                {
+                    "SMOOTHING": False,
+                    "RESIDENT": True,
+                    "EVEN": False,
+                    "BLOCK": resident.block,
+                    "VEC": resident.vec,
+                    **extra,
+                },
+                resident.warps,
+                resident.block * size,
+                True,
+                True,
+            )
         for even in (True, False):
-            yield Variant("gradient" + ("" if even else " +tail"), gradient_kernel, dtype,
-                          {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": even}, stream.warps, stream.block * size, True, even)
-        yield Variant("rescale", rescale_kernel, dtype, {"BLOCK": stream.block, "VEC": stream.vec}, stream.warps,
-                      stream.block * size, False, True)
+            yield Variant(
+                "gradient" + ("" if even else " +tail"),
+                gradient_kernel,
+                dtype,
+                {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": even},
+                stream.warps,
+                stream.block * size,
+                True,
+                even,
+            )
+        yield Variant(
+            "rescale",
+            rescale_kernel,
+            dtype,
+            {"BLOCK": stream.block, "VEC": stream.vec},
+            stream.warps,
+            stream.block * size,
+            False,
+            True,
+        )
 
 
 def variants() -> list[Variant]:
     """Everything the launcher can ask for, by dtype; per-row kernels for some tensor-parallel sizes."""
     small = [
-        Variant(f"finish, {world} rank(s)", finish_rows_kernel, "fp32",
-                {"WORLD": world, "STATISTICS": k, "BLOCK": launch.ROW_TILE}, 4)
+        Variant(
+            f"finish, {world} rank(s)",
+            finish_rows_kernel,
+            "fp32",
+            {"WORLD": world, "STATISTICS": k, "BLOCK": launch.ROW_TILE},
+            4,
+        )
         for world, k in ((1, 3), (2, 3), (8, 3), (8, 4))
     ]
     return [*_logits_variants(), *small, Variant("subset sums", subset_sums_kernel, "fp32", {"BLOCK": 1024}, 4)]
@@ -177,8 +229,8 @@ def _accesses(ptx: str, kind: str) -> list[int]:
 
 
 def _rows(widths: list[int], v: Variant) -> float:
-    """How often a tile goes by: bytes of the wide accesses of all threads over the bytes of a tile."""
-    return round(sum(w for w in widths if w >= 64) / 8 * 32 * v.warps / v.tile_bytes, 2)
+    """How often a tile goes by: bytes of the 128-bit accesses of all threads over the bytes of a tile."""
+    return round(sum(w for w in widths if w >= 128) / 8 * 32 * v.warps / v.tile_bytes, 2)
 
 
 def compile_variant(v: Variant, sm: int) -> Report:
@@ -223,21 +275,59 @@ def liger_variant(source: Path) -> Variant:
         raise SdrrlError(f"--peer {source}: no importable liger_kernel there ({e}); give its src folder") from None
     flags = ("RETURN_Z_LOSS", "RETURN_TOKEN_ACCURACY", "RETURN_PREDICTED_TOKENS", "HAS_WEIGHT", "HAS_SOFTCAPPING")
     absent = dict.fromkeys(("weight_ptr", "z_loss_ptr", "token_accuracy_ptr", "predicted_tokens_ptr", "softcap"))
-    constants = {**dict.fromkeys(flags, False), **absent, "HAS_GRADIENTS": True, "BLOCK_SIZE": 32768,
-                 "lse_square_scale": 0.0, "label_smoothing": 0.0, "reduction": "mean"}
-    types = {"X_ptr": "*bf16", "Y_ptr": "*i64", "loss_ptr": "*bf16", "sum_non_ignore_weight": "fp32", "weight_sum": "fp32"}
+    constants = {
+        **dict.fromkeys(flags, False),
+        **absent,
+        "HAS_GRADIENTS": True,
+        "BLOCK_SIZE": 32768,
+        "lse_square_scale": 0.0,
+        "label_smoothing": 0.0,
+        "reduction": "mean",
+    }
+    types = {
+        "X_ptr": "*bf16",
+        "Y_ptr": "*i64",
+        "loss_ptr": "*bf16",
+        "sum_non_ignore_weight": "fp32",
+        "weight_sum": "fp32",
+    }
     return Variant("Liger-Kernel", kernel, "bf16", constants, 32, 32768 * 2, True, True, types)
 
 
 def table(reports: Sequence[Report]) -> str:
     """Markdown, one line a kernel, dtype and target."""
-    head = ("kernel", "dtype", "tile", "warps", "sm", "regs", "spill B", "smem B", "occupancy", "load bits", "store bits",
-            "reads/row", "writes/row")
+    head = (
+        "kernel",
+        "dtype",
+        "tile",
+        "warps",
+        "sm",
+        "regs",
+        "spill B",
+        "smem B",
+        "occupancy",
+        "load bits",
+        "store bits",
+        "reads/row",
+        "writes/row",
+    )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in reports:
-        cells = (r.kernel, r.dtype, r.block, r.warps, r.sm, r.registers, r.spill_bytes, r.shared_bytes, r.occupancy,
-                 r.load_bits, r.store_bits, "" if r.row_reads is None else r.row_reads,
-                 "" if r.row_writes is None else r.row_writes)
+        cells = (
+            r.kernel,
+            r.dtype,
+            r.block,
+            r.warps,
+            r.sm,
+            r.registers,
+            r.spill_bytes,
+            r.shared_bytes,
+            r.occupancy,
+            r.load_bits,
+            r.store_bits,
+            "" if r.row_reads is None else r.row_reads,
+            "" if r.row_writes is None else r.row_writes,
+        )
         lines.append("| " + " | ".join(str(c) for c in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -86,7 +86,9 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("--width", type=int, default=4096, help="hidden size of the fused linear form")
     args = p.parse_args(argv)
     size, elements = ITEMSIZE[args.dtype], float(args.tokens) * args.vocab
-    print(f"Prediction for {args.tokens} tokens x V = {args.vocab} {args.dtype}, at {ACHIEVED:.0%} of peak bandwidth.\n")
+    print(
+        f"Prediction for {args.tokens} tokens x V = {args.vocab} {args.dtype}, at {ACHIEVED:.0%} of peak bandwidth.\n"
+    )
     print("| plan | reads + writes | GB | " + " | ".join(f"{g.name} ms" for g in GPUS) + " |")
     print("|" + "---|" * (3 + len(GPUS)))
     for plan in plans(16 // size):

@@ -21,7 +21,12 @@ def check_logits(rank: int, world: int, kernel: str, case: Case, width: int, dig
     upstream = torch.tensor(UPSTREAM)
     for reduction in ("sum", "none"):
         loss, gradient, out = run(
-            piece, kernel, upstream, vocab_start=rank * width, tp_group=dist.group.WORLD, reduction=reduction,
+            piece,
+            kernel,
+            upstream,
+            vocab_start=rank * width,
+            tp_group=dist.group.WORLD,
+            reduction=reduction,
             return_logsumexp=True,
         )
         losses64, gradient64 = exact(case, upstream)
@@ -43,7 +48,9 @@ def check_logits(rank: int, world: int, kernel: str, case: Case, width: int, dig
         digest += [loss, out.subset_sums, out.subset_counts, out.logsumexp]
 
 
-def check_linear(rank: int, world: int, kernel: str, sequence_parallel: bool, reduction: str, digest: list[Tensor]) -> None:
+def check_linear(
+    rank: int, world: int, kernel: str, sequence_parallel: bool, reduction: str, digest: list[Tensor]
+) -> None:
     n, width, vocab, padded = 24, 16, 203, 256
     case = make(n, vocab, torch.float32, 5)
     case.weights.clamp_(max=10)
@@ -54,8 +61,19 @@ def check_linear(rank: int, world: int, kernel: str, sequence_parallel: bool, re
     h, t = hidden[rows].clone().requires_grad_(), table[local].clone().requires_grad_()
     upstream = torch.randn(n, generator=g) if reduction == "none" else torch.tensor(UPSTREAM)
     out = linear_cross_entropy(
-        h, t, case.labels, case.weights, case.subset, SUBSETS, vocab_start=local.start, vocab_size=vocab,
-        tp_group=dist.group.WORLD, sequence_parallel=sequence_parallel, reduction=reduction, rows_per_chunk=7, kernel=kernel,
+        h,
+        t,
+        case.labels,
+        case.weights,
+        case.subset,
+        SUBSETS,
+        vocab_start=local.start,
+        vocab_size=vocab,
+        tp_group=dist.group.WORLD,
+        sequence_parallel=sequence_parallel,
+        reduction=reduction,
+        rows_per_chunk=7,
+        kernel=kernel,
     )
     (out.loss * upstream).sum().backward()
     h64, t64 = hidden.double().requires_grad_(), table.double().requires_grad_()
@@ -87,8 +105,14 @@ def check_megatron_layer(rank: int, world: int) -> None:
     local = slice(rank * 32, rank * 32 + 32)
     h, t = hidden.clone().requires_grad_(), table[local].clone().requires_grad_()
     out = cross_entropy(
-        (Copy.apply(h) @ t.t()).view(12, 32), case.labels, case.weights, case.subset, SUBSETS,
-        vocab_start=local.start, tp_group=dist.group.WORLD, expected_upstream=1.0,
+        (Copy.apply(h) @ t.t()).view(12, 32),
+        case.labels,
+        case.weights,
+        case.subset,
+        SUBSETS,
+        vocab_start=local.start,
+        tp_group=dist.group.WORLD,
+        expected_upstream=1.0,
     )
     out.loss.backward()
     h64 = hidden.double().requires_grad_()

@@ -24,7 +24,9 @@ def test_vocab_parallel(world: int, tmp_path: Path) -> None:
     }
     command = [sys.executable, str(worker), str(world), str(tmp_path / "store")]
     ranks = [
-        subprocess.Popen([*command, str(r)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [*command, str(r)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         for r in range(world)
     ]
     outputs = [p.communicate(timeout=500)[0] for p in ranks]

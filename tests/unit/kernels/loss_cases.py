@@ -30,7 +30,9 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def make(n: int, vocab: int, dtype: torch.dtype, seed: int = 0, kind: str = "normal", padded: int | None = None) -> Case:
+def make(
+    n: int, vocab: int, dtype: torch.dtype, seed: int = 0, kind: str = "normal", padded: int | None = None
+) -> Case:
     """``kind``: normal | extreme (+-1e4 and -inf entries) | ignored (every label) | strided (rows of a wider buffer)."""
     g = torch.Generator().manual_seed(seed)
     width = padded or vocab
@@ -39,7 +41,7 @@ def make(n: int, vocab: int, dtype: torch.dtype, seed: int = 0, kind: str = "nor
     if kind == "extreme":
         limit = 1e4
         wide[::2] = wide[::2].sign() * limit
-        wide[:, 1 :: 7] = float("-inf")
+        wide[:, 1::7] = float("-inf")
         labels = torch.where(labels % 7 == 1, labels - 1, labels)
     labels[torch.rand(n, generator=g) < 0.3] = IGNORE_INDEX
     if kind == "ignored":
@@ -143,7 +145,9 @@ def assert_no_worse_than_torch(case: Case, kernel: str, per_token: bool, **optio
         assert float(ours) <= 1.5 * float(theirs) + float(scale)
     else:
         total = float(losses64.sum())
-        assert abs(float(losses) - total) <= 1.5 * abs(float(losses32.sum()) - total) + 4e-7 * float(losses64.abs().sum())
+        assert abs(float(losses) - total) <= 1.5 * abs(float(losses32.sum()) - total) + 4e-7 * float(
+            losses64.abs().sum()
+        )
         sums = torch.zeros(SUBSETS, dtype=torch.float64).index_add_(0, case.subset, losses64)
         torch.testing.assert_close(out.subset_sums.double(), sums, rtol=4e-7, atol=4e-7 * float(losses64.abs().sum()))
         counts = torch.bincount(case.subset[case.labels != IGNORE_INDEX], minlength=SUBSETS)

@@ -86,8 +86,12 @@ def liger_case(rows: int, vocab: int, dtype: torch.dtype, device: str, kernel: s
         want = want + scale[str(options.get("reduction", "mean"))]
     rtol = 1e-6 if dtype == torch.float32 else 5e-2
     # torch's own fp32 sum of 10^4 terms is not good to 1e-6 in every order; 1e-5 of the loss is what fp32 can promise
-    torch.testing.assert_close(got.float(), want.float(), atol=1e-6 if dtype == torch.float32 else 1e-3, rtol=max(rtol, 2e-6))
+    torch.testing.assert_close(
+        got.float(), want.float(), atol=1e-6 if dtype == torch.float32 else 1e-3, rtol=max(rtol, 2e-6)
+    )
     upstream = torch.rand_like(got)
     (dx,) = torch.autograd.grad(got, x, upstream)
     (dx_want,) = torch.autograd.grad(want, reference, upstream)
-    torch.testing.assert_close(dx.float(), dx_want, atol=1e-8 if dtype == torch.bfloat16 else 2e-7, rtol=max(rtol, 1e-5))
+    torch.testing.assert_close(
+        dx.float(), dx_want, atol=1e-8 if dtype == torch.bfloat16 else 2e-7, rtol=max(rtol, 1e-5)
+    )

@@ -29,7 +29,9 @@ def test_a_shift_of_all_logits_changes_nothing(n: int, vocab: int, seed: int, ke
     case.logits = case.logits + shift
     shifted, gradient_shifted, _ = run(case, kernel, ONE, reduction="none")
     # fp32 logits of size 70 are themselves rounded to 4e-6 by the shift
-    torch.testing.assert_close(shifted / case.weights.clamp(min=1e-9), losses / case.weights.clamp(min=1e-9), rtol=1e-5, atol=3e-5)
+    torch.testing.assert_close(
+        shifted / case.weights.clamp(min=1e-9), losses / case.weights.clamp(min=1e-9), rtol=1e-5, atol=3e-5
+    )
     scale = case.weights[:, None].clamp(min=1e-9)
     torch.testing.assert_close(gradient_shifted / scale, gradient / scale, rtol=1e-4, atol=2e-5)
 

@@ -13,7 +13,13 @@ from tests.unit.kernels.loss_cases import SUBSETS, Case, exact, make
 
 def loss_of(case: Case, logits: torch.Tensor, **options: object) -> torch.Tensor:
     return cross_entropy(
-        logits, case.labels, case.weights, case.subset, SUBSETS, vocab_size=case.vocab, **options  # type: ignore[arg-type]
+        logits,
+        case.labels,
+        case.weights,
+        case.subset,
+        SUBSETS,
+        vocab_size=case.vocab,
+        **options,  # type: ignore[arg-type]
     ).loss
 
 
@@ -101,12 +107,16 @@ def test_sequence_first_view_of_an_output_layer() -> None:
         table.grad = None
         loss_of(case, Layer.apply(hidden, table).view(12, 64), expected_upstream=expected).backward()
         double = table.detach().double().requires_grad_()
-        logits = (hidden.flatten(0, 1) @ table.detach().t()).double() - (hidden.flatten(0, 1).double() @ double.t()).detach()
+        logits = (hidden.flatten(0, 1) @ table.detach().t()).double() - (
+            hidden.flatten(0, 1).double() @ double.t()
+        ).detach()
         token = reference_token_losses(
             hidden.flatten(0, 1).double() @ double.t() + logits, case.labels, case.weights.double()
         )
         token.sum().backward()
-        torch.testing.assert_close(table.grad.double(), double.grad, rtol=2e-2, atol=2e-2 * float(double.grad.abs().max()))
+        torch.testing.assert_close(
+            table.grad.double(), double.grad, rtol=2e-2, atol=2e-2 * float(double.grad.abs().max())
+        )
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -208,7 +218,9 @@ def test_triton_without_a_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) 
         pick_backend("triton", torch.device("cpu"))
 
 
-def test_failed_compiler_falls_back_and_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_compiler_falls_back_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from kernels import cross_entropy_torch
 
     def broken(*_: object) -> None:
