@@ -19,9 +19,9 @@ def logsumexp_of(row_max: Tensor, row_sum: Tensor, labels: Tensor, weights: Tens
 class CrossEntropy(torch.autograd.Function):
     """(logits, ...) -> (loss [] or token losses [n], subset_sums, subset_counts, logsumexp or empty).
 
-    Two plans. ``expected`` None: the forward pass only reads the logits, the backward pass turns them into the gradient;
+    Two plans. ``expected`` None: the forward pass only reads the logits, the backward pass makes them the gradient;
     any upstream gradient is exact to one rounding, and other users of the logits see them intact until then.
-    ``expected`` a number: loss and gradient in one launch (the row is not split over ranks), the backward pass then only
+    ``expected`` a number: loss and gradient in one launch (the row is not split over ranks), the backward pass only
     compares the upstream gradient with the number, on the device, and rescales where they differ.
     Wherever the logits were overwritten their version is raised, so that autograd refuses a second use of them.
     """

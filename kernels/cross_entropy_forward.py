@@ -143,7 +143,7 @@ def finish_rows_kernel(
     STATISTICS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] in rank order, the same on every rank; one tile of rows."""
+    """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] in rank order, alike on every rank; a tile of rows."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = row < n_rows
     row_max = tl.full((BLOCK,), float("-inf"), tl.float32)

@@ -65,7 +65,7 @@ def _scan_and_write(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """``loop`` through torch.compile; the first failure (no C++ compiler, say) turns it into the eager loop for good."""
+    """``loop`` through torch.compile; the first failure (say, no C++ compiler) makes it the eager loop for good."""
     fast = torch.compile(loop, dynamic=True)
     state: dict[str, Callable[..., Any]] = {"run": fast}
 

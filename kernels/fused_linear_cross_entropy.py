@@ -20,7 +20,7 @@ from kernels.cross_entropy import logsumexp_of
 from kernels.options import Backend, LossOptions, exchange
 
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
-"""Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient; smaller: less memory. See docs/kernels.md."""
+"""Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient. Smaller: less memory."""
 
 
 def chunk_rows(columns: int, itemsize: int, device: str, rows: int | None = None) -> int:
@@ -172,7 +172,7 @@ def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None
 
 
 def _live_rows(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor | None:
-    """Rows that carry loss, where finding them needs no host sync (CPU); None: take all, the kernels skip the others."""
+    """Rows that carry loss, where finding them needs no host sync (CPU); None: all, the kernels skip the rest."""
     if labels.device.type != "cpu":
         return None
     keep = (labels != o.ignore_index) & (weights != 0)

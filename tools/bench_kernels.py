@@ -58,22 +58,15 @@ class Case:
             self.hidden.grad = self.weight.grad = None
 
 
-def _ours(case: Case, kernel: str) -> Tensor:
+def _ours(case: Case, expected: float | None = None) -> Tensor:
     if case.flow == "linear":
-        out = linear_cross_entropy(
-            case.hidden, case.weight, case.labels, case.weights, case.subset, SUBSETS, kernel=kernel
-        )
+        out = linear_cross_entropy(case.hidden, case.weight, case.labels, case.weights, case.subset, SUBSETS)
     else:
         # the buffer takes the gradient, as in training; its values do not matter for time
         logits = _non_leaf(case.logits)
-        out = cross_entropy(
-            logits, case.labels, case.weights, case.subset, SUBSETS, kernel=kernel, expected_upstream=_expected
-        )
+        out = cross_entropy(logits, case.labels, case.weights, case.subset, SUBSETS, expected_upstream=expected)
     out.loss.backward()
     return out.loss
-
-
-_expected: float | None = None
 
 
 class _OutputLayer(torch.autograd.Function):
@@ -121,7 +114,7 @@ def _torch_compile(case: Case) -> Tensor:
 
 
 class _ChunkedLinear(torch.autograd.Function):
-    """Liger-Kernel's fused linear form in torch ops: its chunk rule, in-place gradient, weight gradient in the dtype."""
+    """Liger-Kernel's fused linear form in torch ops: its chunk rule, gradient in place, the weight's in its dtype."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -195,22 +188,16 @@ def _cce(case: Case) -> Tensor:
     return value
 
 
-def _ours_one_pass(case: Case) -> Tensor:
-    global _expected
-    _expected = 1.0
-    return _ours(case, "auto")
-
-
 IMPLEMENTATIONS: dict[str, dict[str, Callable[[Case], Tensor]]] = {
     "logits": {
-        "ours": lambda c: _ours(c, "auto"),
-        "ours one pass": _ours_one_pass,
+        "ours": _ours,
+        "ours one pass": lambda c: _ours(c, 1.0),
         "torch eager": lambda c: _peer(c, _weighted_mean_loss),
         "torch.compile": _torch_compile,
         "Liger math": _liger_math,
     },
     "linear": {
-        "ours": lambda c: _ours(c, "auto"),
+        "ours": _ours,
         "torch eager": lambda c: _peer(c, _weighted_mean_loss),
         "torch.compile": _torch_compile,
         "Liger math": _liger_math,

@@ -1,4 +1,4 @@
-"""One rank of test_kernels_tp: python kernels_tp_worker.py WORLD STORE RANK. Its last line is a digest of the results."""
+"""One rank of test_kernels_tp: python kernels_tp_worker.py WORLD STORE RANK. Last line: digest of the results."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def check_linear(
     h64, t64 = hidden.double().requires_grad_(), table.double().requires_grad_()
     token = reference_token_losses((h64 @ t64.t())[:, :vocab], case.labels, case.weights.double())
     (token * upstream.double()).sum().backward()
-    assert h.grad is not None and t.grad is not None and h64.grad is not None and t64.grad is not None
+    assert h.grad is not None
+    assert t.grad is not None
+    assert h64.grad is not None
+    assert t64.grad is not None
     torch.testing.assert_close(h.grad.double(), h64.grad[rows], rtol=1e-4, atol=2e-6 * float(h64.grad.abs().max()))
     torch.testing.assert_close(t.grad.double(), t64.grad[local], rtol=1e-4, atol=2e-6 * float(t64.grad.abs().max()))
     digest += [out.loss.detach(), out.subset_sums]
@@ -117,7 +120,8 @@ def check_megatron_layer(rank: int, world: int) -> None:
     out.loss.backward()
     h64 = hidden.double().requires_grad_()
     reference_token_losses((h64 @ table.double().t()).view(12, 64), case.labels, case.weights.double()).sum().backward()
-    assert h.grad is not None and h64.grad is not None
+    assert h.grad is not None
+    assert h64.grad is not None
     torch.testing.assert_close(h.grad.double(), h64.grad, rtol=1e-4, atol=2e-6 * float(h64.grad.abs().max()))
 
 

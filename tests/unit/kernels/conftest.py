@@ -13,8 +13,8 @@ import torch
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Triton's interpreter, on CPU tensors; skipped where kernels are compiled for a GPU in this process.
 
-    The interpreter truncates fp32 to bf16 (triton 3.9.0, runtime/interpreter.py, cast_impl passes no rounding mode) where
-    the compiled kernel has cvt.rn.bf16x2.f32; tests/unit/kernels/test_compile_kernels.py checks that instruction.
+    The interpreter truncates fp32 to bf16 (triton 3.9.0, runtime/interpreter.py, cast_impl passes no rounding mode)
+    where the compiled kernel has cvt.rn.bf16x2.f32; tools/compile_kernels.py checks that instruction.
     """
     from kernels.cross_entropy_triton import interpreted
 

@@ -1,4 +1,4 @@
-"""Inputs and yardsticks of the kernel tests: the float64 reference, and torch's own fp32 cross-entropy to be as good as."""
+"""Inputs and yardsticks of the kernel tests: the float64 reference, and torch's fp32 cross-entropy to keep up with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Case:
 def make(
     n: int, vocab: int, dtype: torch.dtype, seed: int = 0, kind: str = "normal", padded: int | None = None
 ) -> Case:
-    """``kind``: normal | extreme (+-1e4 and -inf entries) | ignored (every label) | strided (rows of a wider buffer)."""
+    """``kind``: normal, extreme (+-1e4, -inf entries), ignored (every label), strided (rows of a wider buffer)."""
     g = torch.Generator().manual_seed(seed)
     width = padded or vocab
     wide = torch.randn(n, width + (24 if kind == "strided" else 0), generator=g) * 4

@@ -61,7 +61,9 @@ def quack_case(m: int, n: int, dtype: torch.dtype, has_weight: bool, device: str
         want = F.cross_entropy(reference, labels, weight=weight, reduction="none")
         (dx,) = torch.autograd.grad(loss, x, upstream)
         (dx_want,) = torch.autograd.grad(want, reference, upstream)
-        assert loss.shape == (m,) and loss.dtype == torch.float32 and bool((loss >= 0).all())
+        assert loss.shape == (m,)
+        assert loss.dtype == torch.float32
+        assert bool((loss >= 0).all())
         assert bool((loss[labels == -100] == 0).all())
         torch.testing.assert_close(loss, want, atol=5e-5, rtol=1e-5)
         torch.testing.assert_close(dx, dx_want.to(dtype), atol=5e-5, rtol=1e-5)

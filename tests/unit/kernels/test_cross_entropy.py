@@ -1,9 +1,9 @@
 """Both backends against float64, no worse than torch's fp32 cross-entropy times 1.5.
 
-Grid. V: 128 (less than a tile), 1000 (no power of two), 32000 (one tile short of 32768), 32003 (odd: nothing aligned),
-49152 (whole tiles), 64000, 128256 (a tail after whole tiles). 128 to 32003 fit the resident plan of the one-pass kernel,
-the others stream. dtype and row pattern are crossed with every V; plans, upstream gradients and padding, which do not
-depend on V beyond the tail, with a few. The full product runs under -m slow.
+Grid. V: 128 (less than a tile), 1000 (no power of two), 32000 (one tile short of 32768), 32003 (odd: nothing is
+aligned), 49152 (whole tiles), 64000, 128256 (a tail after whole tiles). Up to 32003 the one-pass kernel keeps a row in
+registers, beyond it streams. Every V is crossed with every dtype and, in turn, with the row patterns; plans, upstream
+gradients and padding, which depend on V through the tail alone, with a few. The full product runs under -m slow.
 The interpreter needs 15 to 50 ms a row at these sizes, hence the few rows.
 """
 
@@ -125,7 +125,8 @@ def test_padding_gets_no_probability(kernel: str) -> None:
 def test_same_bits_every_time(kernel: str, options: dict[str, object]) -> None:
     case = make(30, 1003, torch.bfloat16, 11)
     first, second = (run(case, kernel, torch.tensor(1.0), **options) for _ in range(2))
-    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
     assert torch.equal(first[2].subset_sums, second[2].subset_sums)
 
 
@@ -134,4 +135,6 @@ def test_same_bits_every_time(kernel: str, options: dict[str, object]) -> None:
 def test_empty_input(kernel: str) -> None:
     case = make(0, 64, torch.float32)
     loss, gradient, out = run(case, kernel, torch.tensor(1.0))
-    assert float(loss) == 0 and gradient.shape == (0, 64) and out.subset_counts.tolist() == [0] * 6
+    assert float(loss) == 0
+    assert gradient.shape == (0, 64)
+    assert out.subset_counts.tolist() == [0] * 6

@@ -26,7 +26,8 @@ def gradients(
         **options,  # type: ignore[attr-defined, arg-type]
     )
     (out.loss * upstream).sum().backward()
-    assert h.grad is not None and t.grad is not None
+    assert h.grad is not None
+    assert t.grad is not None
     return out.loss.detach(), h.grad, t.grad
 
 
@@ -51,7 +52,8 @@ def test_as_good_as_whole_logits(kernel: str, dtype: torch.dtype, reduction: str
     logits = (h @ t.t()) + ((hidden @ table.t()).double() - h.detach() @ t.detach().t())
     token = reference_token_losses(logits[:, :vocab], case.labels, case.weights.double(), -100, smoothing)
     (token * upstream.double()).sum().backward()
-    assert h.grad is not None and t.grad is not None
+    assert h.grad is not None
+    assert t.grad is not None
     assert float(loss.double().sum()) == pytest.approx(float(token.sum()), rel=2e-6)
     bound = {torch.float32: 2e-6, torch.bfloat16: 2.0**-7}[dtype]
     assert float((d_hidden.double() - h.grad).abs().max()) <= bound * float(h.grad.abs().max())
@@ -101,7 +103,9 @@ def test_all_ignored_and_empty(reduction: str) -> None:
         case = make(n, 30, torch.bfloat16, 8, "ignored")
         hidden, table = torch.randn(n, 8).bfloat16(), torch.randn(30, 8).bfloat16()
         loss, d_hidden, d_table = gradients(hidden, table, case, torch.tensor(1.0), reduction=reduction)
-        assert float(loss.sum()) == 0 and not bool(d_hidden.any()) and not bool(d_table.any())
+        assert float(loss.sum()) == 0
+        assert not bool(d_hidden.any())
+        assert not bool(d_table.any())
 
 
 def test_second_backward_is_refused() -> None:
