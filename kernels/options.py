@@ -14,7 +14,7 @@ LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class LossOptions:
-    """Constants of one call; a rank holds ``logits.shape[1]`` columns, its slice of the (padded) vocabulary.
+    """Constants of one call; a rank holds ``logits.shape[1]`` columns, its slice of the padded vocabulary.
 
     ``valid``: leading columns of the slice that are vocabulary; the rest is padding, gets no probability and gradient 0.
     ``vocab_size``: true size of the whole vocabulary, the K of label smoothing.
