@@ -41,25 +41,26 @@ def _scan_smooth(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return m, d, x.float().sum(1)
 
 
-def _gradient(x: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    g = (x.float() - row_max[:, None]).exp() * factor[:, None] - shift[:, None]
+def _gradient(x: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor) -> Tensor:
+    # factor and scale stay apart: folding them costs a rounding of a probability near 1
+    g = ((x.float() - row_max[:, None]).exp() * factor[:, None] - uniform[:, None]) * scale[:, None]
     # a row nobody asks for may hold inf or nan logits; 0 * nan must not leak into the gradient
-    return torch.where(factor[:, None] == 0, 0.0, g)
+    return torch.where(scale[:, None] == 0, 0.0, g)
 
 
-def _gradient_in_place(x: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
-    x.copy_(_gradient(x, row_max, factor, shift))
+def _gradient_in_place(x: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor) -> None:
+    x.copy_(_gradient(x, row_max, factor, uniform, scale))
 
 
-def _gradient_into(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, shift: Tensor) -> None:
+def _gradient_into(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor) -> None:
     """For two buffers; given the same one twice, torch.compile would copy it instead."""
-    out.copy_(_gradient(x, row_max, factor, shift))
+    out.copy_(_gradient(x, row_max, factor, uniform, scale))
 
 
 def _scan_and_write(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Maximum and sum of exponentials, and x = scale * softmax, in one go (no smoothing, no z-loss)."""
     m, d = _scan(x)
-    _gradient_in_place(x, m, torch.where(scale == 0, 0.0, scale / d), torch.zeros_like(d))
+    _gradient_in_place(x, m, 1 / d, torch.zeros_like(d), scale)
     return m, d
 
 
@@ -172,34 +173,20 @@ def gradient(
     skip = _skip(labels, weights, o)
     scale = torch.where(skip, 0.0, weights * upstream)
     growth = 1 + 2 * o.z_loss * (row_max + row_sum.log()) if o.z_loss else 1.0
-    factor = torch.where(skip, 0.0, scale * growth / row_sum)
-    shift = scale * (o.label_smoothing / o.vocab_size)
-    at_label = _label_gradient(logits, labels, skip, scale, row_max, factor, shift, o)
-    if out.data_ptr() == logits.data_ptr():
-        _by_rows(_gradient_in_place, _vocabulary(logits, o), row_max, factor, shift)
-    else:
-        _by_rows(_gradient_into, _vocabulary(logits, o), _vocabulary(out, o), row_max, factor, shift)
-    _put_label(out, at_label)
-
-
-def _label_gradient(
-    logits: Tensor,
-    labels: Tensor,
-    skip: Tensor,
-    scale: Tensor,
-    row_max: Tensor,
-    factor: Tensor,
-    shift: Tensor,
-    o: LossOptions,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The label's entry, finished in fp32 before its one rounding; to be put in after the loop over the row."""
+    factor = growth / row_sum
+    uniform = torch.full_like(scale, o.label_smoothing / o.vocab_size)
     own, column = _own(labels, o, skip)
-    x = logits.gather(1, column[:, None]).squeeze(1).float()
-    return own, column, (x - row_max).exp() * factor - shift - (1 - o.label_smoothing) * scale
+    picked = logits.gather(1, column[:, None]).squeeze(1).float()
+    # the label's entry is finished in fp32 before its one rounding, and put in after the loop over the row
+    at_label = ((picked - row_max).exp() * factor - uniform - (1 - o.label_smoothing)) * scale
+    if out.data_ptr() == logits.data_ptr():
+        _by_rows(_gradient_in_place, _vocabulary(logits, o), row_max, factor, uniform, scale)
+    else:
+        _by_rows(_gradient_into, _vocabulary(logits, o), _vocabulary(out, o), row_max, factor, uniform, scale)
+    _put_label(out, own, column, at_label)
 
 
-def _put_label(out: Tensor, at_label: tuple[Tensor, Tensor, Tensor]) -> None:
-    own, column, value = at_label
+def _put_label(out: Tensor, own: Tensor, column: Tensor, value: Tensor) -> None:
     rows = torch.arange(out.shape[0], device=out.device)
     # not scatter_: on CPU it works on an fp32 copy of all of a half-precision tensor
     out[rows, column] = torch.where(own, value.to(out.dtype), out[rows, column])
@@ -220,8 +207,7 @@ def one_pass(
     row_max, row_sum = _by_rows(_scan_and_write, _vocabulary(logits, o), scale)
     if o.valid < logits.shape[1]:
         logits[:, o.valid :] = 0
-    value = (label_logit - row_max).exp() * (scale / row_sum) - scale
-    _put_label(logits, (own, column, value))
+    _put_label(logits, own, column, ((label_logit - row_max).exp() * (1 / row_sum) - 1) * scale)
     token = _token_loss(row_max, row_sum, torch.where(own, label_logit, 0.0), None, weights, o)
     return torch.where(skip, 0.0, token), torch.where(skip, 0.0, row_max), torch.where(skip, 1.0, row_sum)
 
