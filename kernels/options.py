@@ -16,7 +16,7 @@ LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class LossOptions:
     """Constants of one call; a rank holds ``logits.shape[1]`` columns, its slice of the padded vocabulary.
 
-    ``valid``: leading columns of the slice that are vocabulary; the rest is padding, gets no probability and gradient 0.
+    ``valid``: leading columns of the slice that are vocabulary; the rest is padding, without probability or gradient.
     ``vocab_size``: true size of the whole vocabulary, the K of label smoothing.
     ``label_smoothing`` e: target (1-e) one-hot + e/K, as torch.nn.functional.cross_entropy.
     ``z_loss`` z: adds z * logsumexp**2 to a token's loss (PaLM, section 5), weighted like the rest of it.
