@@ -28,9 +28,9 @@ class Tile(NamedTuple):
 
 STREAM_BLOCK = 4096
 STREAM_WARPS = 8
-RESIDENT_COLUMNS = 32768
-RESIDENT_COLUMNS_SMOOTHING = 16384
-"""Widest row (columns) kept in registers without a spill on sm_80, sm_90 and sm_100, by bf16, fp16 and fp32 alike.
+RESIDENT_COLUMNS = {2: 32768, 4: 16384}
+RESIDENT_COLUMNS_SMOOTHING = {2: 16384, 4: 16384}
+"""Widest row (columns, by bytes an element) kept in registers without a spill on sm_80, sm_90 and sm_100.
 
 Measured by tools/compile_kernels.py, which fails when a plan chosen here spills; see docs/kernels.md.
 """
@@ -50,7 +50,7 @@ def stream_tile(columns: int, itemsize: int) -> Tile:
 
 def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
     """Plan for a row held in registers, or None where it does not fit."""
-    if columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS):
+    if columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS)[itemsize]:
         return None
     vec = 16 // itemsize
     block = max(128 * vec, triton.next_power_of_2(columns))

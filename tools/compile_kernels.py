@@ -85,7 +85,7 @@ def _logits_variants() -> Iterator[Variant]:
     for dtype, size in ITEMSIZE.items():
         stream = launch.stream_tile(131072, size)
         for label, extra in (("", {}), (" +smoothing", {"SMOOTHING": True})):
-            limit = launch.RESIDENT_COLUMNS_SMOOTHING if extra else launch.RESIDENT_COLUMNS
+            limit = (launch.RESIDENT_COLUMNS_SMOOTHING if extra else launch.RESIDENT_COLUMNS)[size]
             resident = launch.resident_tile(limit, size, bool(extra))
             if resident is None:
                 raise SdrrlError("RESIDENT_COLUMNS names a width that resident_tile refuses")

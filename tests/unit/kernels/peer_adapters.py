@@ -66,7 +66,12 @@ def quack_case(m: int, n: int, dtype: torch.dtype, has_weight: bool, device: str
         assert bool((loss >= 0).all())
         assert bool((loss[labels == -100] == 0).all())
         torch.testing.assert_close(loss, want, atol=5e-5, rtol=1e-5)
-        torch.testing.assert_close(dx, dx_want.to(dtype), atol=5e-5, rtol=1e-5)
+        theirs = dx_want.to(dtype)
+        far = (dx.float() - theirs.float()).abs() > 5e-5 + 1e-5 * theirs.float().abs()
+        # half precision: an fp32 difference in the last digit may flip a rounding, one unit in the last place of bf16
+        # is 6e-5 at 0.01; such elements must be rare, and no more than that unit apart
+        assert float(far.float().mean()) <= (1e-4 if dtype != torch.float32 else 0)
+        torch.testing.assert_close(dx, theirs, atol=5e-5, rtol=torch.finfo(dtype).eps if bool(far.any()) else 1e-5)
 
 
 def liger_case(rows: int, vocab: int, dtype: torch.dtype, device: str, kernel: str, **options: object) -> None:
