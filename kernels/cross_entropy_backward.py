@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """Triton, backward direction: the gradient of the logits in place, and a late change of its scale."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """Triton, forward direction: row statistics in one read of the logits, the loss of a row, and loss with gradient.
 
 Tiles are [BLOCK / VEC, VEC] with VEC = 16 bytes, so that a thread owns whole 128-bit words: the maximum over a word

@@ -50,7 +50,7 @@ def test_against_float64(vocab: int, dtype: torch.dtype, expected: float | None)
     (out.loss * 0.37).backward()
     assert base.grad is not None
     assert float(out.loss.detach()) == pytest.approx(float(token.sum()), rel=1e-6)
-    half_ulp = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-11}[dtype]
+    half_ulp = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}[dtype]
     bound = weights.double()[:, None] * 0.37 * 1.01 * half_ulp + 6e-8
     assert bool(((base.grad.double() - x.grad).abs() <= bound).all())
 

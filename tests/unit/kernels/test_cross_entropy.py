@@ -98,7 +98,7 @@ def test_one_pass_with_another_upstream_costs_one_rounding(kernel: str) -> None:
     _, want = exact(case, upstream)
     # two roundings to 8 bits; a power of two as upstream gradient would cost none
     fp32 = 5e-7 * case.weights.double()[:, None]  # of a probability near 1, before the label's -1
-    assert bool(((gradient.double() - want).abs() <= want.abs() * (2 * 2.0**-9 + 2.0**-16) + fp32).all())
+    assert bool(((gradient.double() - want).abs() <= want.abs() * (2 * 2.0**-8 + 2.0**-16) + fp32).all())
     _, halved, _ = run(case, kernel, torch.tensor(0.5), expected_upstream=1.0)
     _, known, _ = run(case, kernel, torch.tensor(0.5), expected_upstream=0.5)
     assert torch.equal(halved, known)
