@@ -19,7 +19,7 @@ from torch import Tensor
 from kernels.cross_entropy import logsumexp_of
 from kernels.options import Backend, LossOptions, exchange
 
-CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 512 << 20}
 """Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient. Smaller: less memory."""
 
 
@@ -39,7 +39,10 @@ class _Chunks:
         n = hidden.shape[0]
         self.buffer = hidden.new_empty((min(rows, n), weight.shape[0]))
         self.d_hidden = torch.empty_like(hidden) if need_hidden else None
-        self.d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if need_weight else None
+        self.single = 0 < n <= rows  # then there is no sum over chunks, and the product itself is rounded once
+        self.d_weight: Tensor | None = None
+        if need_weight:
+            self.d_weight = torch.empty_like(weight) if self.single else torch.zeros_like(weight, dtype=torch.float32)
         self.pending: list[Any] = []
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
@@ -58,7 +61,10 @@ class _Chunks:
             if group is not None:
                 self.pending.append(dist.all_reduce(part, group=group, async_op=True))
         if self.d_weight is not None:
-            _accumulate(self.d_weight, gradient, self.hidden[c])
+            if self.single:
+                torch.mm(gradient.t(), self.hidden[c], out=self.d_weight)
+            else:
+                _accumulate(self.d_weight, gradient, self.hidden[c])
 
     def finish(self) -> tuple[Tensor | None, Tensor | None]:
         for work in self.pending:

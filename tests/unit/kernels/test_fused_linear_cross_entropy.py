@@ -118,6 +118,6 @@ def test_second_backward_is_refused() -> None:
 
 
 def test_chunk_rule() -> None:
-    assert chunk_rows(128256, 2, "cpu") * 128256 * 2 <= 64 << 20
+    assert chunk_rows(128256, 2, "cpu") * 128256 * 2 <= 128 << 20
     assert chunk_rows(10**9, 4, "cuda") == 64
     assert chunk_rows(32000, 2, "cuda", rows=5) == 5
