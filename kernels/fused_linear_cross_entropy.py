@@ -42,7 +42,8 @@ class _Chunks:
         self.single = 0 < n <= rows  # then there is no sum over chunks, and the product itself is rounded once
         self.d_weight: Tensor | None = None
         if need_weight:
-            self.d_weight = torch.empty_like(weight) if self.single else torch.zeros_like(weight, dtype=torch.float32)
+            shape = (0, 0) if self.single else weight.shape  # the single product brings its own memory
+            self.d_weight = torch.zeros(shape, dtype=torch.float32, device=weight.device)
         self.pending: list[Any] = []
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
@@ -62,7 +63,7 @@ class _Chunks:
                 self.pending.append(dist.all_reduce(part, group=group, async_op=True))
         if self.d_weight is not None:
             if self.single:
-                torch.mm(gradient.t(), self.hidden[c], out=self.d_weight)
+                self.d_weight = gradient.t() @ self.hidden[c]
             else:
                 _accumulate(self.d_weight, gradient, self.hidden[c])
 
