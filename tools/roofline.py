@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     print("|" + "---|" * (3 + len(GPUS)))
     for plan in plans(16 // size):
         rows = [predict(g, plan, elements, size) for g in GPUS]
-        moved = f"{plan.reads} + {plan.writes}" if plan.reads else "5 + 5 (mostly fp32)"
+        moved = f"{plan.reads} + {plan.writes}" if plan.reads else "10 passes, mostly fp32"
         cells = [f"{ms:.2f}" + ("" if why == "memory" else " (exp)") for _, ms, why in rows]
         print(f"| {plan.name} | {moved} | {rows[0][0]:.2f} | " + " | ".join(cells) + " |")
     flops = 3 * 2 * elements * args.width
