@@ -1,0 +1,224 @@
+"""The loss, one public function for logits and one for hidden states; the kernel is picked by device.
+
+    out = cross_entropy(logits, labels, weights, subset_ids, num_subsets, vocab_start=..., tp_group=...)
+    out.loss.backward()
+
+Both return the weighted sum of Eq. 6 with its per-subset sums and counts, never synchronise with the host (unless
+``checks``), and give the same bits in every run. Under torch.compile they are a graph break: they overwrite the logits,
+which functionalised graphs could only copy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from kernels.cross_entropy import CrossEntropy
+from kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows
+from kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
+from kernels.reference import IGNORE_INDEX
+from kernels.sequence_parallel import gather_sequence
+
+KERNELS = ("auto", "triton", "fused_linear", "torch")
+REDUCTIONS = ("sum", "none")
+
+
+class LossOutput(NamedTuple):
+    """What the loss returns; equal on every rank of the tensor-parallel group.
+
+    loss: fp32 [] (reduction sum) or [n] (none), with gradient. subset_sums: fp32 [num_subsets], weighted.
+    subset_counts: int64 [num_subsets], tokens whose label is not ignored. logsumexp: fp32 [n] or None, 0 in rows that
+    are ignored or weigh 0.
+    """
+
+    loss: Tensor
+    subset_sums: Tensor
+    subset_counts: Tensor
+    logsumexp: Tensor | None
+
+
+def pick_backend(kernel: str, device: torch.device) -> Backend:
+    """Module that implements ``kernel`` on ``device``; auto and fused_linear mean Triton on CUDA and torch elsewhere.
+
+    Raises: ValueError for an unknown name, or for triton where there is neither a GPU nor Triton's interpreter.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got '{kernel}'")
+    use_triton = kernel == "triton" or (kernel != "torch" and device.type == "cuda")
+    module = importlib.import_module(f"kernels.cross_entropy_{'triton' if use_triton else 'cpu'}")
+    if use_triton and device.type != "cuda" and not module.interpreted():
+        raise ValueError(f"kernel 'triton' needs a CUDA device, the tensors are on {device}; use 'auto' or 'torch'")
+    return cast(Backend, module)
+
+
+def _options(
+    columns: int,
+    vocab_start: int,
+    vocab_size: int | None,
+    ignore_index: int,
+    label_smoothing: float,
+    z_loss: float,
+    tp_group: dist.ProcessGroup | None,
+) -> LossOptions:
+    world = dist.get_world_size(tp_group) if tp_group is not None else 1
+    if not 0 <= label_smoothing < 1 or z_loss < 0:
+        raise ValueError(f"label_smoothing must be in [0, 1) and z_loss >= 0, got {label_smoothing} and {z_loss}")
+    if vocab_start < 0 or (vocab_size is not None and vocab_size < 1):
+        raise ValueError(f"vocab_start must be >= 0 and vocab_size >= 1, got {vocab_start} and {vocab_size}")
+    return LossOptions(
+        ignore_index=ignore_index,
+        vocab_start=vocab_start,
+        valid=columns if vocab_size is None else max(0, min(columns, vocab_size - vocab_start)),
+        vocab_size=columns * world if vocab_size is None else vocab_size,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        group=tp_group if world > 1 else None,
+    )
+
+
+def _check_mode(reduction: str, expected_upstream: float | None) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got '{reduction}'")
+    if expected_upstream is not None and not 0 < abs(expected_upstream) < float("inf"):
+        raise ValueError(f"expected_upstream must be finite and not 0, got {expected_upstream}")
+    if expected_upstream is not None and reduction == "none":
+        raise ValueError("expected_upstream is one number; with reduction 'none' every token has its own")
+
+
+@torch.compiler.disable
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    subset_ids: Tensor,
+    num_subsets: int,
+    *,
+    vocab_start: int = 0,
+    vocab_size: int | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    tp_group: dist.ProcessGroup | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "sum",
+    return_logsumexp: bool = False,
+    checks: bool = False,
+    in_place: bool = True,
+    expected_upstream: float | None = None,
+    kernel: str = "auto",
+) -> LossOutput:
+    """Weighted cross-entropy over (a slice of) the logits; their buffer becomes their gradient in the backward pass.
+
+    Args:
+        logits: [n, V/tp] fp32, bf16 or fp16, this rank's slice of the vocabulary; rows contiguous, any row stride.
+        labels: int64 or int32 [n], ids in the whole vocabulary, or ``ignore_index``.
+        weights: fp32 [n], constants that multiply each token's loss. Weight 0 skips the row altogether.
+        subset_ids: int64 or int32 [n] in [0, num_subsets); others count in no subset.
+        vocab_start: first vocabulary id of this rank's slice.
+        vocab_size: true vocabulary size; columns at or beyond it are padding, get no probability and gradient 0.
+            None: no padding.
+        tp_group: tensor-parallel group; None or size 1 means the whole vocabulary is here.
+        reduction: "sum", or "none" for weighted token losses [n] that take one upstream gradient each.
+        checks: look for labels, subsets and weights out of range; waits for the device.
+        in_place: False keeps the logits and allocates a gradient (needed for a second backward pass).
+        expected_upstream: the gradient that will arrive at the loss, where it is known (1.0 for a bare ``backward()``).
+            Loss and gradient are then made in one launch, in the forward pass, and another upstream gradient costs
+            a second rounding. None: made in the backward pass, exact to one rounding for any upstream gradient.
+            Under tensor parallelism the second plan is used in either case.
+
+    Raises: ValueError for wrong shapes, dtypes, devices or options, and with ``checks`` for values out of range.
+    """
+    check_inputs(logits, labels, weights, subset_ids)
+    _check_mode(reduction, expected_upstream)
+    o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    overwrites = torch.is_grad_enabled() and logits.requires_grad and (in_place or expected_upstream is not None)
+    if overwrites and logits.is_leaf:
+        raise ValueError("logits are a leaf that requires a gradient, which would overwrite it; pass in_place=False")
+    if checks:
+        check_values(labels, weights, subset_ids, num_subsets, o)
+    one_launch = expected_upstream if o.group is None and in_place else None
+    loss, sums, counts, lse = CrossEntropy.apply(
+        logits,
+        labels.contiguous(),
+        weights.contiguous(),
+        subset_ids.contiguous(),
+        num_subsets,
+        o,
+        pick_backend(kernel, logits.device),
+        reduction,
+        return_logsumexp,
+        in_place,
+        one_launch,
+    )
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+
+
+@torch.compiler.disable
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    subset_ids: Tensor,
+    num_subsets: int,
+    *,
+    vocab_start: int = 0,
+    vocab_size: int | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    tp_group: dist.ProcessGroup | None = None,
+    sequence_parallel: bool = False,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "sum",
+    return_logsumexp: bool = False,
+    checks: bool = False,
+    expected_upstream: float = 1.0,
+    rows_per_chunk: int | None = None,
+    kernel: str = "auto",
+) -> LossOutput:
+    """:func:`cross_entropy` of ``hidden @ weight.T`` without ever holding all logits.
+
+    Args:
+        hidden: [n, H] fp32, bf16 or fp16; with ``sequence_parallel`` [n/tp, H], this rank's part of the rows.
+        weight: [V/tp, H] of the same dtype, this rank's rows of the output embedding (no bias).
+        sequence_parallel: gather ``hidden`` over ``tp_group`` first, and scatter its gradient back.
+        rows_per_chunk: rows whose logits exist at a time; None: what fits CHUNK_BYTES.
+        expected_upstream: the gradient that will arrive; another one costs a second rounding (reduction "sum").
+
+    The gradient of ``hidden`` is summed over ``tp_group`` in here; that of ``weight`` is this rank's own.
+    Other arguments, results and errors as for :func:`cross_entropy`.
+    """
+    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"hidden must be [n, H] and weight [V/tp, H], got {tuple(hidden.shape)}, {tuple(weight.shape)}"
+        )
+    if hidden.dtype not in LOGIT_DTYPES or weight.dtype != hidden.dtype or weight.device != hidden.device:
+        raise ValueError(
+            "hidden and weight must share a device and one of fp32, bf16, fp16, "
+            f"got {hidden.dtype} on {hidden.device} and {weight.dtype} on {weight.device}"
+        )
+    _check_mode(reduction, expected_upstream if reduction == "sum" else None)
+    o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    if sequence_parallel and o.group is not None:
+        hidden = gather_sequence(hidden, o.group)
+    check_rows(hidden.shape[0], "hidden", hidden.device, labels, weights, subset_ids)
+    if checks:
+        check_values(labels, weights, subset_ids, num_subsets, o)
+    loss, sums, counts, lse = LinearCrossEntropy.apply(
+        hidden,
+        weight,
+        labels.contiguous(),
+        weights.contiguous(),
+        subset_ids.contiguous(),
+        num_subsets,
+        o,
+        pick_backend("auto" if kernel == "fused_linear" else kernel, hidden.device),
+        reduction,
+        return_logsumexp,
+        expected_upstream,
+        chunk_rows(weight.shape[0], hidden.element_size(), hidden.device.type, rows_per_chunk),
+    )
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)

@@ -1,0 +1,247 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Triton, forward direction: row statistics in one read of the logits, the loss of a row, and loss with gradient.
+
+Tiles are [BLOCK / VEC, VEC] with VEC = 16 bytes, so that a thread owns whole 128-bit words: the maximum over a word
+needs no other thread, and the online softmax costs 1 + 1/VEC exponentials an element instead of 2.
+Columns up to ``n_valid`` are vocabulary, those up to ``n_cols`` (the width of the buffer) padding. Loads are masked by
+``n_cols``, which Megatron pads to a multiple of 128, and values by ``n_valid``: an odd vocabulary keeps wide loads.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def tile_columns(BLOCK: tl.constexpr, VEC: tl.constexpr):
+    """Column offsets of a tile, int32 [BLOCK / VEC, VEC]."""
+    return tl.arange(0, BLOCK // VEC)[:, None] * VEC + tl.arange(0, VEC)[None, :]
+
+
+@triton.jit
+def online_softmax(x, m, d):
+    """Fold a tile x [words, VEC] into the running maximum m and sum of exponentials d, both [words].
+
+    x - m is taken before the factor log2(e): the other order loses three digits at logits around 1e4.
+    """
+    new = tl.maximum(m, tl.max(x, 1))
+    safe = tl.where(new == float("-inf"), 0.0, new)
+    d = d * tl.exp2((m - safe) * LOG2E) + tl.sum(tl.exp2((x - safe[:, None]) * LOG2E), 1)
+    return new, d
+
+
+@triton.jit
+def merge_softmax(m, d):
+    """Running values of all words -> maximum and sum of exponentials of the row."""
+    row_max = tl.max(m, 0)
+    safe = tl.where(row_max == float("-inf"), 0.0, row_max)
+    return row_max, tl.sum(d * tl.exp2((m - safe) * LOG2E), 0)
+
+
+@triton.jit
+def scan_row(
+    x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
+):
+    """One read of a row -> (maximum, sum of exponentials, sum of logits or 0)."""
+    offsets = tile_columns(BLOCK, VEC)
+    m = tl.full((BLOCK // VEC,), float("-inf"), tl.float32)
+    d = tl.zeros((BLOCK // VEC,), tl.float32)
+    s = tl.zeros((BLOCK // VEC,), tl.float32)
+    whole = n_valid // BLOCK * BLOCK
+    for start in range(0, whole, BLOCK):
+        x = tl.load(x_ptr + start + offsets).to(tl.float32)
+        m, d = online_softmax(x, m, d)
+        if SMOOTHING:
+            s += tl.sum(x, 1)
+    if not EVEN:
+        for start in range(whole, n_valid, BLOCK):
+            c = start + offsets
+            x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
+            x = tl.where(c < n_valid, x, float("-inf"))
+            m, d = online_softmax(x, m, d)
+            if SMOOTHING:
+                s += tl.sum(tl.where(c < n_valid, x, 0.0), 1)
+    row_max, row_sum = merge_softmax(m, d)
+    return row_max, row_sum, tl.sum(s, 0)
+
+
+@triton.jit
+def token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size):
+    """(1-e) * nll + e * mean nll + z * logsumexp**2, from differences to the row's maximum."""
+    log_sum = tl.log(row_sum)
+    nll = log_sum - (label_logit - row_max)
+    spread = log_sum - (logit_sum / vocab_size - row_max)
+    lse = row_max + log_sum
+    loss = tl.where(smoothing > 0.0, (1.0 - smoothing) * nll + smoothing * spread, nll)
+    return loss + tl.where(z_loss > 0.0, z_loss * lse * lse, 0.0)
+
+
+@triton.jit
+def logit_gradient(x, c, y, row_max, factor, uniform, target, scale):
+    """scale * (factor * exp(x - max) - uniform - target at the label), all fp32, to be rounded once."""
+    g = tl.exp2((x - row_max) * LOG2E) * factor - uniform
+    return tl.where(c == y, g - target, g) * scale
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index"])
+def row_statistics_kernel(
+    x_ptr,
+    x_stride,
+    label_ptr,
+    weight_ptr,
+    stat_ptr,
+    n_rows,
+    n_cols,
+    n_valid,
+    vocab_start,
+    ignore_index,
+    SMOOTHING: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """stat[:, row] = this rank's maximum, sum of exponentials, label logit (0 on other ranks)[, sum of logits]."""
+    row = tl.program_id(0).to(tl.int64)
+    label = tl.load(label_ptr + row).to(tl.int64)
+    weight = tl.load(weight_ptr + row)
+    stat_ptr += row
+    if (label == ignore_index) | (weight == 0.0):
+        tl.store(stat_ptr, 0.0)
+        tl.store(stat_ptr + n_rows, 1.0)
+        tl.store(stat_ptr + 2 * n_rows, 0.0)
+        if SMOOTHING:
+            tl.store(stat_ptr + 3 * n_rows, 0.0)
+    else:
+        x_ptr += row * x_stride
+        y = label - vocab_start
+        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
+        row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+        tl.store(stat_ptr, row_max)
+        tl.store(stat_ptr + n_rows, row_sum)
+        tl.store(stat_ptr + 2 * n_rows, label_logit)
+        if SMOOTHING:
+            tl.store(stat_ptr + 3 * n_rows, logit_sum)
+
+
+@triton.jit(do_not_specialize=["n_rows", "ignore_index", "smoothing", "z_loss", "vocab_size"])
+def finish_rows_kernel(
+    part_ptr,
+    label_ptr,
+    weight_ptr,
+    token_ptr,
+    max_ptr,
+    sum_ptr,
+    n_rows,
+    ignore_index,
+    smoothing,
+    z_loss,
+    vocab_size,
+    WORLD: tl.constexpr,
+    STATISTICS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] in rank order, alike on every rank; a tile of rows."""
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = row < n_rows
+    row_max = tl.full((BLOCK,), float("-inf"), tl.float32)
+    for rank in tl.static_range(WORLD):
+        row_max = tl.maximum(row_max, tl.load(part_ptr + rank * STATISTICS * n_rows + row, mask=live, other=0.0))
+    safe = tl.where(row_max == float("-inf"), 0.0, row_max)
+    row_sum = tl.zeros((BLOCK,), tl.float32)
+    label_logit = tl.zeros((BLOCK,), tl.float32)
+    logit_sum = tl.zeros((BLOCK,), tl.float32)
+    for rank in tl.static_range(WORLD):
+        base = part_ptr + rank * STATISTICS * n_rows + row
+        m = tl.load(base, mask=live, other=0.0)
+        row_sum += tl.load(base + n_rows, mask=live, other=1.0) * tl.exp2((m - safe) * LOG2E)
+        label_logit += tl.load(base + 2 * n_rows, mask=live, other=0.0)
+        if STATISTICS == 4:
+            logit_sum += tl.load(base + 3 * n_rows, mask=live, other=0.0)
+    label = tl.load(label_ptr + row, mask=live, other=0).to(tl.int64)
+    weight = tl.load(weight_ptr + row, mask=live, other=0.0)
+    loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size) * weight
+    tl.store(token_ptr + row, tl.where((label == ignore_index) | (weight == 0.0), 0.0, loss), mask=live)
+    tl.store(max_ptr + row, row_max, mask=live)
+    tl.store(sum_ptr + row, row_sum, mask=live)
+
+
+@triton.jit(do_not_specialize=["n_valid", "ignore_index", "smoothing", "uniform", "z_loss", "vocab_size", "upstream"])
+def one_pass_kernel(
+    x_ptr,
+    x_stride,
+    label_ptr,
+    weight_ptr,
+    token_ptr,
+    max_ptr,
+    sum_ptr,
+    n_cols,
+    n_valid,
+    ignore_index,
+    smoothing,
+    uniform,
+    z_loss,
+    vocab_size,
+    upstream,
+    SMOOTHING: tl.constexpr,
+    RESIDENT: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """Loss and gradient of a row that is whole on this rank; x is overwritten by upstream * weight * gradient.
+
+    RESIDENT: the row is one tile and stays in registers, read once and written once. Otherwise it is read twice, the
+    second time right after the first, while it may still be in the L2 cache.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    label = tl.load(label_ptr + row).to(tl.int64)
+    weight = tl.load(weight_ptr + row)
+    x_ptr += row * x_stride
+    offsets = tile_columns(BLOCK, VEC)
+    if (label == ignore_index) | (weight == 0.0):
+        for start in range(0, n_cols, BLOCK):
+            c = start + offsets
+            tl.store(x_ptr + c, tl.zeros((BLOCK // VEC, VEC), x_ptr.dtype.element_ty), mask=c < n_cols)
+        tl.store(token_ptr + row, 0.0)
+        tl.store(max_ptr + row, 0.0)
+        tl.store(sum_ptr + row, 1.0)
+    else:
+        y = label
+        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
+        if RESIDENT:
+            raw = tl.load(x_ptr + offsets, mask=offsets < n_cols, other=float("-inf"))
+            x = tl.where(offsets < n_valid, raw.to(tl.float32), float("-inf"))
+            row_max = tl.max(tl.max(x, 1), 0)
+            e = tl.exp2((x - tl.where(row_max == float("-inf"), 0.0, row_max)) * LOG2E)
+            row_sum = tl.sum(tl.sum(e, 1), 0)
+            logit_sum = 0.0
+            if SMOOTHING:
+                logit_sum = tl.sum(tl.sum(tl.where(offsets < n_valid, x, 0.0), 1), 0)
+            factor = (1.0 + 2.0 * z_loss * (row_max + tl.log(row_sum))) / row_sum
+            g = e * factor - uniform
+            g = tl.where(offsets == y, g - (1.0 - smoothing), g) * (weight * upstream)
+            g = tl.where(offsets < n_valid, g, 0.0)
+            tl.store(x_ptr + offsets, g.to(x_ptr.dtype.element_ty), mask=offsets < n_cols)
+        else:
+            row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+            factor = (1.0 + 2.0 * z_loss * (row_max + tl.log(row_sum))) / row_sum
+            whole = n_valid // BLOCK * BLOCK
+            for start in range(0, whole, BLOCK):
+                c = start + offsets
+                x = tl.load(x_ptr + c).to(tl.float32)
+                g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, weight * upstream)
+                tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty))
+            if not EVEN:
+                for start in range(whole, n_cols, BLOCK):
+                    c = start + offsets
+                    x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
+                    g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, weight * upstream)
+                    g = tl.where(c < n_valid, g, 0.0)
+                    tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty), mask=c < n_cols)
+        loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size)
+        tl.store(token_ptr + row, loss * weight)
+        tl.store(max_ptr + row, row_max)
+        tl.store(sum_ptr + row, row_sum)

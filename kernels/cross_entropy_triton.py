@@ -1,0 +1,207 @@
+"""Triton backend: launches the kernels of the forward and the backward direction. See options.Backend for the steps."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
+from kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
+from kernels.options import LossOptions, Totals
+from kernels.subset_sums import subset_sums_kernel
+
+ROW_TILE = 256
+"""Rows a program of the per-row kernels; they move 30 bytes a row and are launch-bound."""
+
+
+class Tile(NamedTuple):
+    """Launch plan of one row: ``block`` columns at a time by ``warps`` warps; ``vec`` columns make 16 bytes."""
+
+    block: int
+    warps: int
+    vec: int
+
+
+STREAM_BLOCK = 4096
+STREAM_WARPS = 8
+RESIDENT_COLUMNS = {2: 32768, 4: 16384}
+RESIDENT_COLUMNS_SMOOTHING = {2: 16384, 4: 16384}
+"""Widest row (columns, by bytes an element) kept in registers without a spill on sm_80, sm_90 and sm_100.
+
+Measured by tools/compile_kernels.py, which fails when a plan chosen here spills; see docs/kernels.md.
+"""
+
+
+def interpreted() -> bool:
+    """True where kernels run in Triton's interpreter (TRITON_INTERPRET=1 set before the first import of triton)."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def stream_tile(columns: int, itemsize: int) -> Tile:
+    """Plan for a row read in pieces."""
+    vec = 16 // itemsize
+    block = min(STREAM_BLOCK, max(128 * vec, triton.next_power_of_2(columns)))
+    return Tile(block, max(4, min(STREAM_WARPS, block // (32 * vec))), vec)
+
+
+def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
+    """Plan for a row held in registers, or None where it does not fit."""
+    if columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS)[itemsize]:
+        return None
+    vec = 16 // itemsize
+    block = max(128 * vec, triton.next_power_of_2(columns))
+    return Tile(block, max(4, min(32, block // (128 * vec))), vec)
+
+
+def _even(columns: int, valid: int, tile: Tile) -> bool:
+    return valid == columns and columns % tile.block == 0
+
+
+def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
+    n, columns = logits.shape
+    part = torch.empty((o.statistics, n), dtype=torch.float32, device=logits.device)
+    tile = stream_tile(columns, logits.element_size())
+    if n:
+        row_statistics_kernel[(n,)](
+            logits,
+            logits.stride(0),
+            labels,
+            weights,
+            part,
+            n,
+            columns,
+            o.valid,
+            o.vocab_start,
+            o.ignore_index,
+            SMOOTHING=o.label_smoothing > 0,
+            EVEN=_even(columns, o.valid, tile),
+            BLOCK=tile.block,
+            VEC=tile.vec,
+            num_warps=tile.warps,
+        )
+    return part
+
+
+def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tuple[Tensor, Tensor, Tensor]:
+    world, k, n = parts.shape
+    token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=parts.device).unbind()
+    if n:
+        finish_rows_kernel[(triton.cdiv(n, ROW_TILE),)](
+            parts,
+            labels,
+            weights,
+            token,
+            row_max,
+            row_sum,
+            n,
+            o.ignore_index,
+            o.label_smoothing,
+            o.z_loss,
+            float(o.vocab_size),
+            WORLD=world,
+            STATISTICS=k,
+            BLOCK=ROW_TILE,
+            num_warps=4,
+        )
+    return token, row_max, row_sum
+
+
+def gradient(
+    logits: Tensor,
+    out: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    upstream: Tensor,
+    row_max: Tensor,
+    row_sum: Tensor,
+    o: LossOptions,
+) -> None:
+    n, columns = logits.shape
+    tile = stream_tile(columns, logits.element_size())
+    if n:
+        gradient_kernel[(n,)](
+            logits,
+            logits.stride(0),
+            out,
+            out.stride(0),
+            labels,
+            weights,
+            upstream,
+            upstream.stride(0) if upstream.dim() else 0,
+            row_max,
+            row_sum,
+            columns,
+            o.valid,
+            o.vocab_start,
+            o.ignore_index,
+            o.label_smoothing,
+            o.label_smoothing / o.vocab_size,
+            o.z_loss,
+            EVEN=_even(columns, o.valid, tile),
+            BLOCK=tile.block,
+            VEC=tile.vec,
+            num_warps=tile.warps,
+        )
+
+
+def one_pass(
+    logits: Tensor, labels: Tensor, weights: Tensor, upstream: float, o: LossOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, columns = logits.shape
+    token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=logits.device).unbind()
+    resident = resident_tile(columns, logits.element_size(), o.label_smoothing > 0)
+    tile = resident or stream_tile(columns, logits.element_size())
+    if n:
+        one_pass_kernel[(n,)](
+            logits,
+            logits.stride(0),
+            labels,
+            weights,
+            token,
+            row_max,
+            row_sum,
+            columns,
+            o.valid,
+            o.ignore_index,
+            o.label_smoothing,
+            o.label_smoothing / o.vocab_size,
+            o.z_loss,
+            float(o.vocab_size),
+            upstream,
+            SMOOTHING=o.label_smoothing > 0,
+            RESIDENT=resident is not None,
+            EVEN=_even(columns, o.valid, tile),
+            BLOCK=tile.block,
+            VEC=tile.vec,
+            num_warps=tile.warps,
+        )
+    return token, row_max, row_sum
+
+
+def totals(token: Tensor, labels: Tensor, subset_ids: Tensor, num_subsets: int, ignore_index: int) -> Totals:
+    sums = torch.empty(num_subsets + 1, dtype=torch.float32, device=token.device)
+    counts = torch.empty(num_subsets + 1, dtype=torch.int64, device=token.device)
+    subset_sums_kernel[(num_subsets + 1,)](
+        token, labels, subset_ids, sums, counts, token.shape[0], num_subsets, ignore_index, BLOCK=1024, num_warps=4
+    )
+    return Totals(sums[num_subsets], sums[:num_subsets], counts[:num_subsets])
+
+
+def rescale(gradient: Tensor, upstream: Tensor, expected: float) -> None:
+    rows, columns = gradient.shape
+    tile = stream_tile(columns, gradient.element_size())
+    if rows:
+        rescale_kernel[(rows,)](
+            gradient,
+            gradient.stride(0),
+            upstream,
+            expected,
+            columns,
+            BLOCK=tile.block,
+            VEC=tile.vec,
+            num_warps=tile.warps,
+        )

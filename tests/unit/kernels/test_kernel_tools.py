@@ -1,0 +1,54 @@
+"""The tools beside the kernels, as commands: compiling ahead of time fails on a spill, the roofline adds up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+
+
+def test_gradient_kernel_compiles_without_spills(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    done = tool("compile_kernels.py", "--dtypes", "bf16", "--sm", "90", "--only", "gradient", "--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    reports = json.loads(out.read_text())
+    assert [r["spill_bytes"] for r in reports] == [0, 0]
+    assert all(r["load_bits"] == 128 and r["store_bits"] == 128 and r["rounds_to_nearest"] for r in reports)
+    assert (reports[0]["row_reads"], reports[0]["row_writes"]) == (1.0, 1.0)
+
+
+def test_a_spill_fails(tmp_path: Path) -> None:
+    """A row four times wider than the plan allows must spill, and the tool must say so."""
+    script = tmp_path / "wide.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tools import compile_kernels as tool\n"
+        "tool.launch.RESIDENT_COLUMNS = {2: 131072, 4: 131072}\n"
+        "sys.exit(tool.main(['--dtypes', 'bf16', '--sm', '90', '--only', 'one pass, resident']))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: one pass, resident bf16 sm_90 spills registers" in done.stderr
+
+
+def test_roofline_counts_bytes() -> None:
+    done = tool("roofline.py", "--tokens", "1000", "--vocab", "32000")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| ours, one pass"))
+    gigabytes = float(row.split("|")[3])
+    assert gigabytes == pytest.approx(1000 * 32000 * 2 * 2 / 1e9, abs=0.01)
