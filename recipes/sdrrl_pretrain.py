@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
-from sdrrl_nemo.common.quiet import quiet_third_parties
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -24,7 +23,6 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
-    quiet_third_parties()
     adapt_to_cpu()  # before anything of Megatron or NeMo is imported
     from sdrrl_nemo.train.fit import fit
 

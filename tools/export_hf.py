@@ -14,7 +14,6 @@ from pathlib import Path
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.quiet import quiet_third_parties
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -31,7 +30,6 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
-    quiet_third_parties()
     adapt_to_cpu()
     from sdrrl_nemo.model.export import export_checkpoint
     from sdrrl_nemo.train.checkpoint import complete_checkpoints

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.quiet import quiet_third_parties
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,7 +31,6 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
-    quiet_third_parties()
     adapt_to_cpu()
     import torch.distributed as dist
     from megatron.core import parallel_state

@@ -12,6 +12,11 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.quiet import quiet_third_parties
 
 
+def is_rank_zero() -> bool:
+    """True in the one process that speaks and writes: rank 0 under torchrun, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Call ``main``; an SdrrlError becomes one line on stderr (rank 0 only) and exit code 2, Ctrl-C 130."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -19,7 +24,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
     except SdrrlError as e:
-        if os.environ.get("RANK", "0") == "0":
+        if is_rank_zero():
             print(f"error: {e}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:

@@ -59,14 +59,14 @@ def export_checkpoint(
             raise SdrrlError(f"{output}: exists already and is no export of {checkpoint}; remove it or choose another")
         return ExportResult(facts["max_abs_logit_diff"], facts["compared_tokens"], already_there=True)
     standalone.init_parallel()
-    tensors = standalone.checkpoint_tensors(checkpoint, weights)
+    tensors = {k: v.float() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
     config = _config_of_checkpoint(hf_config, tensors, checkpoint)
     state = megatron_to_hf(lambda name: standalone.unstacked(tensors, name), config)
     hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=torch.float32)
-    _load_exactly(hf_model, {k: v.float() for k, v in state.items()}, tied=bool(hf_config.tie_word_embeddings))
+    _load_exactly(hf_model, state, tied=bool(hf_config.tie_word_embeddings))
 
     model = standalone.build(config)
-    standalone.load_into(model, {k: v.float() for k, v in tensors.items()})
+    standalone.load_into(model, tensors)
     result = compare_logits(model, hf_model, base)
     if result.max_abs_diff > TOLERANCE:
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")

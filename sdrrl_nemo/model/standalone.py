@@ -63,15 +63,15 @@ def checkpoint_tensors(folder: Path, weights: str = "auto") -> dict[str, Tensor]
     """
     path = folder / WEIGHTS
     metadata = dist_checkpointing.load_tensors_metadata(str(path))
-    masters = {k: v for k, v in metadata.items() if k.startswith(MASTER_PREFIX)}
-    if weights == "master" and not masters:
+    has_masters = any(k.startswith(MASTER_PREFIX) for k in metadata)
+    if weights == "master" and not has_masters:
         raise SdrrlError(f"{folder}: holds no fp32 master weights; use --weights model")
-    models = {k: v for k, v in metadata.items() if k.startswith(MODEL_PREFIX)}
-    loaded = dist_checkpointing.load(models, str(path), validate_access_integrity=False)
-    out = {k.removeprefix(MODEL_PREFIX): v for k, v in loaded.items() if isinstance(v, Tensor)}
-    if masters and weights in ("auto", "master"):
-        loaded = dist_checkpointing.load(masters, str(path), validate_access_integrity=False)
-        out |= {k.removeprefix(MASTER_PREFIX): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    prefixes = [MODEL_PREFIX, MASTER_PREFIX] if has_masters and weights != "model" else [MODEL_PREFIX]
+    out: dict[str, Tensor] = {}
+    for prefix in prefixes:  # a master weight takes the place of the forward pass's copy
+        wanted = {k: v for k, v in metadata.items() if k.startswith(prefix)}
+        loaded = dist_checkpointing.load(wanted, str(path), validate_access_integrity=False)
+        out |= {k.removeprefix(prefix): v for k, v in loaded.items() if isinstance(v, Tensor)}
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.subsets import SUBSETS
 
 PAD = -1
+
+
+@lru_cache(maxsize=2)
+def _order(rows: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Permutation of an epoch; kept, because every step of the epoch asks for its part twice."""
+    return named_generator(seed, "order", epoch).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,7 @@ class Schedule:
     def batch(self, step: int) -> npt.NDArray[np.int64]:
         """Rows of global step ``step`` (from 0), int64 [global_batch_size]."""
         epoch, i = divmod(step, self.steps_per_epoch)
-        order = named_generator(self.seed, "order", epoch).permutation(self.rows)
-        chunk = order[i * self.global_batch_size : (i + 1) * self.global_batch_size]
+        chunk = _order(self.rows, self.seed, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
         return np.pad(chunk, (0, self.global_batch_size - len(chunk)), constant_values=PAD)
 
 

@@ -13,14 +13,15 @@ from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
-from transformers import AutoTokenizer
+from transformers import PretrainedConfig
 
+from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.packed import PackedDataset
-from sdrrl_nemo.data.tokenization import tokenizer_sha256
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
@@ -41,8 +42,8 @@ def world_size() -> int:
 
 def open_data(config: RunConfig, vocab_size: int) -> PackedDataset:
     """The verified packed set; SdrrlError when tokenizer or vocabulary are not the model's."""
-    tokenizer = AutoTokenizer.from_pretrained(config.model.hf_path)
-    dataset = PackedDataset(config.data.path, config.data.name, tokenizer_sha256(tokenizer))
+    fingerprint = tokenizer_sha256(load_tokenizer(config.model.hf_path))
+    dataset = PackedDataset(config.data.path, config.data.name, fingerprint)
     packed_for = int(dataset.manifest["vocab_size"])
     if packed_for != vocab_size:
         raise SdrrlError(
@@ -69,11 +70,11 @@ def total_steps(config: RunConfig, batches: MicroBatches) -> int:
     return config.trainer.max_steps or math.ceil(config.trainer.epochs * batches.schedule.steps_per_epoch)
 
 
-def model_config(config: RunConfig, batches: MicroBatches) -> SdrrlGPTConfig:
+def model_config(config: RunConfig, hf: PretrainedConfig, batches: MicroBatches) -> SdrrlGPTConfig:
     """Megatron model configuration of this run, with weights loaded and loss attached when it is built."""
     t, m = config.trainer, config.model
     cfg = gpt_config(
-        read_hf_config(m.hf_path),
+        hf,
         seq_length=batches.row_shape[1],
         tp=t.tp,
         pp=t.pp,
@@ -173,17 +174,19 @@ def fit(config: RunConfig) -> None:
     steps = total_steps(config, batches)
     folder = Path(config.run_dir) / "checkpoints"
     done = complete_checkpoints(folder)
-    if os.environ.get("RANK", "0") == "0":
+    if is_rank_zero():
         claim_run_dir(config, dataset, steps)
         remove_unfinished(folder)
     if done and done[-1][0] >= steps:
-        if os.environ.get("RANK", "0") == "0":
+        if is_rank_zero():
             print(f"{config.run_dir}: all {steps} steps are done; checkpoint {done[-1][1]}")
         return
-    launch(config, batches, steps, resume_from=done[-1][1] if done else None)
+    launch(config, hf, batches, steps, resume_from=done[-1][1] if done else None)
 
 
-def launch(config: RunConfig, batches: MicroBatches, steps: int, resume_from: Path | None) -> None:
+def launch(
+    config: RunConfig, hf: PretrainedConfig, batches: MicroBatches, steps: int, resume_from: Path | None
+) -> None:
     """Build NeMo's trainer and fit."""
     trainer = nl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -206,6 +209,6 @@ def launch(config: RunConfig, batches: MicroBatches, steps: int, resume_from: Pa
             ),
         ],
     )
-    model = SdrrlModel(model_config(config, batches), tokenizer=None, optim=optimizer(config))
+    model = SdrrlModel(model_config(config, hf, batches), tokenizer=None, optim=optimizer(config))
     datamodule = PackedDataModule(batches, config.trainer.global_batch_size)
     trainer.fit(model, datamodule=datamodule, ckpt_path=str(resume_from) if resume_from else None)
