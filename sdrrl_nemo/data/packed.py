@@ -4,16 +4,18 @@ One directory holds, for a set called ``train``:
 
     train.bin / train.idx      token ids; a *sequence* is one sample, a *document* is one pack of samples
     train.loss_mask.npy        uint8 [tokens]  1 on answer tokens (as targets), 0 on question tokens
-    train.subset.npy           uint8 [samples] index into SUBSETS
+    train.subset.npy           uint8 [samples] index into the manifest's subset_names
     train.answer_tokens.npy    int32 [samples] number of answer tokens
     train.sample_key.npy       uint64 [samples] content key of the sample in the transfer set
     train.manifest.json        written last: |D_d|, seq_length, vocabulary, tokenizer fingerprint, SHA-256 of each file
 
+Everything is streamed to disk while packs arrive: memory does not grow with tokens, and by 8 bytes a sample.
 Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mcore's IndexedDataset reads .bin/.idx.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +28,18 @@ from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, Indexe
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
-from sdrrl_nemo.data.subsets import SUBSET_ID, SUBSETS
+from sdrrl_nemo.data.subsets import SUBSETS
 
-FORMAT = "sdrrl-packed/1"
-SIDECARS = ("loss_mask", "subset", "answer_tokens", "sample_key")
+FORMAT = "sdrrl-packed/2"
+SIDECARS: dict[str, Any] = {
+    "loss_mask": np.uint8,
+    "subset": np.uint8,
+    "answer_tokens": np.int32,
+    "sample_key": np.uint64,
+}
+"""Sidecar arrays and their element types."""
+
+MAX_SUBSETS = 256  # ids are uint8
 
 
 @dataclass(frozen=True)
@@ -42,22 +52,58 @@ class TokenizedSample:
     loss_mask: npt.NDArray[np.uint8]
 
 
-class PackedWriter:
-    """Writes one packed set; nothing under its final name until ``finish``, the manifest last."""
+class _NpyStream:
+    """A one-dimensional .npy file that grows; the header numpy writes has room for any later length."""
 
-    def __init__(self, directory: str | Path, name: str, vocab_size: int, seq_length: int) -> None:
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.path, self.dtype, self.count = path, np.dtype(dtype), 0
+        self._file = open(path, "w+b")  # noqa: SIM115 - closed in close()
+        self._header()
+
+    def _header(self) -> None:
+        facts = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(self._file, facts)
+
+    def extend(self, values: Any) -> None:
+        data = np.asarray(values, self.dtype)
+        self._file.write(data.tobytes())
+        self.count += data.size
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+
+class PackedWriter:
+    """Writes one packed set; nothing under its final name until ``finish``, the manifest last.
+
+    ``subset_names``: the subsets of the set in the order of their ids, at most 256.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        name: str,
+        vocab_size: int,
+        seq_length: int,
+        subset_names: Sequence[str] = SUBSETS,
+    ) -> None:
+        if len(set(subset_names)) != len(subset_names) or not 1 <= len(subset_names) <= MAX_SUBSETS:
+            raise SdrrlError(f"a packed set needs 1 to {MAX_SUBSETS} different subset names, got {len(subset_names)}")
         self.directory = Path(directory)
         self.name = name
         self.vocab_size = vocab_size
         self.seq_length = seq_length
+        self.subset_names = tuple(subset_names)
+        self._subset_id = {d: i for i, d in enumerate(subset_names)}
         self.directory.mkdir(parents=True, exist_ok=True)
         self._bin = self._temporary("bin")
         self._builder = IndexedDatasetBuilder(str(self._bin), dtype=DType.optimal_dtype(vocab_size))
-        self._masks: list[npt.NDArray[np.uint8]] = []
-        self._subsets: list[int] = []
-        self._answers: list[int] = []
-        self._keys: list[int] = []
-        self._lengths: list[int] = []
+        # the builder keeps two numbers a sample until it writes the index: as machine integers, not as objects
+        self._builder.sequence_lengths, self._builder.document_indices = array("i"), array("q", [0])
+        self._sidecars = {key: _NpyStream(self._temporary(key), dtype) for key, dtype in SIDECARS.items()}
+        self._counts = np.zeros((len(subset_names), 3), np.int64)  # samples, tokens, answer tokens
         self._packs = 0
 
     def _final(self, suffix: str) -> Path:
@@ -66,30 +112,44 @@ class PackedWriter:
     def _temporary(self, suffix: str) -> Path:
         return self.directory / f".{self.name}.{suffix}.tmp"
 
-    def _refuse(self, message: str) -> NoReturn:
-        """End the writer: close and remove what was begun."""
+    def discard(self) -> None:
+        """End the writer without a result: close and remove what was begun."""
         self._builder.data_file.close()
         self._bin.unlink(missing_ok=True)
+        for stream in self._sidecars.values():
+            stream.close()
+            stream.path.unlink(missing_ok=True)
+
+    def _refuse(self, message: str) -> NoReturn:
+        self.discard()
         raise SdrrlError(message)
 
-    def add_pack(self, samples: Sequence[TokenizedSample]) -> None:
-        """Append one pack; SdrrlError when it is empty, too long, or a sample has no answer token."""
+    def _check(self, samples: Sequence[TokenizedSample]) -> None:
         total = sum(len(s.tokens) for s in samples)
         if not samples or total > self.seq_length:
             self._refuse(f"pack {self._packs} has {total} tokens; it must hold 1 to {self.seq_length}")
         for s in samples:
-            answer = int(s.loss_mask.sum())
-            if answer == 0 or s.loss_mask[0]:
+            if s.subset not in self._subset_id:
+                self._refuse(f"sample {s.key}: subset '{s.subset}' is not one of {', '.join(self.subset_names)}")
+            if not s.loss_mask.any() or s.loss_mask[0]:
                 self._refuse(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
             if int(s.tokens.max()) >= self.vocab_size:
                 self._refuse(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
-            self._masks.append(s.loss_mask.astype(np.uint8))
-            self._subsets.append(SUBSET_ID[s.subset])
-            self._answers.append(answer)
-            self._keys.append(int(s.key, 16))
-            self._lengths.append(len(s.tokens))
+
+    def add_pack(self, samples: Sequence[TokenizedSample]) -> None:
+        """Append one pack; SdrrlError when it is empty, too long, or a sample has no answer token."""
+        self._check(samples)
+        subsets = [self._subset_id[s.subset] for s in samples]
+        answers = [int(s.loss_mask.sum()) for s in samples]
+        lengths = [len(s.tokens) for s in samples]
+        for subset, *numbers in zip(subsets, lengths, answers, strict=True):
+            self._counts[subset] += (1, *numbers)
+        self._sidecars["loss_mask"].extend(np.concatenate([s.loss_mask for s in samples]))
+        self._sidecars["subset"].extend(subsets)
+        self._sidecars["answer_tokens"].extend(answers)
+        self._sidecars["sample_key"].extend([int(s.key, 16) for s in samples])
         tokens = torch.from_numpy(np.concatenate([s.tokens for s in samples]).astype(np.int64))
-        self._builder.add_document(tokens, [len(s.tokens) for s in samples])
+        self._builder.add_document(tokens, lengths)
         self._packs += 1
 
     def finish(self, extra: dict[str, Any]) -> dict[str, Any]:
@@ -98,38 +158,22 @@ class PackedWriter:
         ``extra`` must hold ``tokenizer_sha256``.
         """
         if self._packs == 0:
-            raise SdrrlError("no sample is left to pack; look at the drop reasons of the stages before")
+            self._refuse("no sample is left to pack; look at the drop reasons of the stages before")
         self._final("manifest.json").unlink(missing_ok=True)
         idx = self._temporary("idx")
         self._builder.finalize(str(idx))
         publish(self._bin, self._final("bin"))
         publish(idx, self._final("idx"))
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "loss_mask": np.concatenate(self._masks),
-            "subset": np.asarray(self._subsets, np.uint8),
-            "answer_tokens": np.asarray(self._answers, np.int32),
-            "sample_key": np.asarray(self._keys, np.uint64),
-        }
-        for key, array in arrays.items():
-            tmp = self._temporary(key)
-            with open(tmp, "wb") as f:
-                np.save(f, array)
-            publish(tmp, self._final(f"{key}.npy"))
-        manifest = self._manifest(arrays, extra)
+        for key, stream in self._sidecars.items():
+            stream.close()
+            publish(stream.path, self._final(f"{key}.npy"))
+        manifest = self._manifest(extra)
         write_json(self._final("manifest.json"), manifest)
         return manifest
 
-    def _manifest(self, arrays: dict[str, npt.NDArray[Any]], extra: dict[str, Any]) -> dict[str, Any]:
-        lengths = np.asarray(self._lengths, np.int64)
-        subset = arrays["subset"]
-        counts = {
-            d: {
-                "samples": int((subset == i).sum()),
-                "tokens": int(lengths[subset == i].sum()),
-                "answer_tokens": int(arrays["answer_tokens"][subset == i].sum()),
-            }
-            for i, d in enumerate(SUBSETS)
-        }
+    def _manifest(self, extra: dict[str, Any]) -> dict[str, Any]:
+        samples, tokens, _ = (int(n) for n in self._counts.sum(0))
+        facts = ("samples", "tokens", "answer_tokens")
         names = [f"{self.name}.bin", f"{self.name}.idx", *(f"{self.name}.{s}.npy" for s in SIDECARS)]
         return {
             **extra,
@@ -137,10 +181,14 @@ class PackedWriter:
             "vocab_size": self.vocab_size,
             "seq_length": self.seq_length,
             "packs": self._packs,
-            "samples": len(lengths),
-            "tokens": int(lengths.sum()),
-            "packing_efficiency": float(lengths.sum() / (self._packs * self.seq_length)),
-            "subsets": counts,
+            "samples": samples,
+            "tokens": tokens,
+            "packing_efficiency": tokens / (self._packs * self.seq_length),
+            "subset_names": list(self.subset_names),
+            "subsets": {
+                d: dict(zip(facts, map(int, row), strict=True))
+                for d, row in zip(self.subset_names, self._counts, strict=True)
+            },
             "files": {
                 n: {"bytes": (self.directory / n).stat().st_size, "sha256": sha256_file(self.directory / n)}
                 for n in names
@@ -171,6 +219,7 @@ class PackedDataset:
         self.directory = Path(directory)
         self.name = name
         self.manifest = self._verified_manifest(tokenizer_sha256)
+        self.subset_names: tuple[str, ...] = tuple(self.manifest["subset_names"])
         prefix = self.directory / name
         self.indexed = IndexedDataset(str(prefix))
         self.loss_mask = np.load(f"{prefix}.loss_mask.npy", mmap_mode="r")
@@ -210,8 +259,8 @@ class PackedDataset:
         return len(self.document_indices) - 1
 
     def subset_sizes(self) -> npt.NDArray[np.int64]:
-        """|D_d| in SUBSETS order, int64 [6]."""
-        return np.bincount(self.subset, minlength=len(SUBSETS)).astype(np.int64)
+        """|D_d| in the order of ``subset_names``, int64 [len(subset_names)]."""
+        return np.bincount(self.subset, minlength=len(self.subset_names)).astype(np.int64)
 
     def samples_of(self, pack: int) -> range:
         """Sample numbers of a pack."""
