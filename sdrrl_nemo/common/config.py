@@ -77,6 +77,13 @@ def _merge(base: Any, layer: Any, where: str, schema: DictConfig) -> Any:
         raise _explain(e, where, schema) from None
 
 
+def override(config: C, changes: dict[str, Any], where: str) -> C:
+    """A copy of ``config`` (a dataclass) with ``changes`` merged in; SdrrlError names ``where`` and the key."""
+    base = OmegaConf.structured(config)
+    merged = _merge(base, OmegaConf.create(changes), where, base)
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
 def to_yaml(config: Any) -> str:
     """The resolved configuration as YAML text, as runs keep beside their results."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ import numpy as np
 from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
-from sdrrl_nemo.data.config import PackingConfig
+from sdrrl_nemo.data.config import PackingConfig, Pair, pair_name
+from sdrrl_nemo.data.methods import Recipe
 from sdrrl_nemo.data.packing import pack_stream
-from sdrrl_nemo.data.runner import Row, StageResult
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.runner import Row, Source, StageResult
 from sdrrl_nemo.data.tokenization import tokenizer_sha256
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Publication:
 
     directory: Path
     request: str
-    languages: tuple[str, str]
+    pairs: tuple[Pair, ...]
+    recipe: Recipe
     tokenizer: PreTrainedTokenizerBase
     packing: PackingConfig
     seed: int
@@ -39,8 +40,16 @@ class Publication:
     stages: list[StageResult]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of one pair of languages: translated questions, and pairs of parallel sentences."""
+
+    questions: Source
+    pairs: Source
+
+
 def publish_outputs(
-    publication: Publication, tokenized: StageResult, held_out: Iterable[Row], held_out_pairs: Iterable[Row]
+    publication: Publication, tokenized: StageResult, held_out: Mapping[Pair, HeldOut]
 ) -> dict[str, Any]:
     """Write the final files, stats.json last; returns its content.
 
@@ -52,34 +61,50 @@ def publish_outputs(
     plain = ({k: v for k, v in row.items() if k not in TOKEN_FIELDS} for row in rows.read())
     write_jsonl(directory / "transfer_set.jsonl", plain)
     write_jsonl(directory / "rejects.jsonl", (row for stage in publication.stages for row in stage.rejects()))
-    questions = [_held_out_question(row) for row in held_out]
-    pairs = [{k: row[k] for k in ("key", "source", "target")} for row in held_out_pairs]
-    write_jsonl(directory / "heldout/questions.jsonl", questions)
-    write_jsonl(directory / "heldout/pairs.jsonl", pairs)
+    held = {pair_name(pair): _write_held_out(directory, pair, rows) for pair, rows in held_out.items()}
     manifest = _pack(publication, list(rows.read()))
+    subsets = {d: manifest["subsets"][d] for d in manifest["subset_names"]}
     stats = {
         "request": publication.request,
-        "source_language": publication.languages[0],
-        "target_language": publication.languages[1],
+        **_about(publication),
         "engines": publication.engines,
         "stages": [stage.statistics() for stage in publication.stages],
-        "subsets": {d: {**manifest["subsets"][d], "weight": 1 / manifest["subsets"][d]["samples"]} for d in SUBSETS},
+        "subsets": {d: {**facts, "weight": 1 / facts["samples"]} for d, facts in subsets.items()},
         "packing": {k: manifest[k] for k in ("packs", "samples", "tokens", "seq_length", "packing_efficiency")},
-        "heldout": {"questions": len(questions), "pairs": len(pairs)},
-        "files": {str(p.relative_to(directory)): sha256_file(p) for p in _final_files(directory)},
+        "heldout": held,
+        "files": {str(p.relative_to(directory)): sha256_file(p) for p in _final_files(directory, held)},
     }
     write_json(directory / "stats.json", stats)
     return stats
+
+
+def _about(publication: Publication) -> dict[str, Any]:
+    """What stats.json and the packed set's manifest both say of the run."""
+    return {
+        "method": publication.recipe.method,
+        "loss": publication.recipe.loss(),
+        "pairs": [pair_name(pair) for pair in publication.pairs],
+    }
+
+
+def _write_held_out(directory: Path, pair: Pair, rows: HeldOut) -> dict[str, int]:
+    """``heldout/<pair>/questions.jsonl`` and ``pairs.jsonl``; returns how many rows each has."""
+    folder = directory / "heldout" / pair_name(pair)
+    pairs = ({k: row[k] for k in ("key", "source", "target")} for row in rows.pairs.read())
+    return {
+        "questions": write_jsonl(folder / "questions.jsonl", map(_held_out_question, rows.questions.read())),
+        "pairs": write_jsonl(folder / "pairs.jsonl", pairs),
+    }
 
 
 def _held_out_question(row: Row) -> Row:
     return {"key": row["source_key"], **{k: row[k] for k in ("question", "answer", "question_target", "answer_target")}}
 
 
-def _final_files(directory: Path) -> Iterator[Path]:
+def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
     for name in ("transfer_set.jsonl", "rejects.jsonl"):
         yield directory / name
-    for folder in ("heldout", "packed"):
+    for folder in (*(f"heldout/{pair}" for pair in pairs), "packed"):
         yield from sorted(p for p in (directory / folder).iterdir() if p.is_file())
 
 
@@ -93,15 +118,15 @@ def _pack(publication: Publication, rows: list[Row]) -> dict[str, Any]:
     size = publication.packing.seq_length
     packs = list(pack_stream((len(r["tokens"]) for r in rows), size, publication.packing.buffer))
     order = named_generator(publication.seed, "pack order").permutation(len(packs))
-    writer = PackedWriter(publication.directory / "packed", PACKED_NAME, len(publication.tokenizer), size)
+    names = publication.recipe.subset_names(publication.pairs)
+    writer = PackedWriter(publication.directory / "packed", PACKED_NAME, len(publication.tokenizer), size, names)
     for p in progress([int(i) for i in order], "pack"):
         writer.add_pack([_sample(rows[i], TokenizedSample) for i in packs[p]])
     return writer.finish(
         {
             "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
             "request": publication.request,
-            "source_language": publication.languages[0],
-            "target_language": publication.languages[1],
+            **_about(publication),
         }
     )
 

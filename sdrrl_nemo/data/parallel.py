@@ -2,62 +2,82 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
+from sdrrl_nemo.data.config import Pair, pair_name
 from sdrrl_nemo.data.engines.base import ParallelCorpus
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
 from sdrrl_nemo.data.templates import completion_question, random_prefix, translation_question
+
+SIDES = ("source", "target")
 
 
 class SelectPairs(Stage):
     """Chooses training and held-out pairs by content key; no sentence of a held-out pair is in a training pair.
 
     The held-out pairs come first in the seeded order, so they stay the same when more training pairs are asked for.
+    The corpus is read twice, as a stream: memory holds the chosen pairs alone.
     """
 
     name = "parallel"
+    version = 2
 
-    def __init__(
-        self, corpus: ParallelCorpus, options: Any, pair: tuple[str, str], sizes: tuple[int, int], seed: int
-    ) -> None:
-        self.corpus, self.options, self.seed = corpus, options, seed
-        self.source, self.target = pair
+    def __init__(self, corpus: ParallelCorpus, options: Any, pair: Pair, sizes: tuple[int, int], seed: int) -> None:
+        self.corpus, self.options, self.pair, self.seed = corpus, options, pair, seed
         self.train, self.held_out = sizes
 
     def settings(self) -> Any:
         sizes = [self.train, self.held_out]
-        return [self.corpus.identity, self.options, self.source, self.target, sizes, self.seed]
+        return [self.corpus.identity, self.options, list(self.pair), sizes, self.seed]
+
+    def _ranked(self) -> Iterator[Ranked]:
+        for s, t in self.corpus.pairs(*self.pair):
+            key = content_key("pair", s, t)
+            yield derive_seed(self.seed, "parallel", key), key, s, t
 
     def process(self, rows: list[Row]) -> Outcome:
-        found = [
-            {"key": content_key("pair", s, t), "source": s, "target": t}
-            for s, t in self.corpus.pairs(self.source, self.target)
-        ]
-        found.sort(key=lambda r: (derive_seed(self.seed, "parallel", r["key"]), r["key"]))
-        held, rest = found[: self.held_out], found[self.held_out :]
-        unseen = {_fold(r[side]) for r in held for side in ("source", "target")}
-        train: list[Row] = []
-        dropped: Counter[str] = Counter()
-        for row in rest:
-            if unseen & {_fold(row["source"]), _fold(row["target"])}:
-                dropped["sentence is held out"] += 1
-            elif len(train) == self.train:
-                dropped["not needed"] += 1
-            else:
-                train.append(row)
+        held = heapq.nsmallest(self.held_out, self._ranked())
+        unseen = {_fold(sentence) for _, _, *sentences in held for sentence in sentences}
+        kept_out = {key for _, key, *_ in held}
+        counts: Counter[str] = Counter()
+
+        def free() -> Iterator[Ranked]:
+            for item in self._ranked():
+                counts["found"] += 1
+                if item[1] in kept_out:
+                    continue
+                if unseen & {_fold(item[2]), _fold(item[3])}:
+                    counts["sentence is held out"] += 1
+                else:
+                    yield item
+
+        train = heapq.nsmallest(self.train, free())
         if len(held) < self.held_out or len(train) < self.train:
             raise SdrrlError(
-                f"the parallel corpus has {len(found)} pairs, enough for {len(held)} held-out and {len(train)} "
-                f"training pairs where {self.held_out} and {self.train} are asked for; lower parallel.train_pairs or "
-                "parallel.held_out_pairs"
+                f"the parallel corpus for {pair_name(self.pair)} has {counts['found']} pairs, enough for {len(held)} "
+                f"held-out and {len(train)} training pairs where {self.held_out} and {self.train} are asked for; lower "
+                "parallel.train_pairs or parallel.held_out_pairs"
             )
-        chosen = [{**r, "split": "train"} for r in train] + [{**r, "split": "held-out"} for r in held]
+        chosen = [_pair_row(item, "train") for item in train] + [_pair_row(item, "held-out") for item in held]
+        dropped = Counter({"sentence is held out": counts["sentence is held out"]})
+        dropped["not needed"] = counts["found"] - len(chosen) - dropped.total()
         notes = Counter({"training": len(train), "held out": len(held)})
-        return Outcome(chosen, len(found), len(chosen), dropped=dropped, notes=notes)
+        return Outcome(chosen, counts["found"], len(chosen), dropped=+dropped, notes=notes)
+
+
+Ranked = tuple[int, str, str, str]
+"""(rank, key, source sentence, target sentence)."""
+
+
+def _pair_row(item: Ranked, split: str) -> Row:
+    _, key, source, target = item
+    return {"key": key, "source": source, "target": target, "split": split}
 
 
 def _fold(text: str) -> str:
@@ -65,41 +85,52 @@ def _fold(text: str) -> str:
 
 
 class Templates(Stage):
-    """Table 1: two D_mt samples a pair, one each way, and one D_comp sample of the target sentence."""
+    """Table 1: two D_mt samples a pair, one each way, and one D_comp sample of the target sentence.
+
+    ``subsets``: ``mt`` and ``comp``, as far as they are wanted -> name of the subset the samples belong to.
+    """
 
     name = "templates"
 
-    def __init__(self, source: str, target: str, seed: int, shard_size: int) -> None:
-        self.source, self.target, self.seed, self.shard_size = source, target, seed, shard_size
+    def __init__(self, pair: Pair, subsets: Mapping[str, str], seed: int, shard_size: int) -> None:
+        self.pair, self.subsets, self.seed, self.shard_size = pair, dict(subsets), seed, shard_size
 
     def settings(self) -> Any:
-        return [self.source, self.target, self.seed]
+        return [list(self.pair), self.subsets, self.seed]
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []
         rejects: list[Row] = []
         for row in rows:
-            out.append(self._translation(row, "source", self.source, "target", self.target))
-            out.append(self._translation(row, "target", self.target, "source", self.source))
-            prefix = random_prefix(row["target"], self.target, named_random(self.seed, "completion", row["key"]))
-            if prefix is None:
-                detail = {"key": row["key"], "reason": "too short to split", "target": row["target"]}
-                rejects.append(detail)
-                continue
-            question = completion_question(prefix, self.target)
-            out.append(self._sample(row, "comp", question, row["target"], self.target))
-        return Outcome(out, 3 * len(rows), len(out), rejects)
+            if "mt" in self.subsets:
+                out += [self._translation(row, 0, 1), self._translation(row, 1, 0)]
+            if "comp" in self.subsets:
+                sample = self._completion(row)
+                if sample is None:
+                    rejects.append({"key": row["key"], "reason": "too short to split", "target": row["target"]})
+                else:
+                    out.append(sample)
+        return Outcome(out, len(out) + len(rejects), len(out), rejects)
 
-    def _translation(self, row: Row, side: str, code: str, other: str, other_code: str) -> Row:
-        question = translation_question(row[side], code, other_code)
-        return self._sample(row, "mt", question, row[other], other_code)
+    def _translation(self, row: Row, begin: int, end: int) -> Row:
+        question = translation_question(row[SIDES[begin]], self.pair[begin], self.pair[end])
+        return self._sample(row, "mt", question, row[SIDES[end]], self.pair[end])
 
-    def _sample(self, row: Row, subset: str, question: str, answer: str, answer_language: str) -> Row:
+    def _completion(self, row: Row) -> Row | None:
+        target = self.pair[1]
+        prefix = random_prefix(row["target"], target, named_random(self.seed, "completion", row["key"]))
+        if prefix is None:
+            return None
+        return self._sample(row, "comp", completion_question(prefix, target), row["target"], target)
+
+    def _sample(self, row: Row, kind: str, question: str, answer: str, answer_language: str) -> Row:
         return {
-            "subset": subset,
+            "subset": self.subsets[kind],
+            "combination": kind,
+            "pair": pair_name(self.pair),
             "question": question,
             "answer": answer,
-            "question_language": self.source,  # the instruction's language, whatever the sentence in it
+            "question_language": self.pair[0],  # the instruction's language, whatever the sentence in it
             "answer_language": answer_language,
             "source_key": row["key"],
             "origin": "parallel",

@@ -14,34 +14,53 @@ from typing import TYPE_CHECKING, Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, sha256_file
 from sdrrl_nemo.data import roles
-from sdrrl_nemo.data.codeswitch import Entries, invert
-from sdrrl_nemo.data.config import PreprocessConfig, settings
+from sdrrl_nemo.data.config import (
+    Pair,
+    PreprocessConfig,
+    for_language,
+    for_pair,
+    language_pairs,
+    pair_name,
+    settings,
+    sources_of,
+)
 from sdrrl_nemo.data.generation import Generate
-from sdrrl_nemo.data.outputs import Publication, publish_outputs
+from sdrrl_nemo.data.methods import recipe
+from sdrrl_nemo.data.outputs import HeldOut, Publication, publish_outputs
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
-from sdrrl_nemo.data.runner import NO_INPUT, Runner, Source, StageResult, concatenate, fingerprint, remove_leftovers
+from sdrrl_nemo.data.runner import (
+    NO_INPUT,
+    Runner,
+    Source,
+    Stage,
+    StageResult,
+    concatenate,
+    fingerprint,
+    remove_leftovers,
+)
 from sdrrl_nemo.data.stages import (
     AnswerLanguage,
     CodeSwitch,
+    DrawnSubsets,
     Heuristics,
     Ingest,
     LanguageId,
     Quality,
     Sample,
     Subsets,
+    SwitchDictionary,
     Translate,
     draws_y_hat,
     require_rows,
     synth_row,
 )
-from sdrrl_nemo.data.subsets import SUBSETS
 from sdrrl_nemo.data.summary import print_engines, print_summary
 from sdrrl_nemo.data.tokenization import Tokenize, check_model_folder, load_tokenizer, tokenizer_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = "sdrrl-transfer-set/1"
+FORMAT = "sdrrl-transfer-set/2"
 
 
 @contextlib.contextmanager
@@ -66,7 +85,9 @@ def request_fingerprint(config: PreprocessConfig) -> str:
         for p in sorted(folder.iterdir())
         if p.is_file()
     }
-    return fingerprint([FORMAT, settings(config), sha256_file(config.instructions.path), model])
+    sources = sources_of(language_pairs(config))
+    instructions = [sha256_file(for_language(config, source).instructions.path) for source in sources]
+    return fingerprint([FORMAT, settings(config), instructions, model])
 
 
 def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:
@@ -84,14 +105,16 @@ def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:
 
 @dataclass
 class Pipeline:
-    """The stages in order. Engines load what they need when they are first called."""
+    """The stages in order, source by source and pair by pair. Engines load what they need when they are first called."""
 
     config: PreprocessConfig
     engines: roles.Engines
 
     def __post_init__(self) -> None:
         self.runner = Runner(Path(self.config.output_dir) / "stages")
-        self.pair = (self.config.source_language, self.config.target_language)
+        self.pairs = language_pairs(self.config)
+        self.sources = sources_of(self.pairs)
+        self.recipe = recipe(self.config)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -99,113 +122,138 @@ class Pipeline:
 
     def run(self, request: str) -> dict[str, Any]:
         """All stages, then the final files; returns stats.json's content."""
-        ingest = self._ingest()
-        instructions = ingest.source()
-        synth = self._synthesise(instructions.where("train", lambda r: r["split"] == "train"))
-        translated = self._translate(synth, "")
-        held = self._held_out(instructions.where("held-out", lambda r: r["split"] == "held-out"))
-        questions = self._subsets(translated)
-        pairs = self._pairs()
-        samples = self._templates(pairs.where("train", lambda r: r["split"] == "train"))
-        order = self.runner.run(Order(self.config.seed), concatenate([questions, samples]))
+        samples: list[Source] = []
+        held_out: dict[Pair, HeldOut] = {}
+        for source in self.sources:
+            instructions = self._ingest(source)
+            synth = self._synthesise(source, instructions.where("train", lambda r: r["split"] == "train"))
+            held = instructions.where("held-out", lambda r: r["split"] == "held-out")
+            for pair in (p for p in self.pairs if p[0] == source):
+                questions, parallel, held_out[pair] = self._one_pair(pair, synth, held)
+                samples += [*questions, *parallel]
+        order = self.runner.run(Order(self.config.seed), concatenate(samples))
         tokens = self._tokenize(order.source())
-        counts = Counter(row["subset"] for row in tokens.source().read())
-        require_rows({d: counts[d] for d in SUBSETS})
+        self._require_samples(tokens)
         publication = Publication(
             directory=Path(self.config.output_dir),
             request=request,
-            languages=self.pair,
+            pairs=self.pairs,
+            recipe=self.recipe,
             tokenizer=self.tokenizer,
             packing=self.config.packing,
             seed=self.config.seed,
-            engines=self.engines.table(self.config),
+            engines=self.engines.table(),
             stages=self.runner.results,
         )
-        held_pairs = (r for r in pairs.read() if r["split"] == "held-out")
-        return publish_outputs(publication, tokens, held.read(), held_pairs)
+        return publish_outputs(publication, tokens, held_out)
 
-    def _ingest(self) -> StageResult:
-        section = self.config.instructions
-        return self.runner.run(Ingest(section, sha256_file(section.path), self.config.seed), NO_INPUT)
+    def _run(self, stage: Stage, rows: Source, where: str | Pair) -> Source:
+        """Run a stage; where a run has several sources or pairs its name says for which one."""
+        if isinstance(where, str):
+            suffix = f".{where}" if len(self.sources) > 1 else ""
+        else:
+            suffix = f".{pair_name(where)}" if len(self.pairs) > 1 else ""
+        stage.name += suffix
+        return self.runner.run(stage, rows).source()
 
-    def _synthesise(self, questions: Source) -> Source:
+    def _ingest(self, source: str) -> Source:
+        section = for_language(self.config, source).instructions
+        return self._run(Ingest(section, sha256_file(section.path), self.config.seed), NO_INPUT, source)
+
+    def _synthesise(self, source: str, questions: Source) -> Source:
         """y_hat, then D_synth (Eq. 4). Where one of y and y_hat is drawn, only the questions that draw y_hat are asked:
         the draw needs nothing but the key, so the result is that of answering all and drawing afterwards."""
-        c = self.config
-        asked, others = questions, []
-        if c.synth.mode == "sample":
-            asked = questions.where("draws y_hat", lambda r: draws_y_hat(c.seed, r["key"]))
-            others = [questions.where("draws y", lambda r: not draws_y_hat(c.seed, r["key"]))]
-        stage = Generate(
-            engine=self.engines.generator,
-            filters=self.engines.answer_filters,
-            language=c.source_language,
-            sizes=(c.generation.shard_size, c.generation.batch_size),
-            options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
-        )
-        answered = self.runner.run(stage, asked).source()
-        return self.runner.run(Sample(c.synth.mode, c.seed, c.shard_size), concatenate([*others, answered])).source()
+        c, plan = for_language(self.config, source), self.recipe
+        rows = questions
+        if plan.needs_answers_of_the_model:
+            asked, others = questions, []
+            if plan.synth == "sample":
+                asked = questions.where("draws y_hat", lambda r: draws_y_hat(c.seed, r["key"]))
+                others = [questions.where("draws y", lambda r: not draws_y_hat(c.seed, r["key"]))]
+            stage = Generate(
+                engine=self.engines.get("generator", c),
+                filters=roles.filters_of(c.generation.filters),
+                language=source,
+                sizes=(c.generation.shard_size, c.generation.batch_size),
+                options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
+            )
+            rows = concatenate([*others, self._run(stage, asked, source)])
+        return self._run(Sample(plan.synth, c.seed, c.shard_size), rows, source)
 
-    def _translate(self, rows: Source, prefix: str) -> Source:
+    def _one_pair(self, pair: Pair, synth: Source, held: Source) -> tuple[list[Source], list[Source], HeldOut]:
+        """Samples from D_synth, samples from the parallel corpus, and the held-out rows of one pair."""
+        c = for_pair(self.config, pair)
+        held_questions = self._held_out(c, pair, held)
+        questions = self._subsets(c, pair, synth)
+        parallel = self._parallel(c, pair)
+        samples = self._templates(pair, parallel.where("train", lambda r: r["split"] == "train"))
+        held_pairs = parallel.where("held-out", lambda r: r["split"] == "held-out")
+        return questions, samples, HeldOut(held_questions, held_pairs)
+
+    def _translate(self, c: PreprocessConfig, pair: Pair, rows: Source, prefix: str) -> Source:
         """Translate, then reject by quality, heuristics and language id; ``prefix`` tells the held-out chain apart."""
-        c, e, size = self.config, self.engines, self.config.shard_size
-        qe, lid = c.quality, c.language_id
-        bounds = (lid.min_letters, lid.min_probability)
+        e, size, qe, lid = self.engines, c.shard_size, c.quality, c.language_id
+        bounds, filters = (lid.min_letters, lid.min_probability), roles.filters_of(c.filters)
+        identifier = e.get("language_id", c)
         chain = (
-            Translate(f"{prefix}translate", e.translator, roles.plain(c.translation), *self.pair, size),
-            Quality(f"{prefix}quality", e.quality, roles.plain(qe.engine), qe.tau, size),
-            Heuristics(f"{prefix}heuristics", c.filters, e.filters, self.pair, size),
-            LanguageId(f"{prefix}language-id", e.language_id, roles.plain(lid.engine), self.pair[1], bounds, size),
+            Translate(f"{prefix}translate", e.get("translator", c), roles.plain(c.translation), pair, size),
+            Quality(f"{prefix}quality", e.get("quality", c), roles.plain(qe.engine), qe.tau, size),
+            Heuristics(f"{prefix}heuristics", c.filters, filters, pair, size),
+            LanguageId(f"{prefix}language-id", identifier, roles.plain(lid.engine), pair[1], bounds, size),
         )
         for stage in chain:
-            rows = self.runner.run(stage, rows).source()
+            rows = self._run(stage, rows, pair)
         return rows
 
-    def _held_out(self, rows: Source) -> Source:
+    def _held_out(self, c: PreprocessConfig, pair: Pair, rows: Source) -> Source:
         """Held-out questions whose question and answer both have a translation that passed."""
         plain = Source(
             fingerprint([rows.fingerprint, "y"]),
             lambda: (synth_row(r, "y", r["answer"]) for r in rows.read()),
             rows.total,
         )
-        judged = self._translate(plain, "held-out-")
+        judged = self._translate(c, pair, plain, "held-out-")
         return judged.where("complete", lambda r: r["question_target"] is not None and r["answer_target"] is not None)
 
-    def _subsets(self, translated: Source) -> Source:
-        """LL TL LT TT with code-switched questions; TL and LT ask for their answer's language where configured."""
-        c = self.config
-        four = self.runner.run(Subsets(*self.pair, c.shard_size), translated)
-        entries, identity = self._dictionaries()
-        stage = CodeSwitch(entries, identity, c.code_switch.probability, c.seed, c.shard_size)
-        switched = self.runner.run(stage, four.source()).source()
-        if c.subsets.answer_language == "implicit":
-            return switched
-        return self.runner.run(AnswerLanguage(c.shard_size), switched).source()
+    def _subsets(self, c: PreprocessConfig, pair: Pair, synth: Source) -> list[Source]:
+        """The combinations of the method with code-switched questions; questions ask for their answer's language where
+        the configuration says so."""
+        plan = self.recipe
+        names = {x: plan.subset_of(x, pair, self.pairs) for x in plan.combinations_of(pair, self.pairs)}
+        if not names:
+            return []
+        rows = self._translate(c, pair, synth, "") if any("T" in x for x in names) else synth
+        drawn = DrawnSubsets(pair, names, c.cit, c.seed, c.shard_size) if plan.draws else None
+        rows = self._run(drawn or Subsets(pair, names, c.shard_size), rows, pair)
+        if plan.code_switch:
+            section = c.code_switch
+            engine, options = self.engines.get("dictionary", c), roles.plain(section.dictionary)
+            dictionary = SwitchDictionary(engine, options, pair, section.target_questions)
+            rows = self._run(CodeSwitch(dictionary, section.probability, c.seed, c.shard_size), rows, pair)
+        if plan.answer_language != "implicit":
+            rows = self._run(AnswerLanguage(plan.answer_language == "always", c.shard_size), rows, pair)
+        return [rows]
 
-    def _dictionaries(self) -> tuple[dict[str, Entries], Any]:
-        """Dictionary per question language, and what names them in the fingerprint."""
-        section, engine = self.config.code_switch, self.engines.dictionary
-        source, target = self.pair
-        entries: dict[str, Entries] = {source: engine.entries(source, target)}
-        if section.target_questions == "inverse":
-            entries[target] = invert(entries[source])
-        elif section.target_questions == "dictionary":
-            entries[target] = engine.entries(target, source)
-        return entries, [engine.identity, roles.plain(section.dictionary), section.target_questions, *self.pair]
-
-    def _pairs(self) -> Source:
-        section = self.config.parallel
+    def _parallel(self, c: PreprocessConfig, pair: Pair) -> Source:
+        section = c.parallel
         sizes = (section.train_pairs, section.held_out_pairs)
-        stage = SelectPairs(self.engines.corpus, roles.plain(section.engine), self.pair, sizes, self.config.seed)
-        return self.runner.run(stage, NO_INPUT).source()
+        stage = SelectPairs(self.engines.get("corpus", c), roles.plain(section.engine), pair, sizes, c.seed)
+        return self._run(stage, NO_INPUT, pair)
 
-    def _templates(self, pairs: Source) -> Source:
-        return self.runner.run(Templates(*self.pair, self.config.seed, self.config.shard_size), pairs).source()
+    def _templates(self, pair: Pair, rows: Source) -> list[Source]:
+        names = {kind: self.recipe.subset_of(kind, pair, self.pairs) for kind in self.recipe.parallel}
+        if not names:
+            return []
+        return [self._run(Templates(pair, names, self.config.seed, self.config.shard_size), rows, pair)]
 
     def _tokenize(self, samples: Source) -> StageResult:
         size = self.config.packing.seq_length
         stage = Tokenize(self.tokenizer, tokenizer_sha256(self.tokenizer), size, self.config.shard_size)
         return self.runner.run(stage, samples)
+
+    def _require_samples(self, tokens: StageResult) -> None:
+        counts = Counter(row["subset"] for row in tokens.source().read())
+        require_rows({d: counts[d] for d in self.recipe.subset_names(self.pairs)})
 
 
 def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:
@@ -218,8 +266,8 @@ def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:
             print("Nothing to do: this output is finished and its files are whole.")
             return stats
         remove_leftovers(directory)
-        engines = roles.build(config)
-        print_engines(engines.table(config))
+        engines = roles.Engines(config)
+        print_engines(engines.table())
         stats = Pipeline(config, engines).run(request)
         print_summary(stats, str(directory))
         return stats

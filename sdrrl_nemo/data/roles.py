@@ -1,15 +1,23 @@
-"""The engines of one run by role: built from the configuration, listed with their licences."""
+"""The engines of one run by role, source language and pair: built from the configuration, listed with their licences."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import canonical_json
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.data.config import EngineConfig, PreprocessConfig
+from sdrrl_nemo.data.config import (
+    EngineConfig,
+    PreprocessConfig,
+    for_language,
+    for_pair,
+    language_pairs,
+    pair_name,
+    sources_of,
+)
 from sdrrl_nemo.data.engines.base import (
     DICTIONARIES,
     GENERATORS,
@@ -17,15 +25,10 @@ from sdrrl_nemo.data.engines.base import (
     PARALLEL_CORPORA,
     QUALITY_ESTIMATORS,
     TRANSLATORS,
-    Dictionary,
     Engine,
-    Generator,
-    LanguageIdentifier,
-    ParallelCorpus,
-    QualityEstimator,
-    Translator,
 )
 from sdrrl_nemo.data.filters import Filter, make_filters
+from sdrrl_nemo.data.methods import Recipe, recipe
 
 ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "generator": ("generation.engine", GENERATORS),
@@ -38,27 +41,75 @@ ROLES: dict[str, tuple[str, Registry[Any]]] = {
 """Role -> (its key in the YAML, where its backends are registered)."""
 
 
-@dataclass(frozen=True)
 class Engines:
-    """One engine per role, and the filters."""
+    """The engines that a run uses, each built once however many pairs share it."""
 
-    generator: Generator
-    translator: Translator
-    quality: QualityEstimator
-    language_id: LanguageIdentifier
-    dictionary: Dictionary
-    corpus: ParallelCorpus
-    answer_filters: dict[str, Filter]
-    filters: dict[str, Filter]
+    def __init__(self, config: PreprocessConfig) -> None:
+        """Build everything the run needs; SdrrlError names the YAML key of an unknown backend or option."""
+        self.config, self.recipe = config, recipe(config)
+        self._built: dict[str, Any] = {}
+        self._uses: dict[str, tuple[str, EngineConfig, list[str]]] = {}
+        wanted = list(_wanted(config, self.recipe))
+        for role, chosen, _ in wanted:
+            _factory(role, chosen)  # every name first: nothing is loaded for a run that cannot start
+        for role, chosen, scope in wanted:
+            self._add(role, chosen, scope)
 
-    def table(self, config: PreprocessConfig) -> list[dict[str, str]]:
-        """``{"role", "name", "identity", "licence"}`` per engine."""
+    def _add(self, role: str, chosen: EngineConfig, scope: str) -> None:
+        mark = _mark(role, chosen)
+        if mark not in self._built:
+            self._built[mark] = _create(role, chosen)
+            self._uses[mark] = (role, chosen, [])
+        self._uses[mark][2].append(scope)
+
+    def get(self, role: str, config: PreprocessConfig) -> Any:
+        """The engine of ``role`` under ``config``, which is the configuration for one source language or pair."""
+        return self._built[_mark(role, engine_config(config, role))]
+
+    def table(self) -> list[dict[str, str]]:
+        """``{"role", "name", "identity", "licence", "for"}`` per engine; ``for`` lists languages or pairs."""
         rows = []
-        for role in ROLES:
-            engine: Engine = getattr(self, role)
-            name = engine_config(config, role).name
-            rows.append({"role": role, "name": name, "identity": engine.identity, "licence": engine.licence})
-        return rows
+        for mark, (role, chosen, scopes) in self._uses.items():
+            engine: Engine = self._built[mark]
+            about = {"role": role, "name": chosen.name, "for": " ".join(scopes)}
+            rows.append({**about, "identity": engine.identity, "licence": engine.licence})
+        return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
+
+
+def _wanted(config: PreprocessConfig, plan: Recipe) -> list[tuple[str, EngineConfig, str]]:
+    """(role, its section, what it serves): the corpus, the translator and its judges always, for the held-out sets."""
+    pairs = language_pairs(config)
+    wanted = []
+    if plan.needs_answers_of_the_model:
+        for source in sources_of(pairs):
+            wanted.append(("generator", engine_config(for_language(config, source), "generator"), source))
+    for pair in pairs:
+        own, roles = for_pair(config, pair), ["translator", "quality", "language_id", "corpus"]
+        for role in roles + (["dictionary"] if plan.code_switch else []):
+            wanted.append((role, engine_config(own, role), pair_name(pair)))
+    return wanted
+
+
+def _mark(role: str, chosen: EngineConfig) -> str:
+    return canonical_json([role, plain(chosen)])
+
+
+def _factory(role: str, chosen: EngineConfig) -> None:
+    key, registry = ROLES[role]
+    try:
+        registry.factory(chosen.name)
+    except SdrrlError as e:
+        raise SdrrlError(f"{key}.name: {e}") from None
+
+
+def _create(role: str, chosen: EngineConfig) -> Any:
+    key, registry = ROLES[role]
+    try:
+        return registry.create(chosen.name, **chosen.options)
+    except SdrrlError as e:
+        raise SdrrlError(f"{key}: {e}") from None
+    except TypeError as e:
+        raise SdrrlError(f"{key}: backend '{chosen.name}' cannot be built from its options ({e})") from None
 
 
 def engine_config(config: PreprocessConfig, role: str) -> EngineConfig:
@@ -69,28 +120,9 @@ def engine_config(config: PreprocessConfig, role: str) -> EngineConfig:
     return section  # type: ignore[no-any-return]
 
 
-def build(config: PreprocessConfig) -> Engines:
-    """All engines and filters; SdrrlError names the YAML key of an unknown backend or option."""
-    parts: dict[str, Any] = {}
-    for role, (key, registry) in ROLES.items():
-        chosen = engine_config(config, role)
-        try:
-            registry.factory(chosen.name)  # every name first: nothing is loaded for a run that cannot start
-        except SdrrlError as e:
-            raise SdrrlError(f"{key}.name: {e}") from None
-    for role, (key, registry) in ROLES.items():
-        chosen = engine_config(config, role)
-        try:
-            parts[role] = registry.create(chosen.name, **chosen.options)
-        except SdrrlError as e:
-            raise SdrrlError(f"{key}: {e}") from None
-        except TypeError as e:
-            raise SdrrlError(f"{key}: backend '{chosen.name}' cannot be built from its options ({e})") from None
-    return Engines(
-        **parts,
-        answer_filters=make_filters([(f.name, f.options) for f in config.generation.filters]),
-        filters=make_filters([(f.name, f.options) for f in config.filters]),
-    )
+def filters_of(chosen: list[EngineConfig]) -> dict[str, Filter]:
+    """The filters of one list of the configuration, in order."""
+    return make_filters([(f.name, f.options) for f in chosen])
 
 
 def plain(chosen: EngineConfig) -> dict[str, Any]:

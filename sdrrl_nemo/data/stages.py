@@ -11,9 +11,9 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
-from sdrrl_nemo.data.codeswitch import Entries, code_switch
-from sdrrl_nemo.data.config import EngineConfig, InstructionsConfig
-from sdrrl_nemo.data.engines.base import LanguageIdentifier, QualityEstimator, Translator
+from sdrrl_nemo.data.codeswitch import Entries, code_switch, invert
+from sdrrl_nemo.data.config import CrossLingualConfig, EngineConfig, InstructionsConfig, Pair, pair_name
+from sdrrl_nemo.data.engines.base import Dictionary, LanguageIdentifier, QualityEstimator, Translator
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.instructions import read_instructions, split_held_out
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
@@ -51,7 +51,8 @@ def draws_y_hat(seed: int, key: str) -> bool:
 
 
 class Sample(Stage):
-    """D_synth (Eq. 4): ``sample`` takes y or y_hat per question, each with probability 1/2; ``both`` takes the union.
+    """D_synth (Eq. 4): ``sample`` takes y or y_hat per question, each with probability 1/2; ``both`` takes the union,
+    ``answers`` y alone.
 
     A question whose draw is y_hat, where none was usable, is dropped: taking y instead would tilt the draw.
     """
@@ -64,13 +65,17 @@ class Sample(Stage):
     def settings(self) -> Any:
         return {"mode": self.mode, "seed": self.seed}
 
+    def _origins(self, key: str) -> tuple[str, ...]:
+        if self.mode == "sample":
+            return ("y_hat",) if draws_y_hat(self.seed, key) else ("y",)
+        return ("y", "y_hat") if self.mode == "both" else ("y",)
+
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []
         rejects: list[Row] = []
         notes: Counter[str] = Counter()
         for row in rows:
-            drawn = "y_hat" if draws_y_hat(self.seed, row["key"]) else "y"
-            for origin in ("y", "y_hat") if self.mode == "both" else (drawn,):
+            for origin in self._origins(row["key"]):
                 answer = row["answer"] if origin == "y" else row["generated"]
                 if answer is None:
                     rejects.append({"key": row["key"], "reason": "no usable y_hat", "question": row["question"]})
@@ -89,9 +94,9 @@ def synth_row(row: Row, origin: str, answer: str) -> Row:
 class Translate(Stage):
     """x, y and y_hat into the target language (section 3.2.2); counts translations, two a row."""
 
-    def __init__(self, name: str, engine: Translator, options: Any, source: str, target: str, shard_size: int) -> None:
+    def __init__(self, name: str, engine: Translator, options: Any, pair: Pair, shard_size: int) -> None:
         self.name, self.engine, self.options = name, engine, options
-        self.source, self.target, self.shard_size = source, target, shard_size
+        (self.source, self.target), self.shard_size = pair, shard_size
 
     def settings(self) -> Any:
         return {"engine": self.engine.identity, "options": self.options, "pair": [self.source, self.target]}
@@ -171,7 +176,7 @@ class Heuristics(Judge):
         name: str,
         chosen: Sequence[EngineConfig],
         filters: Mapping[str, Filter],
-        pair: tuple[str, str],
+        pair: Pair,
         shard_size: int,
     ) -> None:
         self.name, self.chosen, self.filters, self.shard_size = name, chosen, filters, shard_size
@@ -227,63 +232,132 @@ class LanguageId(Judge):
 
 
 class Subsets(Stage):
-    """The four combinations LL, TL, LT, TT of question and answer language (section 3.2.2); counts samples."""
+    """The combinations (of LL, TL, LT, TT) of question and answer language (section 3.2.2); counts samples.
+
+    ``subsets``: combination -> name of the subset its samples belong to.
+    """
 
     name = "subsets"
 
-    def __init__(self, source: str, target: str, shard_size: int) -> None:
-        self.source, self.target, self.shard_size = source, target, shard_size
+    def __init__(self, pair: Pair, subsets: Mapping[str, str], shard_size: int) -> None:
+        self.pair, self.subsets, self.shard_size = pair, dict(subsets), shard_size
 
     def settings(self) -> Any:
-        return {"pair": [self.source, self.target]}
+        return {"pair": list(self.pair), "subsets": self.subsets}
+
+    def chosen(self, row: Row) -> list[str]:
+        """The combinations made of one row."""
+        return list(self.subsets)
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []
-        dropped: Counter[str] = Counter()
+        rejects: list[Row] = []
+        entered = 0
         for row in rows:
-            for subset in ("LL", "TL", "LT", "TT"):
-                question = row["question"] if subset[0] == "L" else row["question_target"]
-                answer = row["answer"] if subset[1] == "L" else row["answer_target"]
-                if question is None or answer is None:
-                    dropped[f"{subset}: translation rejected"] += 1
-                    continue
-                out.append(
-                    {
-                        "subset": subset,
-                        "question": question,
-                        "answer": answer,
-                        "question_language": self.source if subset[0] == "L" else self.target,
-                        "answer_language": self.source if subset[1] == "L" else self.target,
-                        "source_key": row["source_key"],
-                        "origin": row["origin"],
-                    }
-                )
-        return Outcome(out, 4 * len(rows), len(out), dropped=dropped)
+            for combination in self.chosen(row):
+                entered += 1
+                sample = self._sample(row, combination)
+                if sample is None:
+                    about = {"key": row["key"], "question": row["question"]}
+                    rejects.append({**about, "reason": f"{combination}: translation rejected"})
+                else:
+                    out.append(sample)
+        return Outcome(out, entered, len(out), rejects)
+
+    def _sample(self, row: Row, combination: str) -> Row | None:
+        question = row["question"] if combination[0] == "L" else row["question_target"]
+        answer = row["answer"] if combination[1] == "L" else row["answer_target"]
+        if question is None or answer is None:
+            return None
+        return {
+            "subset": self.subsets[combination],
+            "combination": combination,
+            "pair": pair_name(self.pair),
+            "question": question,
+            "answer": answer,
+            "question_language": self.pair["LT".index(combination[0])],
+            "answer_language": self.pair["LT".index(combination[1])],
+            "source_key": row["source_key"],
+            "origin": row["origin"],
+        }
+
+
+class DrawnSubsets(Subsets):
+    """One combination a draw: the question in either language with probability 1/2, its answer in the other one with
+    ``cross_probability`` (Li et al. 2023a, cross-lingual instruction following)."""
+
+    def __init__(
+        self, pair: Pair, subsets: Mapping[str, str], draws: CrossLingualConfig, seed: int, shard_size: int
+    ) -> None:
+        super().__init__(pair, subsets, shard_size)
+        self.draws, self.seed = draws, seed
+
+    def settings(self) -> Any:
+        return {**super().settings(), "draws": asdict(self.draws), "seed": self.seed}
+
+    def chosen(self, row: Row) -> list[str]:
+        drawn = []
+        for number in range(self.draws.repeat):
+            rng = named_random(self.seed, "cross-lingual", pair_name(self.pair), row["key"], number)
+            question = "LT"[rng.randrange(2)]
+            other = {"L": "T", "T": "L"}[question]
+            drawn.append(question + (other if rng.random() < self.draws.cross_probability else question))
+        return drawn
+
+
+class SwitchDictionary:
+    """Dictionary per question language for one pair; read when first asked for, and not carried to other processes.
+
+    ``target_questions``: see CodeSwitchConfig.
+    """
+
+    def __init__(self, engine: Dictionary, options: Any, pair: Pair, target_questions: str) -> None:
+        self.engine, self.options, self.pair, self.target_questions = engine, options, pair, target_questions
+        self._entries: dict[str, Entries] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_entries": None}
+
+    @property
+    def identity(self) -> Any:
+        """What names the entries in a stage's fingerprint."""
+        return [self.engine.identity, self.options, self.target_questions, *self.pair]
+
+    def entries(self, code: str) -> Entries:
+        """The dictionary for questions in the language ``code``; empty where they are left alone."""
+        if self._entries is None:
+            source, target = self.pair
+            self._entries = {source: self.engine.entries(source, target)}
+            if self.target_questions == "inverse":
+                self._entries[target] = invert(self._entries[source])
+            elif self.target_questions == "dictionary":
+                self._entries[target] = self.engine.entries(target, source)
+        return self._entries.get(code, {})
 
 
 class CodeSwitch(Stage):
-    """Eq. 5 on the questions of LL, TL, LT and TT; ``entries`` maps a question's language to its dictionary.
+    """Eq. 5 on the questions of LL, TL, LT and TT.
 
-    LL and LT share a question and draw independently, since the sample's subset is part of the seed's name.
+    LL and LT share a question and draw independently, since the sample's combination is part of the seed's name; so is
+    the pair, so that other pairs of the run change nothing.
     """
 
     name = "code-switch"
 
-    def __init__(
-        self, entries: Mapping[str, Entries], identity: Any, probability: float, seed: int, shard_size: int
-    ) -> None:
-        self.entries, self.identity, self.probability = entries, identity, probability
+    def __init__(self, dictionary: SwitchDictionary, probability: float, seed: int, shard_size: int) -> None:
+        self.dictionary, self.probability = dictionary, probability
         self.seed, self.shard_size = seed, shard_size
 
     def settings(self) -> Any:
-        return {"dictionary": self.identity, "probability": self.probability, "seed": self.seed}
+        return {"dictionary": self.dictionary.identity, "probability": self.probability, "seed": self.seed}
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []
         notes: Counter[str] = Counter()
         for row in rows:
-            rng = named_random(self.seed, "code-switch", row["subset"], row["source_key"], row["origin"])
-            entries = self.entries.get(row["question_language"], {})
+            about = (row["pair"], row["combination"], row["source_key"], row["origin"])
+            rng = named_random(self.seed, "code-switch", *about)
+            entries = self.dictionary.entries(row["question_language"])
             question, replaced, found = code_switch(row["question"], entries, self.probability, rng)
             notes["tokens in the dictionary"] += found
             notes["tokens replaced"] += replaced
@@ -292,7 +366,7 @@ class CodeSwitch(Stage):
 
 
 class AnswerLanguage(Stage):
-    """TL and LT questions say which language to answer in; LL and TT are left alone.
+    """TL and LT questions say which language to answer in; LL and TT are left alone unless ``always``.
 
     Without it a Portuguese question is answered in English in TL and in Portuguese in TT, with equal weight in Eq. 6:
     the model cannot know which, and learns to answer off target. Comes after code-switching, so the request is whole.
@@ -300,17 +374,17 @@ class AnswerLanguage(Stage):
 
     name = "answer-language"
 
-    def __init__(self, shard_size: int) -> None:
-        self.shard_size = shard_size
+    def __init__(self, always: bool, shard_size: int) -> None:
+        self.always, self.shard_size = always, shard_size
 
     def settings(self) -> Any:
-        return {"text": answer_language_request("", "eng")}
+        return {"text": answer_language_request("", "eng"), "always": self.always}
 
     def process(self, rows: list[Row]) -> Outcome:
         out = [
-            row
-            if row["question_language"] == row["answer_language"]
-            else {**row, "question": answer_language_request(row["question"], row["answer_language"])}
+            {**row, "question": answer_language_request(row["question"], row["answer_language"])}
+            if self.always or row["question_language"] != row["answer_language"]
+            else row
             for row in rows
         ]
         return Outcome(out, len(rows), len(rows))

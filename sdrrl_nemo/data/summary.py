@@ -7,8 +7,6 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from sdrrl_nemo.data.subsets import SUBSETS
-
 
 def _table(title: str, columns: list[tuple[str, bool]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -24,10 +22,11 @@ def _console(file: TextIO | None) -> Console:
 
 
 def print_engines(engines: list[dict[str, str]], file: TextIO | None = None) -> None:
-    """Role, backend, version and licence of each engine."""
-    table = _table("Engines", [("role", False), ("backend", False), ("identity", False), ("licence", False)])
+    """Role, backend, version and licence of each engine, and which languages or pairs it serves."""
+    columns = ("role", "backend", "for", "identity", "licence")
+    table = _table("Engines", [(name, False) for name in columns])
     for e in engines:
-        table.add_row(e["role"], e["name"], e["identity"], e["licence"])
+        table.add_row(e["role"], e["name"], e["for"], e["identity"], e["licence"])
     _console(file).print(table)
 
 
@@ -36,7 +35,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def print_summary(stats: dict[str, Any], output_dir: str, file: TextIO | None = None) -> None:
-    """Per stage in, out, dropped by reason; per subset samples, tokens and the weight 1/|D_d| of Eq. 6; packing."""
+    """Per stage in, out, dropped by reason; per subset samples, tokens and the weight 1/|D_d| of Eq. 6; packing, held-out rows."""
     console = _console(file)
     columns = [("in", True), ("out", True), ("dropped, by reason", False), ("notes", False), ("s", True)]
     stages = _table("Stages", [("stage", False), *columns])
@@ -46,8 +45,7 @@ def print_summary(stats: dict[str, Any], output_dir: str, file: TextIO | None = 
     console.print(stages)
     columns = [("samples", True), ("tokens", True), ("answer tokens", True), ("weight 1/|D_d|", True)]
     subsets = _table("Subsets", [("subset", False), *columns])
-    for d in SUBSETS:
-        s = stats["subsets"][d]
+    for d, s in stats["subsets"].items():
         subsets.add_row(d, f"{s['samples']:,}", f"{s['tokens']:,}", f"{s['answer_tokens']:,}", f"{s['weight']:.6f}")
     console.print(subsets)
     p = stats["packing"]
@@ -55,6 +53,6 @@ def print_summary(stats: dict[str, Any], output_dir: str, file: TextIO | None = 
         f"Packing: {p['samples']:,} samples, {p['tokens']:,} tokens in {p['packs']:,} packs of {p['seq_length']}; "
         f"efficiency {100 * p['packing_efficiency']:.2f}%"
     )
-    held = stats["heldout"]
-    console.print(f"Held out: {held['questions']} questions, {held['pairs']} parallel sentences")
+    for pair, held in stats["heldout"].items():
+        console.print(f"Held out, {pair}: {held['questions']} questions, {held['pairs']} parallel sentences")
     console.print(f"Written to {output_dir}", soft_wrap=True)

@@ -122,7 +122,8 @@ def test_held_out_rows_stay_out_of_training(finished: Path) -> None:
     def read(name: str) -> list[dict[str, str]]:
         return [json.loads(line) for line in (output / name).read_text().splitlines()]
 
-    rows, questions, pairs = read("transfer_set.jsonl"), read("heldout/questions.jsonl"), read("heldout/pairs.jsonl")
+    held = "heldout/eng-por"
+    rows, questions, pairs = read("transfer_set.jsonl"), read(f"{held}/questions.jsonl"), read(f"{held}/pairs.jsonl")
     assert {tuple(sorted(q)) for q in questions} == {("answer", "answer_target", "key", "question", "question_target")}
     assert {tuple(sorted(p)) for p in pairs} == {("key", "source", "target")}
     assert len(pairs) == 10
@@ -208,8 +209,8 @@ def _line(config: Path, text: str) -> Path:
         ("instructions.path=absent.jsonl", "absent.jsonl: no such file"),
         ('line={"instruction": "x", ', "bad.jsonl, line 2: not valid JSON"),
         ('line={"instruction": "x", "output": ""}', "bad.jsonl, line 2: the answer (field 'output') is empty"),
-        ("target_language=pro", "unknown language 'pro' (ISO 639-3 expected); did you mean 'por'?"),
-        ("target_language=eng", "is the source language too"),
+        ("target_languages=[pro]", "unknown language 'pro' (ISO 639-3 expected); did you mean 'por'?"),
+        ("target_languages=[eng]", "is the source language too"),
         ("translation.name=tinny", "translation.name: unknown translator backend 'tinny'; did you mean 'tiny'?"),
         ("quality.engine.options={tau: 1}", "quality.engine: quality estimator backend 'tiny' has no option 'tau'"),
         ("packing.seq_lenth=512", "did you mean 'packing.seq_length'?"),
@@ -217,7 +218,7 @@ def _line(config: Path, text: str) -> Path:
         ("plugins=[no_such_module]", "plugins: module 'no_such_module' cannot be imported"),
         ("synth.mode=bot", "synth.mode: unknown value 'bot'; did you mean 'both'?"),
         ("instructions.held_out=99", "instructions.held_out: 99 of 50 questions leaves none for training"),
-        ("parallel.train_pairs=9999", "the parallel corpus has 60 pairs"),
+        ("parallel.train_pairs=9999", "the parallel corpus for eng-por has 60 pairs"),
         ("quality.tau=2", "has no sample left"),
         ("seed", "override 'seed' is not of the form key=value"),
     ],

@@ -141,7 +141,7 @@ def translated_rows() -> list[dict[str, object]]:
         {"key": str(i), "source_key": str(i), "origin": "y", "question": f"q {i}", "answer": f"a {i}"}
         for i in range(30)
     ]
-    return Translate("translate", tiny_engines.TinyTranslator(), {}, "eng", "por", 8).process(rows).rows
+    return Translate("translate", tiny_engines.TinyTranslator(), {}, ("eng", "por"), 8).process(rows).rows
 
 
 def test_rejection_costs_only_the_subsets_that_need_the_translation() -> None:
@@ -149,7 +149,7 @@ def test_rejection_costs_only_the_subsets_that_need_the_translation() -> None:
     rows[1]["question_target"] = None
     rows[2]["answer_target"] = None
     rows[3]["question_target"] = rows[3]["answer_target"] = None
-    outcome = Subsets("eng", "por", 8).process(rows)
+    outcome = Subsets(("eng", "por"), {d: d for d in ("LL", "TL", "LT", "TT")}, 8).process(rows)
     found = sorted((r["subset"], r["source_key"]) for r in outcome.rows)
     expected = [("LL", k) for k in "0123"] + [("LT", k) for k in "01"] + [("TL", k) for k in "02"] + [("TT", "0")]
     assert found == expected
@@ -163,8 +163,8 @@ def test_rejection_costs_only_the_subsets_that_need_the_translation() -> None:
 
 
 def test_only_tl_and_lt_ask_for_the_answers_language() -> None:
-    rows = Subsets("eng", "por", 8).process(translated_rows()[:2]).rows
-    out = AnswerLanguage(8).process(rows).rows
+    rows = Subsets(("eng", "por"), {d: d for d in ("LL", "TL", "LT", "TT")}, 8).process(translated_rows()[:2]).rows
+    out = AnswerLanguage(False, 8).process(rows).rows
     for before, after in zip(rows, out, strict=True):
         asked = {"TL": "\nAnswer in English.", "LT": "\nAnswer in Portuguese."}.get(before["subset"], "")
         assert after == {**before, "question": before["question"] + asked}
@@ -212,13 +212,15 @@ def test_held_out_pairs_share_no_sentence_with_training() -> None:
     held = [r for r in rows if r["split"] == "held-out"]
     assert (len(train), len(held)) == (12, 8)
     assert not {r["source"] for r in train} & {r["source"] for r in held}
-    with pytest.raises(SdrrlError, match="the parallel corpus has 40 pairs"):
+    with pytest.raises(SdrrlError, match="the parallel corpus for eng-por has 40 pairs"):
         SelectPairs(Corpus(), {}, ("eng", "por"), (60, 8), 7).process([{}])
 
 
 def test_templates_make_both_directions_and_one_completion() -> None:
     pair = {"key": "k", "source": "Good day.", "target": "Bom dia."}
-    outcome = Templates("eng", "por", 7, 8).process([pair, {"key": "l", "source": "Yes.", "target": "Sim."}])
+    outcome = Templates(("eng", "por"), {"mt": "mt", "comp": "comp"}, 7, 8).process(
+        [pair, {"key": "l", "source": "Yes.", "target": "Sim."}]
+    )
     assert [(r["subset"], r["answer"]) for r in outcome.rows[:3]] == [
         ("mt", "Bom dia."),
         ("mt", "Good day."),

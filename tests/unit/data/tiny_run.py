@@ -60,8 +60,8 @@ def tiny_config(folder: Path, output: str = "out", rows: int = 50, delay: float 
         make_tokenizer(folder / "model")
         write_rows(folder / "instructions.jsonl", instruction_rows(rows))
     config = {
-        "source_language": "eng",
-        "target_language": "por",
+        "source_languages": ["eng"],
+        "target_languages": ["por"],
         "seed": 7,
         "output_dir": str(folder / output),
         "model": str(folder / "model"),
