@@ -1,4 +1,4 @@
-"""The preprocessing of one configuration from top to bottom: instruction set D -> packed transfer set."""
+"""The preprocessing of one configuration from top to bottom: instruction sets D -> packed transfer set."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:
 
 @dataclass
 class Pipeline:
-    """The stages in order, source by source and pair by pair. Engines load what they need when they are first called."""
+    """The stages in order, source by source, pair by pair. Engines load what they need when they are first called."""
 
     config: PreprocessConfig
     engines: roles.Engines

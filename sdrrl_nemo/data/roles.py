@@ -1,4 +1,4 @@
-"""The engines of one run by role, source language and pair: built from the configuration, listed with their licences."""
+"""The engines of a run by role, source language and pair: built from the configuration, listed with licences."""
 
 from __future__ import annotations
 

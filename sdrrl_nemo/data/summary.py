@@ -35,7 +35,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def print_summary(stats: dict[str, Any], output_dir: str, file: TextIO | None = None) -> None:
-    """Per stage in, out, dropped by reason; per subset samples, tokens and the weight 1/|D_d| of Eq. 6; packing, held-out rows."""
+    """Per stage in, out, dropped by reason; per subset samples, tokens and the weight 1/|D_d| of Eq. 6; packing."""
     console = _console(file)
     columns = [("in", True), ("out", True), ("dropped, by reason", False), ("notes", False), ("s", True)]
     stages = _table("Stages", [("stage", False), *columns])

@@ -73,7 +73,7 @@ class EvalConfig:
     base_model: str = MISSING
     trained_model: str = MISSING
     data_dir: str = MISSING
-    """Output of tools/preprocess_sdrrl.py: heldout/questions.jsonl, heldout/pairs.jsonl, stats.json."""
+    """Output of tools/preprocess_sdrrl.py: heldout/<source>-<target>/*.jsonl, stats.json."""
     output_dir: str = MISSING
     run_dir: str | None = None
     """Training run for its loss curves and configuration; optional."""

@@ -50,13 +50,19 @@ def _texts(path: Path, line: int, row: dict[str, Any], fields: Iterable[str]) ->
     return out
 
 
-def read_held_out(data_dir: str | Path) -> HeldOut:
-    """Read ``heldout/questions.jsonl`` and ``heldout/pairs.jsonl``; SdrrlError names file, line and field."""
-    folder = Path(data_dir) / "heldout"
+def read_held_out(data_dir: str | Path, source: str, target: str) -> HeldOut:
+    """Read ``questions.jsonl`` and ``pairs.jsonl`` of ``heldout/<source>-<target>/``; SdrrlError names file, line and
+    field."""
+    folder = Path(data_dir) / "heldout" / f"{source}-{target}"
     q_path, p_path = folder / "questions.jsonl", folder / "pairs.jsonl"
     for path in (q_path, p_path):
         if not path.is_file():
-            raise SdrrlError(f"{path}: no held-out file here; run tools/preprocess_sdrrl.py first or mend data_dir")
+            there = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
+            known = f" (pairs there: {', '.join(there)})" if there else ""
+            raise SdrrlError(
+                f"{path}: no held-out file here{known}; run tools/preprocess_sdrrl.py first, or mend data_dir or the "
+                "languages"
+            )
     questions = [
         Question(**_texts(q_path, n, row, ("key", "question", "answer", "question_target", "answer_target")))
         for n, row in read_jsonl(q_path)

@@ -33,7 +33,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     import_plugins(config.plugins)
     identifier = LANGUAGE_IDENTIFIERS.create(config.language_identifier.name, **config.language_identifier.options)
-    held_out = read_held_out(config.data_dir)
+    held_out = read_held_out(config.data_dir, config.source_language, config.target_language)
     # What only the last steps need is checked before the long ones.
     make_metrics(config.bleu_tokenize)
     check_perplexity(config.alignment.perplexity, 2 * len(first(held_out.questions, config.alignment.questions)))

@@ -77,7 +77,7 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    held = tmp_path / "data" / "heldout"
+    held = tmp_path / "data" / "heldout" / "eng-por"
     held.mkdir(parents=True)
     names = ("question", "answer", "question_target", "answer_target")
     with open(held / "questions.jsonl", "w", encoding="utf-8") as f:

@@ -177,7 +177,8 @@ def errors_with(capsys, code: int) -> str:
     ("override", "message"),
     [
         ("base_model=/nowhere/model", "/nowhere/model: no such folder"),
-        ("data_dir=/nowhere", "/nowhere/heldout/questions.jsonl: no held-out file here"),
+        ("data_dir=/nowhere", "/nowhere/heldout/eng-por/questions.jsonl: no held-out file here"),
+        ("target_language=ces", "heldout/eng-ces/questions.jsonl: no held-out file here (pairs there: eng-por)"),
         ("target_language=pro", "unknown language 'pro'"),
         ("target_language=eng", "must differ"),
         ("language_identifier.name=vowel_conter", "did you mean 'vowel_counter'?"),
@@ -193,7 +194,7 @@ def test_bad_settings_are_one_sentence(config, capsys, override, message):
 
 
 def test_broken_held_out_rows_are_named(config, data_dir, capsys):
-    path = data_dir / "heldout" / "pairs.jsonl"
+    path = data_dir / "heldout" / "eng-por" / "pairs.jsonl"
     good = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([good[0], "{broken", *good[1:]]), encoding="utf-8")
     assert f"{path}, line 2: not valid JSON" in errors_with(capsys, evaluate(config))
