@@ -3,19 +3,42 @@
 The paper applies it "only to the question components x_i of D_LL, D_TL, D_LT and D_TT" and then trains on those
 sets, so the switched question replaces the plain one in all four subsets; answers stay as they are, and D_mt and D_comp
 are left alone. Each token that the dictionary knows is replaced with probability p, independently, by one of its
-translations, each as likely as the others (as in mRASP's random aligned substitution).
+translations, each as likely as the others: random aligned substitution (RAS) of mRASP (Lin et al. 2020), whose
+`replace_word.py` draws for known tokens alone (`token in dictionary and random.random() < replace_prob`), takes
+`random.choice` of the translations and has p = 0.15 as its default.
+
+mRASP looks up whitespace tokens of lower-cased text. Here a token is a word of `sdrrl_nemo.data.words`:
+
+- In scripts without spaces the longest run of at most four neighbouring words that the dictionary has is one token.
+- A Korean word is looked up as it stands, then without its particles, longest stem first; the particles stay and are
+  not adapted to the sound before them: 도서관에서 -> library에서.
+- Letter case, typographic apostrophes and Unicode composition do not count in the lookup; case is put back afterwards.
+
+A foreign word put into Thai or Khmer gets a space on each side where letters touch, as is usual there; Japanese sets it
+without spaces, and two words of spaced scripts never run together.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-# A word: letters and digits with inner apostrophes and hyphens; everything between words is kept as it is.
-WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+from sdrrl_nemo.data.words import Span, is_unspaced, korean_stems, tokenize
 
 Entries = Mapping[str, Sequence[str]]
+
+MOST_JOINED = 4
+"""Neighbouring words of an unspaced script that are looked up as one."""
+
+_SPACED_LOANS = frozenset({"tha", "khm"})
+"""Unspaced languages that set foreign words off by spaces."""
+
+
+def lookup_key(word: str) -> str:
+    """The form under which a word is looked up: lower case, composed (NFC), straight apostrophe."""
+    return unicodedata.normalize("NFC", word).lower().replace("’", "'").replace("\u02bc", "'").replace("\u200b", "")
 
 
 def match_case(model: str, word: str) -> str:
@@ -27,34 +50,130 @@ def match_case(model: str, word: str) -> str:
     return word
 
 
-def invert(entries: Entries) -> dict[str, list[str]]:
-    """Target word -> source words, of a source-to-target dictionary; only single-word translations can be looked up."""
+def invert(entries: Entries, code: str = "eng") -> dict[str, list[str]]:
+    """Target word -> source words, of a source-to-target dictionary; ``code`` is the target language.
+
+    Translations of several words are left out, since a lookup never asks for them; in unspaced scripts runs of at
+    most `MOST_JOINED` words stay.
+    """
     inverse: dict[str, list[str]] = {}
     for word in sorted(entries):
         for translation in entries[word]:
-            known = inverse.setdefault(translation.lower(), [])
+            known = inverse.setdefault(lookup_key(translation), [])
             if word not in known:
                 known.append(word)
-    return {word: inverse[word] for word in sorted(inverse) if WORD.fullmatch(word)}
+    return {word: inverse[word] for word in sorted(inverse) if _is_token(word, code)}
 
 
-def code_switch(text: str, entries: Entries, probability: float, rng: random.Random) -> tuple[str, int, int]:
+def _is_token(word: str, code: str) -> bool:
+    spans = tokenize(word, code)
+    if not spans or spans[0][0] != 0 or spans[-1][1] != len(word):
+        return False
+    return len(spans) == 1 or (len(spans) <= MOST_JOINED and _joined(word, spans))
+
+
+def _joined(text: str, spans: Sequence[Span]) -> bool:
+    """True when the words touch each other and are all of unspaced scripts."""
+    touching = all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    return touching and all(is_unspaced(text[start]) for start, _ in spans)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A part of the text that the dictionary has; ``particle`` says that a Korean particle follows it."""
+
+    start: int
+    end: int
+    translations: Sequence[str]
+    particle: bool = False
+
+
+def known_tokens(text: str, entries: Entries, code: str, protected: Sequence[Span] = ()) -> Iterator[Token]:
+    """The tokens of ``text`` (in language ``code``) that the dictionary has, outside ``protected`` spans, in order."""
+
+    def find(start: int, end: int) -> Sequence[str]:
+        if any(start < b and a < end for a, b in protected):
+            return ()
+        return entries.get(lookup_key(text[start:end])) or entries.get(text[start:end]) or ()
+
+    spans = tokenize(text, code)
+    position = 0
+    while position < len(spans):
+        token, used = _longest(text, spans[position : position + MOST_JOINED], find)
+        if token is None and code == "kor":
+            token = _korean(text, spans[position], find)
+        if token is not None:
+            yield token
+        position += used
+
+
+def _longest(text: str, spans: Sequence[Span], find: Callable[[int, int], Sequence[str]]) -> tuple[Token | None, int]:
+    """Longest run from the first span on that the dictionary has, and how many spans it takes."""
+    for n in range(len(spans), 0, -1):
+        if n > 1 and not _joined(text, spans[:n]):
+            continue
+        start, end = spans[0][0], spans[n - 1][1]
+        if translations := find(start, end):
+            return Token(start, end, translations), n
+    return None, 1
+
+
+def _korean(text: str, span: Span, find: Callable[[int, int], Sequence[str]]) -> Token | None:
+    start, end = span
+    for stem in korean_stems(text[start:end]):
+        if translations := find(start, start + stem):
+            return Token(start, start + stem, translations, particle=True)
+    return None
+
+
+def code_switch(
+    text: str,
+    entries: Entries,
+    probability: float,
+    rng: random.Random,
+    *,
+    code: str = "eng",
+    protected: Sequence[Span] = (),
+) -> tuple[str, int, int]:
     """(switched text, tokens replaced, tokens found in the dictionary); Eq. 5.
 
-    The random number of a token is drawn only where the token is in the dictionary.
+    ``code`` is the text's language. ``protected`` spans (code, URLs, formulas, template lines; see `protected_parts`)
+    are never touched, nor counted as found. The random number of a token is drawn only where the dictionary has it.
     """
-    found = replaced = 0
-
-    def swap(match: re.Match[str]) -> str:
-        nonlocal found, replaced
-        word = match.group()
-        translations = entries.get(word.lower())
-        if not translations:
-            return word
+    pieces: list[str] = []
+    position = found = replaced = 0
+    for token in known_tokens(text, entries, code, protected):
         found += 1
         if rng.random() >= probability:
-            return word
+            continue
         replaced += 1
-        return match_case(word, translations[rng.randrange(len(translations))])
+        chosen = token.translations[rng.randrange(len(token.translations))]
+        word = match_case(text[token.start : token.end], chosen)
+        pieces.append(text[position : token.start])
+        pieces += [_gap("".join(pieces[-3:])[-1:], word[:1], code), word]
+        after = "" if token.particle else text[token.end : token.end + 1]
+        pieces.append(_gap(word[-1:], after, code))
+        position = token.end
+    return "".join([*pieces, text[position:]]), replaced, found
 
-    return WORD.sub(swap, text), replaced, found
+
+def _gap(left: str, right: str, code: str) -> str:
+    """The space that belongs between two letters that were not neighbours before, or nothing."""
+    if not (_is_letter(left) and _is_letter(right)):
+        return ""
+    unspaced = is_unspaced(left), is_unspaced(right)
+    if all(unspaced):
+        return ""
+    return " " if not any(unspaced) or code in _SPACED_LOANS else ""
+
+
+def _is_letter(character: str) -> bool:
+    return bool(character) and unicodedata.category(character)[0] in "LMN"
+
+
+def protected_parts(text: str) -> list[Span]:
+    """Spans that code-switching leaves alone: those that translation protects, and lines of the templates."""
+    from sdrrl_nemo.data.segmentation import protected_spans
+    from sdrrl_nemo.data.templates import template_spans
+
+    return sorted({*protected_spans(text), *template_spans(text)})
