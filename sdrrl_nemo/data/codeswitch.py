@@ -20,6 +20,7 @@ without spaces, and two words of spaced scripts never run together.
 
 from __future__ import annotations
 
+import itertools
 import random
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ def _is_token(word: str, code: str) -> bool:
 
 def _joined(text: str, spans: Sequence[Span]) -> bool:
     """True when the words touch each other and are all of unspaced scripts."""
-    touching = all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    touching = all(a[1] == b[0] for a, b in itertools.pairwise(spans))
     return touching and all(is_unspaced(text[start]) for start, _ in spans)
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.languages import LANGUAGES, language
-from sdrrl_nemo.data.words import graphemes, tokenize
 from sdrrl_nemo.data.wordings import WORDINGS, complete_instruction, translate_instruction
+from sdrrl_nemo.data.words import graphemes, tokenize
 
 INSTRUCTION_LANGUAGES = ("english", "target")
 SPLITS = ("auto", "words", "characters")
@@ -85,7 +85,8 @@ def _unspaced_ends(sentence: str, code: str) -> list[int]:
     borders = {b for _, b in graphemes(sentence)}
     starts = [a for a, _ in spans[1:]] + [len(sentence)]
     ends = []
-    for (_, end), following in zip(spans, starts, strict=True):
+    for (_, word_end), following in zip(spans, starts, strict=True):
+        end = word_end
         while end < following and unicodedata.category(sentence[end]) in {"Pe", "Pf", "Po", "Mn", "Mc"}:
             end += 1
         if end in borders:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.languages import language
 
-ORDER = "eng fra ces dan ukr bul fin hun nob ind jpn kor por slv vie pol tha khm".split()
+# fmt: off
+ORDER = ("eng", "fra", "ces", "dan", "ukr", "bul", "fin", "hun", "nob", "ind", "jpn", "kor", "por", "slv", "vie", "pol",
+         "tha", "khm")
+# fmt: on
 """Languages in the order of every ``names`` below."""
 
 

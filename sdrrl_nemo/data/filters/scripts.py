@@ -1,0 +1,67 @@
+"""Which script a translation's letters are of, and how many of its characters are letters."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
+from sdrrl_nemo.data.languages import language
+
+# ISO 15924 code -> how names of its letters begin in the Unicode character database.
+SCRIPT_NAMES = {
+    "Latn": ("LATIN", "FULLWIDTH LATIN"),
+    "Cyrl": ("CYRILLIC",),
+    "Hira": ("HIRAGANA",),
+    "Kana": ("KATAKANA", "HALFWIDTH KATAKANA"),
+    "Hani": ("CJK UNIFIED", "CJK COMPATIBILITY"),
+    "Hang": ("HANGUL",),
+    "Thai": ("THAI",),
+    "Khmr": ("KHMER",),
+}
+
+
+def script_share(text: str, code: str) -> float | None:
+    """Share of the letters that belong to the language's scripts; None for a text without letters."""
+    prefixes = tuple(p for script in language(code).scripts for p in SCRIPT_NAMES[script])
+    letters = [c for c in text if c.isalpha() and c not in "ー々"]
+    if not letters:
+        return None
+    return sum(unicodedata.name(c, "").startswith(prefixes) for c in letters) / len(letters)
+
+
+@FILTERS.register("script")
+class Script(Filter):
+    """Share of the translation's letters that are of the target language's script."""
+
+    version = 2
+
+    def __init__(self, minimum: float = 0.6, min_letters: int = 4) -> None:
+        require_share("minimum", minimum)
+        self.minimum, self.min_letters = minimum, min_letters
+
+    def reject(self, pair: TextPair) -> str | None:
+        share = script_share(pair.target, pair.target_language)
+        if share is None or sum(map(str.isalpha, pair.target)) < self.min_letters or share >= self.minimum:
+            return None
+        return f"{share:.2f} of the letters are of the language's script, fewer than {self.minimum:.2f}"
+
+
+def letter_share(text: str) -> float | None:
+    """Share of letters, with their marks, among the characters that are not white space; None without any."""
+    kinds = [unicodedata.category(c)[0] for c in text if not c.isspace()]
+    return sum(kind in "LM" for kind in kinds) / len(kinds) if kinds else None
+
+
+@FILTERS.register("character_ratio")
+class CharacterRatio(Filter):
+    """Share of letters that lies more than ``maximum_loss`` below the source's: signs and digits in place of words."""
+
+    def __init__(self, maximum_loss: float = 0.25, min_characters: int = 8) -> None:
+        require_share("maximum_loss", maximum_loss)
+        self.maximum_loss, self.min_characters = maximum_loss, min_characters
+
+    def reject(self, pair: TextPair) -> str | None:
+        a, b = letter_share(pair.source), letter_share(pair.target)
+        if a is None or b is None or len(pair.target) < self.min_characters or a - b <= self.maximum_loss:
+            return None
+        return f"{b:.2f} of the characters are letters for {a:.2f}, a loss over {self.maximum_loss:.2f}"
