@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 from sdrrl_nemo.common.registry import Registry
 
 
 class Engine(ABC):  # noqa: B024  each role adds its own abstract method
-    """What every engine says of itself."""
+    """What every engine says of itself.
+
+    An engine holds its options and loads what they name on first use, in a ``cached_property``: pickled, it leaves
+    the loaded parts behind, and the worker that receives it loads its own.
+    """
 
     licence: str = "unstated"
     """SPDX id of weights or data, or a sentence when the publisher states none."""
@@ -22,6 +28,12 @@ class Engine(ABC):  # noqa: B024  each role adds its own abstract method
     def identity(self) -> str:
         """Name and version that change whenever outputs may change; part of the stage fingerprint."""
         return type(self).__name__
+
+    def __getstate__(self) -> dict[str, Any]:
+        def loaded(name: str) -> bool:
+            return name != "identity" and isinstance(getattr(type(self), name, None), cached_property)
+
+        return {name: value for name, value in self.__dict__.items() if not loaded(name)}
 
 
 class Generator(Engine):
@@ -35,9 +47,23 @@ class Generator(Engine):
 class Translator(Engine):
     """The machine translation system T of the paper."""
 
+    max_units: int | None = None
+    """Longest line the engine takes, in its own units (tokens); None: no limit is known."""
+    incomplete: int = 0
+    """Texts answered with '' since the engine was made because their translation did not end within its bound."""
+
     @abstractmethod
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
-        """One translation per text; line structure is kept. SdrrlError when the pair is not served."""
+        """One translation per text; line structure is kept. SdrrlError when the pair is not served.
+
+        A translation that is known to be incomplete (cut at the output bound) comes back as '', never cut, so that the
+        stage drops it as empty; whoever joins parts must make the whole '' when one part is. A line longer than
+        ``max_units`` is an SdrrlError, never truncated.
+        """
+
+    def units(self, texts: Sequence[str], source: str) -> list[int]:
+        """Length of each text in the units of ``max_units``; without a limit, characters."""
+        return [len(text) for text in texts]
 
 
 class QualityEstimator(Engine):

@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.seeding import derive_seed
+from sdrrl_nemo.data.engines.answers import UNFINISHED, Answer, settle
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
-from sdrrl_nemo.data.engines.sentences import trim_unfinished
 
-DTYPES = ("float32", "bfloat16")
-UNFINISHED = ("keep", "trim", "drop")
-IDENTITY_FILES = ("*.safetensors", "*.json", "*.jinja")
-REVISION = 1
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One generated answer; ``finished`` is False when it was cut at ``max_new_tokens``."""
-
-    text: str
-    finished: bool
-    tokens: int
+DTYPES = ("float32", "bfloat16", "float16")
+IDENTITY_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+REVISION = 2
+"""Changes whenever the code here may give another answer to the same question."""
 
 
 @GENERATORS.register("hf")
 class HfGenerator(Generator):
-    """A Hugging Face folder, greedy by default; the questions of one call are one batch, padded on the left.
+    """A Hugging Face folder, greedy by default.
+
+    The questions of one call are sorted by length and answered in batches of ``batch_size``, padded on the left, so
+    which questions share a batch follows from the call's questions alone. Padding leaves out no token and adds none,
+    but rounding in a batch of another shape can decide a tie between two tokens: call with the same questions (a
+    stage's shard) to get the same bytes. Only the options here steer generation; the folder's own
+    generation_config.json is not used. With ``device: auto`` the weights go to the CPU, or over all visible GPUs.
 
     ``unfinished`` says what becomes of an answer cut at ``max_new_tokens``: ``keep`` it (a later stage may judge it),
     ``trim`` it to its last complete sentence or line, or ``drop`` it (the answer is ''). With ``temperature`` above 0
-    tokens are sampled, seeded by ``seed`` and the batch's questions, so that neither order nor resumption of batches
-    changes an answer.
+    tokens are sampled, seeded by ``seed`` and the batch's questions, so that neither the order of the questions nor the
+    resumption of a run changes an answer.
     """
 
     def __init__(
         self,
         model: str,
         max_new_tokens: int = 256,
+        batch_size: int = 16,
         dtype: str = "float32",
         device: str = "auto",
         unfinished: str = "keep",
@@ -60,8 +58,11 @@ class HfGenerator(Generator):
         for name, value, known in (("dtype", dtype, DTYPES), ("unfinished", unfinished, UNFINISHED)):
             if value not in known:
                 raise SdrrlError(f"generator 'hf': {name} '{value}' is unknown{suggest(value, known)}")
-        if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-            raise SdrrlError("generator 'hf': max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1 are needed")
+        if max_new_tokens < 1 or batch_size < 1 or temperature < 0 or not 0 < top_p <= 1:
+            raise SdrrlError(
+                "generator 'hf': max_new_tokens >= 1, batch_size >= 1, temperature >= 0 and 0 < top_p <= 1 are needed"
+            )
+        self._batch_size = batch_size
         self.max_new_tokens, self._dtype, self._device_name = max_new_tokens, dtype, device
         self._unfinished, self._temperature, self._top_p, self._seed = unfinished, temperature, top_p, seed
         self.licence = licence or self._stated_licence()
@@ -78,7 +79,7 @@ class HfGenerator(Generator):
         """Weights, tokenizer and every option that can change an answer."""
         files = sorted(f for pattern in IDENTITY_FILES for f in self._folder.glob(pattern))
         sampling = (self._temperature, self._top_p, self._seed) if self._temperature else "greedy"
-        options = (REVISION, self.max_new_tokens, self._dtype, self._unfinished, sampling)
+        options = (REVISION, self.max_new_tokens, self._batch_size, self._dtype, self._unfinished, sampling)
         return f"hf/{self._folder.name}/{content_key([[f.name, sha256_file(f)] for f in files], options)}"
 
     @cached_property
@@ -109,13 +110,19 @@ class HfGenerator(Generator):
         import torch
         from transformers import AutoModelForCausalLM
 
+        spread = self._device_name == "auto" and self._device.type == "cuda" and torch.cuda.device_count() > 1
+        if spread:
+            require("accelerate", "accelerate")
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                str(self._folder), dtype=getattr(torch, self._dtype), local_files_only=True
+                str(self._folder),
+                dtype=getattr(torch, self._dtype),
+                local_files_only=True,
+                **({"device_map": "auto"} if spread else {}),
             )
         except (OSError, ValueError) as e:
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
-        return model.to(self._device).eval()
+        return (model if spread else model.to(self._device)).eval()
 
     def prompt(self, question: str) -> str:
         """The question in the model's chat template, ready for the answer."""
@@ -123,14 +130,24 @@ class HfGenerator(Generator):
         return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
 
     def answer(self, questions: Sequence[str]) -> list[Answer]:
-        """Generate for one batch, untrimmed. SdrrlError when a prompt leaves no room for the answer."""
-        import torch
-
+        """Answers as generated, untrimmed. SdrrlError when a prompt leaves no room for the answer."""
         if not questions:
             return []
-        encoded = self._tokenizer(
-            [self.prompt(q) for q in questions], return_tensors="pt", padding=True, add_special_tokens=False
-        ).to(self._device)
+        ids = self._tokenizer([self.prompt(q) for q in questions], add_special_tokens=False)["input_ids"]
+        # Longest first: if memory does not do, that shows at once. Equal lengths by text, so order does not matter.
+        order = sorted(range(len(questions)), key=lambda i: (-len(ids[i]), questions[i]))
+        answers: dict[int, Answer] = {}
+        for begin in range(0, len(order), self._batch_size):
+            batch = order[begin : begin + self._batch_size]
+            answers |= zip(batch, self._answer_batch([questions[i] for i in batch], [ids[i] for i in batch]), strict=True)
+        return [answers[i] for i in range(len(questions))]
+
+    def _answer_batch(self, questions: list[str], rows: list[list[int]]) -> list[Answer]:
+        import torch
+        from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+
+        encoded = pad_without_fast_tokenizer_warning(self._tokenizer, {"input_ids": rows}, return_tensors="pt")
+        encoded = encoded.to(self._device)
         ids, attention = encoded["input_ids"], encoded["attention_mask"]
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit and ids.shape[1] + self.max_new_tokens > limit:
@@ -143,7 +160,10 @@ class HfGenerator(Generator):
         with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
             torch.manual_seed(derive_seed(self._seed, "generate", *questions))
             output = self._model.generate(
-                input_ids=ids, attention_mask=attention, generation_config=self._generation_config()
+                input_ids=ids,
+                attention_mask=attention,
+                generation_config=self._generation_config(),
+                use_model_defaults=False,
             )
         return [self._read(row) for row in output[:, ids.shape[1] :].tolist()]
 
@@ -169,9 +189,4 @@ class HfGenerator(Generator):
         return Answer(self._tokenizer.decode(kept, skip_special_tokens=True).strip(), finished, len(kept))
 
     def generate(self, questions: Sequence[str]) -> list[str]:
-        return [self._settle(a) for a in self.answer(questions)]
-
-    def _settle(self, answer: Answer) -> str:
-        if answer.finished or self._unfinished == "keep":
-            return answer.text
-        return "" if self._unfinished == "drop" else trim_unfinished(answer.text)
+        return [settle(answer, self._unfinished) for answer in self.answer(questions)]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.engines.answers import Answer, settle
 from sdrrl_nemo.data.engines.base import GENERATORS
-from sdrrl_nemo.data.engines.hf import Answer, HfGenerator
+from sdrrl_nemo.data.engines.hf import HfGenerator
 
 QUESTIONS = ["What is 7 times 6?", "Say\n\nhello.", "Why?"]
 
@@ -36,10 +40,41 @@ def test_end_token_finishes_an_answer(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "text"), [("keep", "One. Tw"), ("trim", "One."), ("drop", "")])
-def test_unfinished_answers(tiny_model: Path, mode: str, text: str) -> None:
-    engine = HfGenerator(str(tiny_model), unfinished=mode)
-    assert engine._settle(Answer("One. Tw", False, 9)) == text
-    assert engine._settle(Answer("One. Tw", True, 9)) == "One. Tw"
+def test_unfinished_answers(mode: str, text: str) -> None:
+    assert settle(Answer("One. Tw", False, 9), mode) == text
+    assert settle(Answer("One. Tw", True, 9), mode) == "One. Tw"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batches_by_length_follow_from_the_questions_and_order_is_restored(
+    tiny_model: Path, temperature: float
+) -> None:
+    questions = [f"{'word ' * (n * 7 % 11)}number {n}?" for n in range(9)]
+    engine = HfGenerator(str(tiny_model), max_new_tokens=6, batch_size=4, temperature=temperature)
+    forth = dict(zip(questions, engine.generate(questions), strict=True))
+    back = dict(zip(questions[::-1], engine.generate(questions[::-1]), strict=True))
+    assert forth == back
+    if temperature == 0:
+        assert list(forth.values()) == [engine.generate([q])[0] for q in questions]
+
+
+def test_the_folders_own_generation_config_does_not_steer(tiny_model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    (other / "generation_config.json").write_text(
+        json.dumps({"repetition_penalty": 9.0, "min_new_tokens": 7, "transformers_version": "4.57.0"})
+    )
+    plain = HfGenerator(str(tiny_model), max_new_tokens=8).generate(QUESTIONS)
+    assert HfGenerator(str(other), max_new_tokens=8).generate(QUESTIONS) == plain
+
+
+def test_pickled_engines_leave_the_model_behind(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=4)
+    answers, identity = engine.generate(QUESTIONS), engine.identity
+    stored = pickle.dumps(engine)
+    assert len(stored) < 2000
+    copy = pickle.loads(stored)
+    assert copy.identity == identity
+    assert copy.generate(QUESTIONS) == answers
 
 
 def test_sampling_depends_on_seed_and_batch_alone(tiny_model: Path) -> None:
