@@ -1,0 +1,176 @@
+"""Sentence borders in the languages of ``languages.py``, and cuts inside a sentence too long for an engine.
+
+sentencex (Wikimedia; abbreviations and numbering of many languages) proposes a border and ICU's rules (Unicode
+Annex 29 with CLDR) confirm it: each alone cuts where the other does not ("M. Dupont", "Május 5. napján"). Khmer has
+no rules in sentencex and is ICU's alone. Thai ends a sentence with a space as it ends a phrase, so its line is one
+sentence unless it is too long.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import regex
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.optional import require
+
+LOCALES = {
+    "eng": "en", "fra": "fr", "ces": "cs", "dan": "da", "ukr": "uk", "bul": "bg", "fin": "fi", "hun": "hu",
+    "nob": "nb", "ind": "id", "jpn": "ja", "kor": "ko", "por": "pt", "slv": "sl", "vie": "vi", "pol": "pl",
+    "tha": "th", "khm": "km",
+}  # fmt: skip
+"""ISO 639-3 -> BCP 47 tag of CLDR."""
+
+_ICU_ONLY = frozenset({"khm"})
+# Both libraries end a sentence after these; lower-cased, without the stop.
+_ABBREVIATIONS = {
+    "fra": frozenset({"m", "mm", "mme", "mlle", "art", "chap", "env"}),
+    "por": frozenset({"av", "exmo", "art", "cap", "pág"}),
+    "vie": frozenset({"ts", "tp", "pgs", "gs", "ths", "bs", "q", "p", "tt"}),
+    "ukr": frozenset({"м", "вул", "просп", "обл"}),
+    "bul": frozenset({"гр", "ул", "бул", "проф"}),
+}
+_OPENING = "「『（【〔“‘«(["
+_LAST_WORD = regex.compile(r"([\p{L}\p{M}]+)\.\s*\Z")
+_NUMBER_ALONE = regex.compile(r"(?:\d{1,3}|\p{L})[.)]")  # "1. ", "a) ": a number left alone is no sentence
+_CLAUSE = regex.compile(r"(?:[,;:،؛](?=\s)|[、，；：。！？!?។៖](?=\S)|[)\]}”»](?=\s)|\s[–—-](?=\s)|[.!?…](?=\s))\K\s*")
+_SPACE = regex.compile(r"\s+\K")
+
+
+def locale_of(code: str) -> str:
+    """CLDR tag of an ISO 639-3 code; an unknown code is passed on, for which both libraries have general rules."""
+    return LOCALES.get(code, code)
+
+
+def _icu(kind: str) -> Any:
+    return getattr(require("icu4py.breakers", "icu4py"), kind)
+
+
+def _icu_borders(kind: str, text: str, locale: str) -> list[int]:
+    """Inner borders as offsets of code points; ICU counts UTF-16 units and knows no lone surrogates."""
+    safe = regex.sub(r"[\uD800-\uDFFF]", "\ufffd", text)
+    ends = [end for _, end in _icu(kind)(safe, locale).segments()]
+    if text.isascii() or max(text, default="") <= "\uffff":
+        return [e for e in ends if 0 < e < len(text)]
+    units, at = [0], 0
+    for character in safe:
+        at += 2 if character > "\uffff" else 1
+        units.append(at)
+    positions = {unit: i for i, unit in enumerate(units)}
+    return [positions[e] for e in ends if e in positions and 0 < positions[e] < len(text)]
+
+
+def _sentencex_borders(text: str, locale: str) -> list[int]:
+    segment = require("sentencex", "sentencex").segment
+    safe = regex.sub(r"[\uD800-\uDFFF]", "\ufffd", text)
+    out, at = [], 0
+    for part in segment(locale, safe):
+        at += len(part)
+        out.append(at)
+    if at != len(text):
+        # A piece that is not the text's own would shift every later border; ICU's rules alone then.
+        return _icu_borders("SentenceBreaker", text, locale)
+    return [e for e in out if e < len(text)]
+
+
+def _after_space(text: str, border: int) -> int:
+    """A border stands behind the whitespace that follows the sentence, and before a quote that opens the next."""
+    while border > 1 and text[border - 1] in _OPENING:
+        border -= 1
+    while border < len(text) and text[border].isspace():
+        border += 1
+    return border
+
+
+def borders(text: str, code: str, closed: Sequence[tuple[int, int]] = ()) -> list[int]:
+    """Offsets inside one line at which a sentence begins; none lies inside the ranges ``closed``."""
+    locale = locale_of(code)
+    if len(text) < 3:
+        return []
+    confirmed = [_after_space(text, b) for b in _icu_borders("SentenceBreaker", text, locale)]
+    if code not in _ICU_ONLY and confirmed:
+        proposed = {_after_space(text, b) for b in _sentencex_borders(text, locale)}
+        confirmed = [b for b in confirmed if b in proposed]
+    short = _ABBREVIATIONS.get(code, frozenset())
+    out: list[int] = []
+    for border in sorted(set(confirmed)):
+        if border >= len(text) or any(s < border < e for s, e in closed):
+            continue
+        piece = text[out[-1] if out else 0 : border]
+        word = _LAST_WORD.search(piece)
+        if (word and word.group(1).lower() in short) or _NUMBER_ALONE.fullmatch(piece.strip()):
+            continue
+        out.append(border)
+    return out
+
+
+def split_sentences(text: str, code: str, closed: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """Sentences of one line, which concatenate to it; the space after a sentence belongs to it."""
+    at = [0, *borders(text, code, closed), len(text)]
+    return [text[a:b] for a, b in itertools.pairwise(at) if a < b]
+
+
+def _cuts(text: str, locale: str) -> Iterator[Callable[[], list[int]]]:
+    """Places to cut, best first: clauses, spaces, ICU's line breaks (words of Thai, Khmer), characters."""
+    yield lambda: [m.start() for m in _CLAUSE.finditer(text)]
+    yield lambda: [m.start() for m in _SPACE.finditer(text)]
+    yield lambda: _icu_borders("LineBreaker", text, locale)
+    yield lambda: _icu_borders("CharacterBreaker", text, locale)
+    yield lambda: list(range(1, len(text)))
+
+
+def split_long(
+    text: str,
+    code: str,
+    fits: Callable[[int, int], bool],
+    closed: Sequence[tuple[int, int]] = (),
+) -> list[tuple[int, int]]:
+    """Ranges that cover the text, each accepted by ``fits(start, end)`` and as long as it can be.
+
+    SdrrlError when even one character, or one closed range, does not fit.
+    """
+    levels = [functools.cache(level) for level in _cuts(text, locale_of(code))]
+    starts = [s for s, _ in closed]
+
+    def allowed(cut: int) -> bool:
+        i = bisect.bisect_left(starts, cut) - 1
+        return i < 0 or closed[i][1] <= cut
+
+    tables: list[list[int] | None] = [None] * len(levels)
+
+    def table(level: int) -> list[int]:
+        known = tables[level]
+        if known is None:
+            known = tables[level] = sorted(c for c in set(levels[level]()) if 0 < c < len(text) and allowed(c))
+        return known
+
+    out: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end = len(text) if fits(start, len(text)) else _furthest(start, len(levels), table, fits)
+        if end is None:
+            raise SdrrlError(
+                f"max_units of the translator leaves no room for '{text[start : start + 20]}' (character {start}); "
+                f"raise it"
+            )
+        out.append((start, end))
+        start = end
+    return out
+
+
+def _furthest(
+    start: int, levels: int, table: Callable[[int], list[int]], fits: Callable[[int, int], bool]
+) -> int | None:
+    """The last cut that fits, of the best level that has one; ``fits`` is taken to be monotone."""
+    for level in range(levels):
+        cuts = table(level)
+        low = bisect.bisect_right(cuts, start)
+        count = bisect.bisect_left(range(low, len(cuts)), True, key=lambda i: not fits(start, cuts[i]))
+        if count > 0:
+            return cuts[low + count - 1]
+    return None
