@@ -8,7 +8,8 @@ good as random, and the same whatever the order of the rows, the shards or the n
     for row_key, reason in duplicate.repeats(marks): ...                           # one pass, constant memory
 
 Sources and targets are compared in one go: a row goes when it is not the first of its source or not the first of its
-target, even where that first row goes for its other side; one pass can then decide. `Duplicate.select` does the three steps in memory.
+target, even where that first row goes for its other side; one pass can then decide. `Duplicate.select` does the three
+steps in memory.
 """
 
 from __future__ import annotations

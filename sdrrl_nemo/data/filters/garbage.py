@@ -27,11 +27,22 @@ class Markup(Filter):
 
 
 _KEPT_CONTROLS = "\n\t\r"
-# UTF-8 read as Windows-1252 or Latin-1: é becomes Ã©, a typographic quote â€™, Thai à¸, Khmer áž, kana ã.
-# A no-break space or a guillemet after Ã is Portuguese or Vietnamese.
-_MOJIBAKE = re.compile(
-    r"[ÃÂ][\u0080-\u009f\u00a1-\u00aa\u00ac-\u00ba\u00bc-\u00bf]|â€[^\w\s]?|à[¸¹][\u0080-\u2122]|áž.|ã[\u0080-\u0083‚ƒ„][\u0080-\u2122]"
-)
+# UTF-8 read as Windows-1252: é becomes Ã©, п Ð¿, ก à¸ and a sign. One two-byte letter alone is believed only after Ã or Â
+# and not before a no-break space, a guillemet or other signs of the sentence: CAFÉ” is French.
+_WINDOWS = "\u0080-\u00ff€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+_HIGH_RUN = re.compile(f"[{_WINDOWS}]{{2,}}")
+_MISREAD = re.compile(rb"(?:[\xc3-\xdf][\x80-\xbf]){2,}|[\xe1-\xef][\x80-\xbf]{2}|\xe0[\xa0-\xbf][\x80-\xbf]")
+_MISREAD_LETTER = re.compile("[ÃÂ][\u0080-\u009f\u00a1-\u00aa\u00ac-\u00ba\u00bc-\u00bf]")
+
+
+def _misread(text: str) -> int:
+    """Letters that look like UTF-8 read as Windows-1252."""
+    count = 0
+    for run in _HIGH_RUN.findall(text):
+        raw = b"".join(c.encode("cp1252", "ignore") or c.encode("latin-1") for c in run)
+        longer = sum(map(len, _MISREAD.findall(raw))) // 2
+        count += longer or len(_MISREAD_LETTER.findall(run))
+    return count
 
 
 def _is_broken(character: str) -> bool:
@@ -50,7 +61,9 @@ class Control(Filter):
 
     def reject(self, pair: TextPair) -> str | None:
         broken = sum(map(_is_broken, pair.target))
-        wrong = len(_MOJIBAKE.findall(pair.target))
+        wrong = _misread(pair.target)
         if broken + wrong <= self.maximum:
             return None
-        return f"{broken} control or broken characters and {wrong} wrongly decoded letters, more than {self.maximum}"
+        return (
+            f"{broken} control or broken characters and about {wrong} wrongly decoded letters, more than {self.maximum}"
+        )
