@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHUNK_ELEMENTS = 1 << 22
 """fp32 elements the eager path works on at a time: rows are independent, so temporary memory stays at 16 MiB."""
 
-COMPILE_ELEMENTS = 1 << 24
+COMPILE_ELEMENTS = 1 << 23
 """Smallest logits worth the ~10 s of compiling, once a dtype and machine (Inductor caches the result on disk)."""
 
 

@@ -19,16 +19,30 @@ from torch import Tensor
 from kernels.cross_entropy import logsumexp_of
 from kernels.options import Backend, LossOptions, exchange
 
-CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 """Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient. Smaller: less memory."""
 
+CHUNK_ROWS = 512
+"""Fewer rows, and numbers that are no multiple of 64, make the matrix products slower."""
 
-def chunk_rows(columns: int, itemsize: int, device: str, rows: int | None = None) -> int:
-    """Rows a chunk: ``rows`` if given, else as many as fit CHUNK_BYTES, at least 64, in multiples of 64."""
+BLOCK = 8192
+"""Rows of the weight's gradient that one product makes on CPU: it is added up while it is in the cache."""
+
+
+def chunk_rows(n: int, columns: int, width: int, itemsize: int, device: str, rows: int | None = None) -> int:
+    """Rows a chunk: ``rows`` if given, else what fits CHUNK_BYTES, at least CHUNK_ROWS, in chunks of about equal size.
+
+    All ``n`` rows in one chunk where chunks would not save a quarter of the logits: chunks need the fp32 gradient of
+    the weight [columns, width], a single chunk does not.
+    """
     if rows is not None:
         return max(1, rows)
     fit = CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // max(1, columns * itemsize)
-    return max(64, fit // 64 * 64)
+    fit = max(CHUNK_ROWS, fit // CHUNK_ROWS * CHUNK_ROWS)
+    if n <= fit or fit * itemsize + 4 * width > 0.75 * n * itemsize:
+        return max(1, n)
+    chunks = -(-n // fit)
+    return -(-n // chunks // 64) * 64
 
 
 class _Chunks:
@@ -41,9 +55,9 @@ class _Chunks:
         self.d_hidden = torch.empty_like(hidden) if need_hidden else None
         self.single = 0 < n <= rows  # then there is no sum over chunks, and the product itself is rounded once
         self.d_weight: Tensor | None = None
-        if need_weight:
-            shape = (0, 0) if self.single else weight.shape  # the single product brings its own memory
-            self.d_weight = torch.zeros(shape, dtype=torch.float32, device=weight.device)
+        if need_weight:  # a single product is rounded once to the weight's dtype, without an fp32 sum
+            dtype = weight.dtype if self.single else torch.float32
+            self.d_weight = torch.empty_like(weight, dtype=dtype) if n else torch.zeros_like(weight)
         self.pending: list[Any] = []
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
@@ -62,10 +76,7 @@ class _Chunks:
             if group is not None:
                 self.pending.append(dist.all_reduce(part, group=group, async_op=True))
         if self.d_weight is not None:
-            if self.single:
-                self.d_weight = gradient.t() @ self.hidden[c]
-            else:
-                _accumulate(self.d_weight, gradient, self.hidden[c])
+            _accumulate(self.d_weight, gradient, self.hidden[c], first=c.start == 0)
 
     def finish(self) -> tuple[Tensor | None, Tensor | None]:
         for work in self.pending:
@@ -73,14 +84,20 @@ class _Chunks:
         return self.d_hidden, self.d_weight
 
 
-def _accumulate(total: Tensor, gradient: Tensor, hidden: Tensor) -> None:
-    """total fp32 [V, H] += gradient.T @ hidden. On CUDA the product leaves the tensor cores in fp32."""
-    if gradient.dtype == torch.float32:
-        total.addmm_(gradient.t(), hidden)
+def _accumulate(total: Tensor, gradient: Tensor, hidden: Tensor, first: bool) -> None:
+    """total [V, H] += gradient.T @ hidden, or = for the first chunk. On CUDA the product leaves in total's dtype."""
+    if total.dtype == gradient.dtype:
+        torch.addmm(total, gradient.t(), hidden, beta=0 if first else 1, out=total)
     elif gradient.is_cuda:
-        torch.addmm(total, gradient.t(), hidden, out_dtype=torch.float32, out=total)
+        torch.addmm(total, gradient.t(), hidden, beta=0 if first else 1, out_dtype=torch.float32, out=total)
     else:
-        total += gradient.t() @ hidden
+        for start in range(0, total.shape[0], BLOCK):
+            rows = slice(start, start + BLOCK)
+            product = gradient[:, rows].t() @ hidden
+            if first:
+                total[rows] = product
+            else:
+                total[rows] += product
 
 
 class LinearCrossEntropy(torch.autograd.Function):

@@ -10,7 +10,6 @@ import jinja2
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl
-from sdrrl_nemo.data.subsets import SUBSETS
 from sdrrl_nemo.report import charts
 from sdrrl_nemo.report.console import figure
 
@@ -143,7 +142,7 @@ def training_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """First tenth against last tenth of the steps, for the total and each subset."""
     tenth = max(1, len(rows) // 10)
     out = []
-    for key in ("loss", *(f"loss_{d}" for d in SUBSETS)):
+    for key in charts.loss_keys(rows):
         first, last = (_mean([r.get(key) for r in part]) for part in (rows[:tenth], rows[-tenth:]))
         if first is not None or last is not None:
             out.append({"key": key, "first": first, "last": last})

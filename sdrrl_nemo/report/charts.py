@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sdrrl_nemo.data.subsets import SUBSETS
 from sdrrl_nemo.report.svg import Group, Series, change_chart, line_chart, marker_key, scatter, share_bar
 
 SOURCE, TARGET, OTHER, TOO_SHORT = 1, 2, 4, 7
@@ -64,10 +63,15 @@ def moving_mean(values: Sequence[float], window: int) -> list[float]:
     ]
 
 
+def loss_keys(rows: list[dict[str, Any]]) -> list[str]:
+    """The total and every subset's loss, in the order in which the run logged them."""
+    return [k for k in (rows[0] if rows else {}) if k == "loss" or k.startswith("loss_")]
+
+
 def training_curves(rows: list[dict[str, Any]], meaning: dict[str, str]) -> list[dict[str, Any]]:
     """One small chart for the total loss and one per subset that was logged: raw thin, smoothed bold."""
     out = []
-    for number, key in enumerate(("loss", *(f"loss_{d}" for d in SUBSETS))):
+    for number, key in enumerate(loss_keys(rows)):
         points = [
             (r["step"], float(r[key])) for r in rows if isinstance(r.get(key), int | float) and math.isfinite(r[key])
         ]

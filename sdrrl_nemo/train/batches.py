@@ -22,7 +22,6 @@ from kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.packed import PackedDataset
-from sdrrl_nemo.data.subsets import SUBSETS
 
 PAD = -1
 
@@ -66,7 +65,7 @@ def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int)
     if reduction == "sum":
         return np.asarray(steps_per_epoch / size[of])
     if reduction == "token":
-        totals = np.bincount(of, weights=answer, minlength=len(SUBSETS))
+        totals = np.bincount(of, weights=answer, minlength=len(size))
         return np.asarray(steps_per_epoch / totals[of])
     raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token")
 

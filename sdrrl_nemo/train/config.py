@@ -35,6 +35,12 @@ class LossSettings:
 
     sample_reduction: str = "mean"
     """l_CE of a sample: ``mean`` over its answer tokens, ``sum``, or ``token`` (subset mean over all answer tokens)."""
+    kernel: str = "auto"
+    """``auto`` (Triton on CUDA, torch elsewhere), ``triton``, ``fused_linear`` (output projection inside the loss, in
+    chunks of rows: no logits in memory) or ``torch``."""
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    """Adds z_loss * logsumexp**2 to every token's loss, weighted like it."""
 
 
 @dataclass
@@ -94,10 +100,13 @@ def check(config: RunConfig, world_size: int) -> int:
         "trainer.precision": (t.precision, ("bf16", "fp32")),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token")),
+        "loss.kernel": (config.loss.kernel, ("auto", "triton", "fused_linear", "torch")),
     }
     for key, (value, known) in choices.items():
         if value not in known:
             raise SdrrlError(f"{key}: '{value}' is not one of {', '.join(known)}")
+    if not 0 <= config.loss.label_smoothing < 1 or config.loss.z_loss < 0:
+        raise SdrrlError("loss.label_smoothing must be in [0, 1) and loss.z_loss not negative")
     for key in ("tp", "pp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
         if getattr(t, key) < 1:
             raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")

@@ -27,7 +27,7 @@ from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.checkpoint import AtomicCheckpoint, complete_checkpoints, remove_unfinished
 from sdrrl_nemo.train.config import RunConfig, check
-from sdrrl_nemo.train.loss import attach_loss
+from sdrrl_nemo.train.loss import attach_loss, check_kernel
 from sdrrl_nemo.train.metrics import StepMetrics
 from sdrrl_nemo.train.module import PackedDataModule, SdrrlModel, SummingOptimizer, data_step, forward_step
 from sdrrl_nemo.train.strategy import SdrrlStrategy, learning_rate
@@ -84,7 +84,7 @@ def model_config(config: RunConfig, hf: PretrainedConfig, batches: MicroBatches)
     def built(model: Any) -> None:
         rank = parallel_state.get_tensor_model_parallel_rank()
         load_hf_weights(model, m.hf_path, cfg, rank, t.tp)
-        attach_loss(model, cfg.true_vocab_size)
+        attach_loss(model, cfg.true_vocab_size, len(batches.dataset.subset_names), config.loss)
 
     cfg.on_model_built = built
     cfg.forward_step_fn = forward_step
@@ -110,7 +110,7 @@ def optimizer(config: RunConfig) -> SummingOptimizer:
     )
 
 
-def strategy(config: RunConfig, steps: int) -> SdrrlStrategy:
+def strategy(config: RunConfig, steps: int, subsets: int) -> SdrrlStrategy:
     """Megatron parallelism; gradients are kept and reduced in fp32."""
     on_gpu = torch.cuda.is_available()
     out = SdrrlStrategy(
@@ -126,6 +126,7 @@ def strategy(config: RunConfig, steps: int) -> SdrrlStrategy:
         ckpt_async_save=False,
         replace_progress_bar=False,
     )
+    out.loss_entries = 1 + subsets
     out.lr_of_step = lambda step: learning_rate(config.optim, step, steps)
     return out
 
@@ -142,7 +143,7 @@ def claim_run_dir(config: RunConfig, dataset: PackedDataset, steps: int) -> None
         "seed": config.seed,
         "precision": config.trainer.precision,
         "steps": steps,
-        "loss": vars(config.loss),
+        "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
         "optim": vars(config.optim),
     }
     path = run / IDENTITY_FILE
@@ -163,6 +164,7 @@ def claim_run_dir(config: RunConfig, dataset: PackedDataset, steps: int) -> None
 def fit(config: RunConfig) -> None:
     """Train as configured; run again after any interruption it continues from the last checkpoint."""
     check(config, world_size())
+    check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     hf = read_hf_config(config.model.hf_path)
@@ -192,7 +194,7 @@ def launch(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy=strategy(config, steps),
+        strategy=strategy(config, steps, len(batches.dataset.subset_names)),
         plugins=nl.MegatronMixedPrecision("bf16-mixed" if config.trainer.precision == "bf16" else "32"),
         max_steps=steps,
         limit_val_batches=0,
@@ -203,7 +205,7 @@ def launch(
         enable_progress_bar=False,
         logger=TensorBoardLogger(config.run_dir, name="tensorboard", version=""),
         callbacks=[
-            StepMetrics(config.run_dir, batches.useful_tokens),
+            StepMetrics(config.run_dir, batches.dataset.subset_names, batches.useful_tokens),
             AtomicCheckpoint(
                 str(Path(config.run_dir) / "checkpoints"), config.trainer.save_every, config.trainer.keep_checkpoints
             ),

@@ -15,11 +15,14 @@ from megatron.core.distributed import finalize_model_grads
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
-from kernels.cross_entropy_torch import vocab_parallel_cross_entropy
-from sdrrl_nemo.data.subsets import SUBSETS
+from kernels.api import LossOutput, cross_entropy, linear_cross_entropy, pick_backend
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.train.config import LossSettings
 
-LOSS_NAMES = ("loss", *(f"loss_{d}" for d in SUBSETS))
-"""Meaning of the entries of a loss vector, fp32 [7]."""
+
+def loss_names(subset_names: Sequence[str]) -> tuple[str, ...]:
+    """Meaning of the entries of a loss vector fp32 [1 + subsets]: the total, then Eq. 6's addends."""
+    return ("loss", *(f"loss_{d}" for d in subset_names))
 
 
 class LossInputs(NamedTuple):
@@ -30,35 +33,68 @@ class LossInputs(NamedTuple):
     subset_ids: Tensor
 
 
-def attach_loss(model: Any, true_vocab_size: int) -> None:
-    """Make an mcore GPTModel compute the loss vector [7] in place of per-token losses."""
+def check_kernel(kernel: str, device: torch.device) -> None:
+    """SdrrlError when ``loss.kernel`` cannot run on ``device``; called before anything is loaded."""
+    try:
+        pick_backend(kernel, device)
+    except (ValueError, ImportError) as e:
+        raise SdrrlError(f"loss.kernel: {e}") from None
+
+
+def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: LossSettings) -> None:
+    """Make an mcore GPTModel compute the loss vector [1 + num_subsets] in place of per-token losses.
+
+    ``fused_linear``: the output layer hands its input through, and projection and loss are one function in chunks of
+    rows, so the logits of a micro-batch never exist at once. Such a model has no logits to give; it is for training.
+    """
     if not model.post_process:
         return
+    fused = settings.kernel == "fused_linear"
+    weight = _pass_through(model.output_layer) if fused else []
 
-    def compute(inputs: LossInputs, logits: Tensor) -> Tensor:
-        # [s * b], the order of the logits' rows
+    def compute(inputs: LossInputs, output: Tensor) -> Tensor:
+        # [s * b], the order of the rows of logits and hidden states
         labels, weights, subset_ids = (t.transpose(0, 1).reshape(-1) for t in inputs)
-        per_rank = logits.shape[-1]
-        loss, sums = vocab_parallel_cross_entropy(
-            logits.reshape(-1, per_rank),
-            labels,
-            weights,
-            subset_ids,
-            len(SUBSETS),
-            vocab_start=parallel_state.get_tensor_model_parallel_rank() * per_rank,
-            vocab_size=true_vocab_size,
-            tp_group=parallel_state.get_tensor_model_parallel_group(),
-        )
-        return torch.cat([loss[None], sums])
+        rows = output.reshape(-1, output.shape[-1])
+        per_rank = (weight[0] if fused else output).shape[0 if fused else -1]
+        common: dict[str, Any] = {
+            "vocab_start": parallel_state.get_tensor_model_parallel_rank() * per_rank,
+            "vocab_size": true_vocab_size,
+            "tp_group": parallel_state.get_tensor_model_parallel_group(),
+            "label_smoothing": settings.label_smoothing,
+            "z_loss": settings.z_loss,
+            # nothing scales the loss on its way to the backward pass (Eq6LossReduction), so its gradient is 1
+            "expected_upstream": 1.0,
+            "kernel": settings.kernel,
+        }
+        out: LossOutput
+        if fused:
+            common["sequence_parallel"] = model.config.sequence_parallel
+            out = linear_cross_entropy(rows, weight[0], labels, weights, subset_ids, num_subsets, **common)
+        else:
+            out = cross_entropy(rows, labels, weights, subset_ids, num_subsets, **common)
+        return torch.cat([out.loss[None], out.subset_sums])
 
     model.compute_language_model_loss = compute
+
+
+def _pass_through(layer: Any) -> list[Tensor]:
+    """Switch the projection of an output layer off; the list returned holds the weight of its latest call."""
+    latest: list[Tensor] = []
+
+    def forward(hidden: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+        latest[:] = [layer.weight if weight is None else weight]
+        return hidden, None
+
+    layer.forward = forward
+    return latest
 
 
 class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
     """Hands the loss to Megatron's schedule undivided and sums the loss vectors of a step."""
 
     def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss, token count that is never used, {"vector": loss vector [7]}).
+        """(loss, token count that is never used, {"vector": loss vector}).
 
         The loss is a copy, not a view: the pipeline schedule frees outputs and refuses to free a view.
         """
@@ -66,7 +102,7 @@ class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
         return forward_out[0].clone(), unused, {"vector": forward_out.detach()}
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Loss vector [7] of the global batch: summed over micro-batches and data-parallel ranks, in float64."""
+        """Loss vector of the global batch: summed over micro-batches and data-parallel ranks, in float64."""
         total = torch.stack([x["vector"].double() for x in losses_reduced_per_micro_batch]).sum(0)
         torch.distributed.all_reduce(total, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         return total

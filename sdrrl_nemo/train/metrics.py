@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import lightning.pytorch as pl
 
 from sdrrl_nemo.common.fileio import atomic_write, read_jsonl
 from sdrrl_nemo.common.progress import progress
-from sdrrl_nemo.train.loss import LOSS_NAMES
+from sdrrl_nemo.train.loss import loss_names
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -35,10 +36,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class StepMetrics(pl.Callback):
-    """Writes one row a step: step, loss and its six addends (Eq. 6), lr, grad_norm, tokens, seconds."""
+    """Writes one row a step: step, loss and its addends by subset (Eq. 6), lr, grad_norm, tokens, seconds."""
 
-    def __init__(self, run_dir: str, tokens_of_step: Any) -> None:
+    def __init__(self, run_dir: str, subset_names: Sequence[str], tokens_of_step: Any) -> None:
         self.run_dir = run_dir
+        self.names = loss_names(subset_names)
         self.tokens_of_step = tokens_of_step
         self._bar: Any = None
         self._file: Any = None
@@ -61,7 +63,7 @@ class StepMetrics(pl.Callback):
         now = time.perf_counter()
         metrics = trainer.strategy.metrics  # type: ignore[attr-defined]
         row: dict[str, Any] = {"step": trainer.global_step}
-        row |= dict(zip(LOSS_NAMES, metrics["vector"].tolist(), strict=True))
+        row |= dict(zip(self.names, metrics["vector"].tolist(), strict=True))
         row |= {"lr": metrics["lr"], "grad_norm": metrics["grad_norm"]}
         row |= {"tokens": self.tokens_of_step(trainer.global_step - 1), "seconds": now - self._clock}
         self._clock = now

@@ -28,7 +28,7 @@ def data_step(dataloader_iter: Iterator[Any]) -> dict[str, Tensor]:
 
 
 def forward_step(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Forward of one micro-batch; the last stage gives the loss vector [7], others their hidden states."""
+    """Forward of one micro-batch; the last stage gives the loss vector, others their hidden states."""
     packed = None
     if "cu_seqlens" in batch:
         cu = batch["cu_seqlens"]

@@ -57,6 +57,8 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
 
     metrics: dict[str, Any]
     lr_of_step: Callable[[int], float]
+    loss_entries: int
+    """Length of the loss vector: 1 + number of subsets."""
 
     def training_step(self, dataloader_iter: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward of one global batch; returns the Eq. 6 loss of the step."""
@@ -74,7 +76,8 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         if parallel_state.get_pipeline_model_parallel_world_size() == 1:
             return reduced
         last = parallel_state.is_pipeline_last_stage(ignore_virtual=True)
-        vector = reduced if last else torch.zeros(7, dtype=torch.float64, device=torch.cuda.current_device())
+        nothing = torch.zeros(self.loss_entries, dtype=torch.float64, device=torch.cuda.current_device())
+        vector = reduced if last else nothing
         torch.distributed.broadcast(
             vector,
             src=parallel_state.get_pipeline_model_parallel_last_rank(),

@@ -62,8 +62,12 @@ def expected(workspace: Path) -> tuple[float, dict[str, float]]:
     return _expected(workspace, "mean")
 
 
+def _metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def _mean(run: Path, key: str) -> float:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = _metrics(run)
     return sum(r[key] for r in rows) / len(rows)
 
 
@@ -113,3 +117,27 @@ def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[
     """The set is uneven enough that the usual token mean per batch is far from Eq. 6: the identity is no accident."""
     uneven = _expected(workspace, "token")[0]
     assert abs(uneven - expected[0]) > 100 * TOLERANCE * expected[0]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kernels(processes: int, workspace: Path) -> None:
+    """Every loss.kernel gives Eq. 6, and the same gradient norms as the torch kernel."""
+    kernels = ("torch", "fused_linear")
+    runs = {f"{k}-{processes}": f"loss.kernel={k} trainer.tp={processes} trainer.max_steps=4" for k in kernels}
+    _train(workspace, processes, runs)
+    norms = [[r["grad_norm"] for r in _metrics(workspace / name)] for name in runs]
+    losses = [[r["loss"] for r in _metrics(workspace / name)] for name in runs]
+    assert norms[1] == pytest.approx(norms[0], rel=TOLERANCE)
+    assert losses[1] == pytest.approx(losses[0], rel=TOLERANCE)
+
+
+def test_triton_kernel(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Triton kernel inside the recipe, in Triton's interpreter: like the torch kernel for a step."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    small = "trainer.max_steps=1 trainer.global_batch_size=2 data.packed=false"
+    runs = {f"interpreted-{k}": f"loss.kernel={k} {small}" for k in ("torch", "triton")}
+    _train(workspace, 1, runs)
+    torch_row, triton_row = (_metrics(workspace / name)[0] for name in runs)
+    for key, value in torch_row.items():
+        if key.startswith("loss") or key == "grad_norm":
+            assert triton_row[key] == pytest.approx(value, rel=TOLERANCE), key

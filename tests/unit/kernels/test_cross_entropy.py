@@ -14,8 +14,6 @@ import torch
 
 from tests.unit.kernels.loss_cases import UPSTREAM, assert_no_worse_than_torch, exact, make, run
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 VOCABS = [128, 1000, 32000, 32003, 49152, 64000, 128256]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 KINDS = ["normal", "extreme", "ignored", "strided"]

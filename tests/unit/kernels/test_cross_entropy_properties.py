@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from kernels.reference import IGNORE_INDEX
 from tests.unit.kernels.loss_cases import SUBSETS, make, run
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 ONE = torch.tensor(1.0)
 shared = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 inputs = {

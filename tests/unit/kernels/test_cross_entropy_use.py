@@ -10,8 +10,6 @@ from kernels.api import cross_entropy, linear_cross_entropy, pick_backend
 from kernels.reference import reference_token_losses
 from tests.unit.kernels.loss_cases import SUBSETS, Case, exact, make
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 
 def loss_of(case: Case, logits: torch.Tensor, **options: object) -> torch.Tensor:
     return cross_entropy(

@@ -10,8 +10,6 @@ from kernels.fused_linear_cross_entropy import chunk_rows
 from kernels.reference import reference_token_losses
 from tests.unit.kernels.loss_cases import SUBSETS, make
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 
 def gradients(
     hidden: torch.Tensor, table: torch.Tensor, case: object, upstream: torch.Tensor, **options: object
@@ -120,6 +118,10 @@ def test_second_backward_is_refused() -> None:
 
 
 def test_chunk_rule() -> None:
-    assert chunk_rows(128256, 2, "cpu") * 128256 * 2 <= 128 << 20
-    assert chunk_rows(10**9, 4, "cuda") == 64
-    assert chunk_rows(32000, 2, "cuda", rows=5) == 5
+    assert chunk_rows(4096, 49152, 576, 2, "cpu") == 512
+    assert chunk_rows(5000, 49152, 576, 2, "cpu") == 512
+    assert chunk_rows(1024, 49152, 576, 2, "cpu") == 1024  # the fp32 gradient would outweigh the logits
+    assert chunk_rows(16384, 131072, 4096, 2, "cuda") == 2048
+    assert chunk_rows(10, 10**9, 4096, 4, "cuda") == 10
+    assert chunk_rows(0, 32000, 64, 2, "cuda") == 1
+    assert chunk_rows(4096, 32000, 64, 2, "cuda", rows=5) == 5

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 ROOT = Path(__file__).resolve().parents[3]
 
 

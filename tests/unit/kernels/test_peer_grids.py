@@ -7,8 +7,6 @@ import torch
 
 from tests.unit.kernels.peer_adapters import liger_case, quack_case
 
-pytest.importorskip("triton", reason="Triton is not in the default environment: requirements/lock-kernels.txt")
-
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 QUACK_N = [192, 668, 1024, 1128, 4096, 32768, 128256, 262144]
 LIGER_OPTIONS = [
