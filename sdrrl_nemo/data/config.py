@@ -14,6 +14,7 @@ from omegaconf import MISSING
 from sdrrl_nemo.common.config import override
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.templates import INSTRUCTION_LANGUAGES, SPLITS
 
 Pair = tuple[str, str]
 """(source language, target language), ISO 639-3."""
@@ -25,8 +26,10 @@ COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
 BY_LANGUAGE = ("instructions", "generation")
-BY_PAIR = ("translation", "quality", "filters", "language_id", "code_switch", "parallel")
+BY_PAIR = ("translation", "quality", "filters", "language_id", "subsets", "code_switch", "parallel")
 """Sections that ``by_language`` and ``by_pair`` may change."""
+NO_TRANSLATOR = "none"
+"""``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
 
 
 @dataclass
@@ -140,6 +143,11 @@ class ParallelConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     train_pairs: int = 1000
     held_out_pairs: int = 200
+    instruction_language: str = "english"
+    """Language of Table 1's instructions: ``english``, as in the paper, or ``target``."""
+    split: str = "auto"
+    """Where D_comp may cut a sentence: after ``words``, ``characters``, or ``auto`` (characters where a language
+    writes no spaces)."""
 
 
 @dataclass
@@ -282,24 +290,21 @@ def _probability(key: str, value: float) -> None:
 
 def validate(config: PreprocessConfig, files: bool = True) -> None:
     """Check what types cannot say; SdrrlError names the key. ``files``: the instruction sets must be there too."""
-    from sdrrl_nemo.data.methods import recipe
+    from sdrrl_nemo.data.methods import plan
 
     pairs = language_pairs(config)
     _unused_overrides(config, pairs)
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
-    _choice("subsets.answer_language", config.subsets.answer_language, ANSWER_LANGUAGE)
-    _choices("subsets.combinations", config.subsets.combinations, COMBINATIONS)
-    _choices("subsets.parallel", config.subsets.parallel, PARALLEL_KINDS)
     _probability("cit.cross_probability", config.cit.cross_probability)
     _at_least("cit.repeat", config.cit.repeat, 1)
     _at_least("shard_size", config.shard_size, 1)
     _at_least("packing.seq_length", config.packing.seq_length, 8)
     _at_least("packing.buffer", config.packing.buffer, 1)
-    recipe(config)
     for source in sources_of(pairs):
         _validate_source(for_language(config, source), files)
     for pair in pairs:
         _validate_pair(for_pair(config, pair))
+    plan(config)
 
 
 def _unused_overrides(config: PreprocessConfig, pairs: tuple[Pair, ...]) -> None:
@@ -329,10 +334,15 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
 
 
 def _validate_pair(config: PreprocessConfig) -> None:
+    _choice("subsets.answer_language", config.subsets.answer_language, ANSWER_LANGUAGE)
+    _choices("subsets.combinations", config.subsets.combinations, COMBINATIONS)
+    _choices("subsets.parallel", config.subsets.parallel, PARALLEL_KINDS)
     _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)
     _probability("code_switch.probability", config.code_switch.probability)
     _at_least("parallel.train_pairs", config.parallel.train_pairs, 1)
     _at_least("parallel.held_out_pairs", config.parallel.held_out_pairs, 1)
+    _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
+    _choice("parallel.split", config.parallel.split, SPLITS)
 
 
 def import_plugins(modules: list[str]) -> None:

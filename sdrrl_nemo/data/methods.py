@@ -10,14 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.data.config import COMBINATIONS, PARALLEL_KINDS, Pair, PreprocessConfig, pair_name
+from sdrrl_nemo.data.config import (
+    COMBINATIONS,
+    NO_TRANSLATOR,
+    PARALLEL_KINDS,
+    Pair,
+    PreprocessConfig,
+    for_pair,
+    language_pairs,
+    pair_name,
+)
 
 
 @dataclass(frozen=True)
 class Method:
     """What a method does where the configuration says nothing.
 
-    ``subset``: the one subset that holds every sample, so that Eq. 6 becomes Eq. 2; None: one subset a combination.
+    ``subset``: the one subset that holds every sample, so that Eq. 6 becomes Eq. 2; None: one subset a kind.
     ``synth``: see SynthConfig. ``draws``: each question is given one combination at random instead of all of them;
     where the configuration names combinations of its own, all of those are made.
     """
@@ -61,50 +70,65 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method with the configuration's own choices put in; the pipeline reads this and nothing else of the method."""
+    """A method with the configuration's own choices put in, for one pair of languages."""
 
-    method: str
-    title: str
     combinations: tuple[str, ...]
     parallel: tuple[str, ...]
-    subset: str | None
-    synth: str
     code_switch: bool
-    answer_language: str
     draws: bool
-    sample_reduction: str
 
     @property
     def needs_translation(self) -> bool:
         """Whether training samples hold translated text."""
         return any("T" in combination for combination in self.combinations)
 
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run makes: its pairs, a recipe for each, and what holds for all of them."""
+
+    method: str
+    preset: Method
+    synth: str
+    answer_language: str
+    recipes: dict[Pair, Recipe]
+
     @property
-    def needs_answers_of_the_model(self) -> bool:
-        """Whether y_hat is generated."""
-        return bool(self.combinations) and self.synth != "answers"
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of the run in order."""
+        return tuple(self.recipes)
 
-    def combinations_of(self, pair: Pair, pairs: tuple[Pair, ...]) -> tuple[str, ...]:
-        """Combinations made for ``pair``: plain source-language samples are the same for every target, so only the
-        first pair of a source makes them."""
-        first = next(p for p in pairs if p[0] == pair[0])
-        shared = self.subset is not None and not self.code_switch and not self.draws and pair != first
-        return tuple(c for c in self.combinations if not (shared and c == "LL"))
+    def asks_the_model(self, source: str) -> bool:
+        """Whether y_hat is generated for a source language."""
+        return self.synth != "answers" and any(r.combinations for p, r in self.recipes.items() if p[0] == source)
 
-    def subset_of(self, kind: str, pair: Pair, pairs: tuple[Pair, ...]) -> str:
-        """Name of the subset for a combination, ``mt`` or ``comp``: its own for each pair where there are several."""
-        if self.subset is not None:
-            return self.subset
-        return kind if len(pairs) == 1 else f"{kind}.{pair_name(pair)}"
+    def combinations_of(self, pair: Pair) -> dict[str, str]:
+        """Combination -> name of its subset, for one pair. Plain source-language samples are the same for every
+        target, so only the first pair of a source makes them."""
+        recipe = self.recipes[pair]
+        first = next(p for p in self.pairs if p[0] == pair[0])
+        shared = self.preset.subset is not None and not recipe.code_switch and not recipe.draws and pair != first
+        return {c: self._subset_of(c, pair) for c in recipe.combinations if not (shared and c == "LL")}
 
-    def subset_names(self, pairs: tuple[Pair, ...]) -> tuple[str, ...]:
+    def parallel_of(self, pair: Pair) -> dict[str, str]:
+        """``mt`` and ``comp``, as far as they are made for a pair -> name of the subset."""
+        return {kind: self._subset_of(kind, pair) for kind in self.recipes[pair].parallel}
+
+    def _subset_of(self, kind: str, pair: Pair) -> str:
+        if self.preset.subset is not None:
+            return self.preset.subset
+        return kind if len(self.recipes) == 1 else f"{kind}.{pair_name(pair)}"
+
+    def subset_names(self) -> tuple[str, ...]:
         """All subsets in their fixed order: pair by pair, LL TL LT TT mt comp within a pair."""
-        kinds = (*self.combinations, *self.parallel)
-        return tuple(dict.fromkeys(self.subset_of(kind, pair, pairs) for pair in pairs for kind in kinds))
+        named = (
+            n for p in self.pairs for kinds in (self.combinations_of(p), self.parallel_of(p)) for n in kinds.values()
+        )
+        return tuple(dict.fromkeys(named))
 
     def loss(self) -> dict[str, Any]:
         """What training should set, for the manifest of the packed set."""
-        return {"sample_reduction": self.sample_reduction, "equation": "2" if self.subset else "6"}
+        return {"sample_reduction": self.preset.sample_reduction, "equation": "2" if self.preset.subset else "6"}
 
 
 def method(name: str) -> Method:
@@ -114,25 +138,39 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def recipe(config: PreprocessConfig) -> Recipe:
-    """The method of ``config`` with the keys that change it; SdrrlError when nothing would be left to train on."""
-    preset, subsets = method(config.method), config.subsets
-    combinations = preset.combinations if subsets.combinations is None else _ordered(subsets.combinations, COMBINATIONS)
-    parallel = preset.parallel if subsets.parallel is None else _ordered(subsets.parallel, PARALLEL_KINDS)
-    if not combinations and not parallel:
-        raise SdrrlError("subsets.combinations and subsets.parallel are both empty: nothing is left to train on")
-    return Recipe(
+def plan(config: PreprocessConfig) -> Plan:
+    """What ``config`` makes; SdrrlError when nothing would be left to train on."""
+    preset = method(config.method)
+    return Plan(
         method=config.method,
-        title=preset.title,
+        preset=preset,
+        synth=config.synth.mode or preset.synth,
+        answer_language=config.subsets.answer_language or preset.answer_language,
+        recipes={pair: _recipe(for_pair(config, pair), preset, pair) for pair in language_pairs(config)},
+    )
+
+
+def _recipe(config: PreprocessConfig, preset: Method, pair: Pair) -> Recipe:
+    chosen = config.subsets
+    combinations = preset.combinations if chosen.combinations is None else _ordered(chosen.combinations, COMBINATIONS)
+    parallel = preset.parallel if chosen.parallel is None else _ordered(chosen.parallel, PARALLEL_KINDS)
+    if not combinations and not parallel:
+        raise SdrrlError(
+            f"subsets.combinations and subsets.parallel are both empty for {pair_name(pair)}: "
+            "nothing is left to train on"
+        )
+    recipe = Recipe(
         combinations=combinations,
         parallel=parallel,
-        subset=preset.subset,
-        synth=config.synth.mode or preset.synth,
         code_switch=preset.code_switch and bool(combinations),
-        answer_language=subsets.answer_language or preset.answer_language,
         draws=preset.draws and combinations == COMBINATIONS,
-        sample_reduction=preset.sample_reduction,
     )
+    if config.translation.name == NO_TRANSLATOR and recipe.needs_translation:
+        raise SdrrlError(
+            f"translation.name is '{NO_TRANSLATOR}' for {pair_name(pair)}, but its subsets hold translations; set "
+            "subsets.combinations to [LL] or [] for it"
+        )
+    return recipe
 
 
 def _ordered(chosen: list[str], known: tuple[str, ...]) -> tuple[str, ...]:

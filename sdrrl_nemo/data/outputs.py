@@ -13,7 +13,7 @@ from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.config import PackingConfig, Pair, pair_name
-from sdrrl_nemo.data.methods import Recipe
+from sdrrl_nemo.data.methods import Plan
 from sdrrl_nemo.data.packing import pack_stream
 from sdrrl_nemo.data.runner import Row, Source, StageResult
 from sdrrl_nemo.data.tokenization import tokenizer_sha256
@@ -31,8 +31,7 @@ class Publication:
 
     directory: Path
     request: str
-    pairs: tuple[Pair, ...]
-    recipe: Recipe
+    plan: Plan
     tokenizer: PreTrainedTokenizerBase
     packing: PackingConfig
     seed: int
@@ -81,9 +80,9 @@ def publish_outputs(
 def _about(publication: Publication) -> dict[str, Any]:
     """What stats.json and the packed set's manifest both say of the run."""
     return {
-        "method": publication.recipe.method,
-        "loss": publication.recipe.loss(),
-        "pairs": [pair_name(pair) for pair in publication.pairs],
+        "method": publication.plan.method,
+        "loss": publication.plan.loss(),
+        "pairs": [pair_name(pair) for pair in publication.plan.pairs],
     }
 
 
@@ -118,7 +117,7 @@ def _pack(publication: Publication, rows: list[Row]) -> dict[str, Any]:
     size = publication.packing.seq_length
     packs = list(pack_stream((len(r["tokens"]) for r in rows), size, publication.packing.buffer))
     order = named_generator(publication.seed, "pack order").permutation(len(packs))
-    names = publication.recipe.subset_names(publication.pairs)
+    names = publication.plan.subset_names()
     writer = PackedWriter(publication.directory / "packed", PACKED_NAME, len(publication.tokenizer), size, names)
     for p in progress([int(i) for i in order], "pack"):
         writer.add_pack([_sample(rows[i], TokenizedSample) for i in packs[p]])

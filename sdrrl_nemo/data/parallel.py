@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -12,8 +14,9 @@ from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
 from sdrrl_nemo.data.config import Pair, pair_name
 from sdrrl_nemo.data.engines.base import ParallelCorpus
-from sdrrl_nemo.data.runner import Outcome, Row, Stage
-from sdrrl_nemo.data.templates import completion_question, random_prefix, translation_question
+from sdrrl_nemo.data.external_sort import external_sort
+from sdrrl_nemo.data.runner import Outcome, Row, Stage, StreamStage
+from sdrrl_nemo.data.templates import completion_question, instruction_code, random_prefix, translation_question
 
 SIDES = ("source", "target")
 
@@ -88,15 +91,22 @@ class Templates(Stage):
     """Table 1: two D_mt samples a pair, one each way, and one D_comp sample of the target sentence.
 
     ``subsets``: ``mt`` and ``comp``, as far as they are wanted -> name of the subset the samples belong to.
+    ``wording``: (``instruction_language``, ``split``) of ParallelConfig.
     """
 
     name = "templates"
 
-    def __init__(self, pair: Pair, subsets: Mapping[str, str], seed: int, shard_size: int) -> None:
+    def __init__(
+        self, pair: Pair, subsets: Mapping[str, str], wording: tuple[str, str], seed: int, shard_size: int
+    ) -> None:
         self.pair, self.subsets, self.seed, self.shard_size = pair, dict(subsets), seed, shard_size
+        self.wording, self.split = wording
+        self.instruction = instruction_code(self.wording, pair[1])
 
     def settings(self) -> Any:
-        return [list(self.pair), self.subsets, self.seed]
+        code = self.instruction
+        texts = [translation_question("", *self.pair, code), completion_question("", self.pair[1], code)]
+        return [list(self.pair), self.subsets, self.split, texts, self.seed]
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []
@@ -113,15 +123,16 @@ class Templates(Stage):
         return Outcome(out, len(out) + len(rejects), len(out), rejects)
 
     def _translation(self, row: Row, begin: int, end: int) -> Row:
-        question = translation_question(row[SIDES[begin]], self.pair[begin], self.pair[end])
+        question = translation_question(row[SIDES[begin]], self.pair[begin], self.pair[end], self.instruction)
         return self._sample(row, "mt", question, row[SIDES[end]], self.pair[end])
 
     def _completion(self, row: Row) -> Row | None:
         target = self.pair[1]
-        prefix = random_prefix(row["target"], target, named_random(self.seed, "completion", row["key"]))
+        rng = named_random(self.seed, "completion", row["key"])
+        prefix = random_prefix(row["target"], target, rng, self.split)
         if prefix is None:
             return None
-        return self._sample(row, "comp", completion_question(prefix, target), row["target"], target)
+        return self._sample(row, "comp", completion_question(prefix, target, self.instruction), row["target"], target)
 
     def _sample(self, row: Row, kind: str, question: str, answer: str, answer_language: str) -> Row:
         return {
@@ -130,34 +141,46 @@ class Templates(Stage):
             "pair": pair_name(self.pair),
             "question": question,
             "answer": answer,
-            "question_language": self.pair[0],  # the instruction's language, whatever the sentence in it
+            "question_language": self.instruction,  # the instruction's language, whatever the sentence in it
             "answer_language": answer_language,
             "source_key": row["key"],
             "origin": "parallel",
         }
 
 
-class Order(Stage):
-    """All samples in their final order: by a seeded hash of their key, which mixes the subsets. Drops exact repeats."""
+class Order(StreamStage):
+    """All samples in their final order: by a seeded hash of their key, which mixes the subsets. Drops exact repeats.
+
+    The order is that of the keys, so repeats lie side by side and the first one of the input comes first. Sorted on
+    disk: memory holds ``memory_rows`` samples.
+    """
 
     name = "order"
+    version = 2
+    part = 2048
+    """Samples in a file of the result."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, memory_rows: int = 100_000) -> None:
+        self.seed, self.memory_rows = seed, memory_rows
 
     def settings(self) -> Any:
-        return self.seed
+        return [self.seed, self.part]
 
-    def process(self, rows: list[Row]) -> Outcome:
-        kept: dict[str, Row] = {}
-        rejects: list[Row] = []
-        for row in rows:
-            key = content_key(row["subset"], row["question"], row["answer"])
-            if key in kept:
-                rejects.append(
-                    {"key": key, "reason": f"{row['subset']}: duplicate sample", "question": row["question"]}
-                )
-            else:
-                kept[key] = {"key": key, **row}
-        ranked = sorted(kept.values(), key=lambda r: (derive_seed(self.seed, "order", r["key"]), r["key"]))
-        return Outcome(ranked, len(rows), len(ranked), rejects)
+    def stream(self, rows: Iterator[Row], workspace: Path) -> Iterator[Outcome]:
+        keyed = ({"key": content_key(row["subset"], row["question"], row["answer"]), **row} for row in rows)
+        ranked = external_sort(keyed, self._rank, workspace, self.memory_rows)
+        previous = ""
+        while part := list(islice(ranked, self.part)):
+            kept: list[Row] = []
+            rejects: list[Row] = []
+            for row in part:
+                if row["key"] == previous:
+                    reason = f"{row['subset']}: duplicate sample"
+                    rejects.append({"key": previous, "reason": reason, "question": row["question"]})
+                else:
+                    kept.append(row)
+                previous = row["key"]
+            yield Outcome(kept, len(part), len(kept), rejects)
+
+    def _rank(self, row: Row) -> tuple[int, str]:
+        return derive_seed(self.seed, "order", row["key"]), row["key"]

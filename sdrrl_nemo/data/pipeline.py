@@ -15,6 +15,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, sha256_file
 from sdrrl_nemo.data import roles
 from sdrrl_nemo.data.config import (
+    NO_TRANSLATOR,
     Pair,
     PreprocessConfig,
     for_language,
@@ -25,7 +26,7 @@ from sdrrl_nemo.data.config import (
     sources_of,
 )
 from sdrrl_nemo.data.generation import Generate
-from sdrrl_nemo.data.methods import recipe
+from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.outputs import HeldOut, Publication, publish_outputs
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
 from sdrrl_nemo.data.runner import (
@@ -112,9 +113,9 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.runner = Runner(Path(self.config.output_dir) / "stages")
-        self.pairs = language_pairs(self.config)
+        self.plan = plan(self.config)
+        self.pairs = self.plan.pairs
         self.sources = sources_of(self.pairs)
-        self.recipe = recipe(self.config)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -137,8 +138,7 @@ class Pipeline:
         publication = Publication(
             directory=Path(self.config.output_dir),
             request=request,
-            pairs=self.pairs,
-            recipe=self.recipe,
+            plan=self.plan,
             tokenizer=self.tokenizer,
             packing=self.config.packing,
             seed=self.config.seed,
@@ -163,11 +163,11 @@ class Pipeline:
     def _synthesise(self, source: str, questions: Source) -> Source:
         """y_hat, then D_synth (Eq. 4). Where one of y and y_hat is drawn, only the questions that draw y_hat are asked:
         the draw needs nothing but the key, so the result is that of answering all and drawing afterwards."""
-        c, plan = for_language(self.config, source), self.recipe
+        c, mode = for_language(self.config, source), self.plan.synth
         rows = questions
-        if plan.needs_answers_of_the_model:
+        if self.plan.asks_the_model(source):
             asked, others = questions, []
-            if plan.synth == "sample":
+            if mode == "sample":
                 asked = questions.where("draws y_hat", lambda r: draws_y_hat(c.seed, r["key"]))
                 others = [questions.where("draws y", lambda r: not draws_y_hat(c.seed, r["key"]))]
             stage = Generate(
@@ -178,7 +178,7 @@ class Pipeline:
                 options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
             )
             rows = concatenate([*others, self._run(stage, asked, source)])
-        return self._run(Sample(plan.synth, c.seed, c.shard_size), rows, source)
+        return self._run(Sample(mode, c.seed, c.shard_size), rows, source)
 
     def _one_pair(self, pair: Pair, synth: Source, held: Source) -> tuple[list[Source], list[Source], HeldOut]:
         """Samples from D_synth, samples from the parallel corpus, and the held-out rows of one pair."""
@@ -186,7 +186,7 @@ class Pipeline:
         held_questions = self._held_out(c, pair, held)
         questions = self._subsets(c, pair, synth)
         parallel = self._parallel(c, pair)
-        samples = self._templates(pair, parallel.where("train", lambda r: r["split"] == "train"))
+        samples = self._templates(c, pair, parallel.where("train", lambda r: r["split"] == "train"))
         held_pairs = parallel.where("held-out", lambda r: r["split"] == "held-out")
         return questions, samples, HeldOut(held_questions, held_pairs)
 
@@ -206,7 +206,9 @@ class Pipeline:
         return rows
 
     def _held_out(self, c: PreprocessConfig, pair: Pair, rows: Source) -> Source:
-        """Held-out questions whose question and answer both have a translation that passed."""
+        """Held-out questions whose question and answer both have a translation that passed; none without translator."""
+        if c.translation.name == NO_TRANSLATOR:
+            return rows.where("no translator", lambda r: False)
         plain = Source(
             fingerprint([rows.fingerprint, "y"]),
             lambda: (synth_row(r, "y", r["answer"]) for r in rows.read()),
@@ -218,20 +220,19 @@ class Pipeline:
     def _subsets(self, c: PreprocessConfig, pair: Pair, synth: Source) -> list[Source]:
         """The combinations of the method with code-switched questions; questions ask for their answer's language where
         the configuration says so."""
-        plan = self.recipe
-        names = {x: plan.subset_of(x, pair, self.pairs) for x in plan.combinations_of(pair, self.pairs)}
+        todo, names = self.plan.recipes[pair], self.plan.combinations_of(pair)
         if not names:
             return []
-        rows = self._translate(c, pair, synth, "") if any("T" in x for x in names) else synth
-        drawn = DrawnSubsets(pair, names, c.cit, c.seed, c.shard_size) if plan.draws else None
+        rows = self._translate(c, pair, synth, "") if todo.needs_translation else synth
+        drawn = DrawnSubsets(pair, names, c.cit, c.seed, c.shard_size) if todo.draws else None
         rows = self._run(drawn or Subsets(pair, names, c.shard_size), rows, pair)
-        if plan.code_switch:
+        if todo.code_switch:
             section = c.code_switch
             engine, options = self.engines.get("dictionary", c), roles.plain(section.dictionary)
             dictionary = SwitchDictionary(engine, options, pair, section.target_questions)
             rows = self._run(CodeSwitch(dictionary, section.probability, c.seed, c.shard_size), rows, pair)
-        if plan.answer_language != "implicit":
-            rows = self._run(AnswerLanguage(plan.answer_language == "always", c.shard_size), rows, pair)
+        if self.plan.answer_language != "implicit":
+            rows = self._run(AnswerLanguage(self.plan.answer_language == "always", c.shard_size), rows, pair)
         return [rows]
 
     def _parallel(self, c: PreprocessConfig, pair: Pair) -> Source:
@@ -240,11 +241,12 @@ class Pipeline:
         stage = SelectPairs(self.engines.get("corpus", c), roles.plain(section.engine), pair, sizes, c.seed)
         return self._run(stage, NO_INPUT, pair)
 
-    def _templates(self, pair: Pair, rows: Source) -> list[Source]:
-        names = {kind: self.recipe.subset_of(kind, pair, self.pairs) for kind in self.recipe.parallel}
+    def _templates(self, c: PreprocessConfig, pair: Pair, rows: Source) -> list[Source]:
+        names = self.plan.parallel_of(pair)
         if not names:
             return []
-        return [self._run(Templates(pair, names, self.config.seed, self.config.shard_size), rows, pair)]
+        wording = (c.parallel.instruction_language, c.parallel.split)
+        return [self._run(Templates(pair, names, wording, c.seed, c.shard_size), rows, pair)]
 
     def _tokenize(self, samples: Source) -> StageResult:
         size = self.config.packing.seq_length
@@ -253,7 +255,7 @@ class Pipeline:
 
     def _require_samples(self, tokens: StageResult) -> None:
         counts = Counter(row["subset"] for row in tokens.source().read())
-        require_rows({d: counts[d] for d in self.recipe.subset_names(self.pairs)})
+        require_rows({d: counts[d] for d in self.plan.subset_names()})
 
 
 def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
-from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import canonical_json
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.data.config import (
+    NO_TRANSLATOR,
     EngineConfig,
     PreprocessConfig,
+    TranslationConfig,
     for_language,
     for_pair,
-    language_pairs,
     pair_name,
     sources_of,
 )
@@ -28,7 +30,8 @@ from sdrrl_nemo.data.engines.base import (
     Engine,
 )
 from sdrrl_nemo.data.filters import Filter, make_filters
-from sdrrl_nemo.data.methods import Recipe, recipe
+from sdrrl_nemo.data.methods import Plan, plan
+from sdrrl_nemo.data.segmentation import SegmentedTranslator
 
 ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "generator": ("generation.engine", GENERATORS),
@@ -46,10 +49,10 @@ class Engines:
 
     def __init__(self, config: PreprocessConfig) -> None:
         """Build everything the run needs; SdrrlError names the YAML key of an unknown backend or option."""
-        self.config, self.recipe = config, recipe(config)
+        self.config = config
         self._built: dict[str, Any] = {}
         self._uses: dict[str, tuple[str, EngineConfig, list[str]]] = {}
-        wanted = list(_wanted(config, self.recipe))
+        wanted = _wanted(config, plan(config))
         for role, chosen, _ in wanted:
             _factory(role, chosen)  # every name first: nothing is loaded for a run that cannot start
         for role, chosen, scope in wanted:
@@ -76,17 +79,21 @@ class Engines:
         return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
 
 
-def _wanted(config: PreprocessConfig, plan: Recipe) -> list[tuple[str, EngineConfig, str]]:
-    """(role, its section, what it serves): the corpus, the translator and its judges always, for the held-out sets."""
-    pairs = language_pairs(config)
-    wanted = []
-    if plan.needs_answers_of_the_model:
-        for source in sources_of(pairs):
-            wanted.append(("generator", engine_config(for_language(config, source), "generator"), source))
-    for pair in pairs:
-        own, roles = for_pair(config, pair), ["translator", "quality", "language_id", "corpus"]
-        for role in roles + (["dictionary"] if plan.code_switch else []):
-            wanted.append((role, engine_config(own, role), pair_name(pair)))
+def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfig, str]]:
+    """(role, its section, what it serves): corpus, translator and its judges for every pair that has a translator,
+    since the held-out sets need them whatever the method."""
+    wanted = [
+        ("generator", engine_config(for_language(config, source), "generator"), source)
+        for source in sources_of(todo.pairs)
+        if todo.asks_the_model(source)
+    ]
+    for pair, recipe in todo.recipes.items():
+        own, needed = for_pair(config, pair), ["corpus"]
+        if own.translation.name != NO_TRANSLATOR:
+            needed += ["translator", "quality", "language_id"]
+        if recipe.code_switch:
+            needed.append("dictionary")
+        wanted += [(role, engine_config(own, role), pair_name(pair)) for role in needed]
     return wanted
 
 
@@ -105,11 +112,22 @@ def _factory(role: str, chosen: EngineConfig) -> None:
 def _create(role: str, chosen: EngineConfig) -> Any:
     key, registry = ROLES[role]
     try:
-        return registry.create(chosen.name, **chosen.options)
+        engine = registry.create(chosen.name, **chosen.options)
+        if isinstance(chosen, TranslationConfig) and chosen.segment:
+            return SegmentedTranslator(engine, **_segmentation(chosen))
+        return engine
     except SdrrlError as e:
         raise SdrrlError(f"{key}: {e}") from None
     except TypeError as e:
         raise SdrrlError(f"{key}: backend '{chosen.name}' cannot be built from its options ({e})") from None
+
+
+def _segmentation(chosen: TranslationConfig) -> dict[str, Any]:
+    known = [name for name in inspect.signature(SegmentedTranslator).parameters if name != "translator"]
+    for name in chosen.segmentation:
+        if name not in known:
+            raise SdrrlError(f"segmentation has no option '{name}'{suggest(name, known)}")
+    return chosen.segmentation
 
 
 def engine_config(config: PreprocessConfig, role: str) -> EngineConfig:

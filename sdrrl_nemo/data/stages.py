@@ -11,7 +11,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
-from sdrrl_nemo.data.codeswitch import Entries, code_switch, invert
+from sdrrl_nemo.data.codeswitch import Entries, code_switch, invert, protected_parts
 from sdrrl_nemo.data.config import CrossLingualConfig, EngineConfig, InstructionsConfig, Pair, pair_name
 from sdrrl_nemo.data.engines.base import Dictionary, LanguageIdentifier, QualityEstimator, Translator
 from sdrrl_nemo.data.filters import Filter, TextPair
@@ -329,14 +329,14 @@ class SwitchDictionary:
             source, target = self.pair
             self._entries = {source: self.engine.entries(source, target)}
             if self.target_questions == "inverse":
-                self._entries[target] = invert(self._entries[source])
+                self._entries[target] = invert(self._entries[source], target)
             elif self.target_questions == "dictionary":
                 self._entries[target] = self.engine.entries(target, source)
         return self._entries.get(code, {})
 
 
 class CodeSwitch(Stage):
-    """Eq. 5 on the questions of LL, TL, LT and TT.
+    """Eq. 5 on the questions of LL, TL, LT and TT; code, addresses and template lines in them are left alone.
 
     LL and LT share a question and draw independently, since the sample's combination is part of the seed's name; so is
     the pair, so that other pairs of the run change nothing.
@@ -357,11 +357,13 @@ class CodeSwitch(Stage):
         for row in rows:
             about = (row["pair"], row["combination"], row["source_key"], row["origin"])
             rng = named_random(self.seed, "code-switch", *about)
-            entries = self.dictionary.entries(row["question_language"])
-            question, replaced, found = code_switch(row["question"], entries, self.probability, rng)
+            plain, code = row["question"], row["question_language"]
+            question, replaced, found = code_switch(
+                plain, self.dictionary.entries(code), self.probability, rng, code=code, protected=protected_parts(plain)
+            )
             notes["tokens in the dictionary"] += found
             notes["tokens replaced"] += replaced
-            out.append({**row, "question": question, "question_plain": row["question"], "switched": replaced})
+            out.append({**row, "question": question, "question_plain": plain, "switched": replaced})
         return Outcome(out, len(rows), len(rows), notes=notes)
 
 

@@ -218,7 +218,7 @@ def test_held_out_pairs_share_no_sentence_with_training() -> None:
 
 def test_templates_make_both_directions_and_one_completion() -> None:
     pair = {"key": "k", "source": "Good day.", "target": "Bom dia."}
-    outcome = Templates(("eng", "por"), {"mt": "mt", "comp": "comp"}, 7, 8).process(
+    outcome = Templates(("eng", "por"), {"mt": "mt", "comp": "comp"}, ("english", "auto"), 7, 8).process(
         [pair, {"key": "l", "source": "Yes.", "target": "Sim."}]
     )
     assert [(r["subset"], r["answer"]) for r in outcome.rows[:3]] == [
