@@ -27,8 +27,8 @@ class Markup(Filter):
 
 
 _KEPT_CONTROLS = "\n\t\r"
-# UTF-8 read as Windows-1252: é becomes Ã©, п Ð¿, ก à¸ and a sign. One two-byte letter alone is believed only after Ã or Â
-# and not before a no-break space, a guillemet or other signs of the sentence: CAFÉ” is French.
+# UTF-8 read as Windows-1252: é becomes Ã©, п Ð¿, ก à¸ and a sign. One two-byte letter alone is believed only after Ã or
+# Â and not before a no-break space, a guillemet or other signs of the sentence: CAFÉ” is French.
 _WINDOWS = "\u0080-\u00ff€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _HIGH_RUN = re.compile(f"[{_WINDOWS}]{{2,}}")
 _MISREAD = re.compile(rb"(?:[\xc3-\xdf][\x80-\xbf]){2,}|[\xe1-\xef][\x80-\xbf]{2}|\xe0[\xa0-\xbf][\x80-\xbf]")

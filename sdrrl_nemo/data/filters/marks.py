@@ -86,6 +86,11 @@ def addresses(text: str) -> Counter[str]:
     return Counter(m.rstrip(".,;:!?'") for m in _ADDRESS.findall(text))
 
 
+def without_addresses(text: str) -> str:
+    """The text with a space where URLs and e-mail addresses were: their letters are of no language."""
+    return _ADDRESS.sub(" ", text)
+
+
 @FILTERS.register("urls")
 class Urls(Filter):
     """URLs and e-mail addresses that are not the source's, letter by letter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
+from sdrrl_nemo.data.filters.marks import without_addresses
 from sdrrl_nemo.data.languages import language
 
 # ISO 15924 code -> how names of its letters begin in the Unicode character database.
@@ -31,7 +32,7 @@ def script_share(text: str, code: str) -> float | None:
 
 @FILTERS.register("script")
 class Script(Filter):
-    """Share of the translation's letters that are of the target language's script."""
+    """Share of the translation's letters, outside URLs, that are of the target language's script."""
 
     version = 2
 
@@ -40,8 +41,9 @@ class Script(Filter):
         self.minimum, self.min_letters = minimum, min_letters
 
     def reject(self, pair: TextPair) -> str | None:
-        share = script_share(pair.target, pair.target_language)
-        if share is None or sum(map(str.isalpha, pair.target)) < self.min_letters or share >= self.minimum:
+        text = without_addresses(pair.target)
+        share = script_share(text, pair.target_language)
+        if share is None or sum(map(str.isalpha, text)) < self.min_letters or share >= self.minimum:
             return None
         return f"{share:.2f} of the letters are of the language's script, fewer than {self.minimum:.2f}"
 

@@ -24,21 +24,7 @@ GOOD = {
     "khm": "ទីក្រុងបាងកកមានប្រជាជន ១០ លាននាក់ (ក្នុងឆ្នាំ ២០២០)។ តើអ្នកបានអានបន្ថែមនៅ https://example.org/city ទេ?",
 }
 OPTIONS: dict[str, dict[str, object]] = {"length": {"maximum": 200, "longest_word": 40}, "numbers": {"max_extra": 0}}
-PAIRED = [
-    "length",
-    "length_ratio",
-    "repetition",
-    "repeated_characters",
-    "repeated_sentences",
-    "copy",
-    "script",
-    "character_ratio",
-    "numbers",
-    "punctuation",
-    "urls",
-    "markup",
-    "control",
-]
+PAIRED = sorted(FILTERS)
 
 
 def verdict(name: str, source: str, target: str, code: str) -> str | None:
@@ -46,7 +32,7 @@ def verdict(name: str, source: str, target: str, code: str) -> str | None:
 
 
 def test_every_filter_is_here() -> None:
-    assert set(FILTERS) == set(PAIRED) == {name for name, *_ in BAD}
+    assert {name for name, *_ in BAD} == set(PAIRED)
 
 
 @pytest.mark.parametrize("code", GOOD)
@@ -250,7 +236,7 @@ ROWS = [
 
 
 def test_duplicates_by_hand() -> None:
-    """k1 has k3's source, k2 has k3's target; the smaller key stays each time; short texts and other pairs do not count."""
+    """k1 has k3's source, k2 has k3's target; the smaller key stays; short texts and other pairs do not count."""
     assert Duplicate().select(ROWS) == {"k3": "same source as row k1 (copy 2)"}
     assert Duplicate(sides="target").select(ROWS) == {"k3": "same target as row k2 (copy 2)"}
     assert Duplicate(min_characters=0).select(ROWS)["k5"] == "same source as row k4 (copy 2)"
