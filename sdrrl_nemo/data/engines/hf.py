@@ -139,7 +139,9 @@ class HfGenerator(Generator):
         answers: dict[int, Answer] = {}
         for begin in range(0, len(order), self._batch_size):
             batch = order[begin : begin + self._batch_size]
-            answers |= zip(batch, self._answer_batch([questions[i] for i in batch], [ids[i] for i in batch]), strict=True)
+            answers |= zip(
+                batch, self._answer_batch([questions[i] for i in batch], [ids[i] for i in batch]), strict=True
+            )
         return [answers[i] for i in range(len(questions))]
 
     def _answer_batch(self, questions: list[str], rows: list[list[int]]) -> list[Answer]:

@@ -76,7 +76,9 @@ class JsonClient:
             except _Transient as e:
                 tries = f"{attempt + 1} tr{'ies' if attempt else 'y'}"
                 if attempt == self._retry.retries:
-                    raise SdrrlError(f"{self._url}{path}: {e} ({tries}); is the server up and not overloaded?") from None
+                    raise SdrrlError(
+                        f"{self._url}{path}: {e} ({tries}); check that it runs and is not overloaded"
+                    ) from None
                 pause = self._retry.backoff_s * 2**attempt * (0.5 + spread.random())
                 pause = min(max(pause, e.after or 0.0), LONGEST_WAIT_S)
                 if stop.wait(pause):

@@ -159,7 +159,8 @@ class NllbCTranslate2Translator(NllbTranslator):
         for result in found:
             tokens = result.hypotheses[0][1:]  # after the language token
             finished = bool(tokens) and tokens[-1] == end
-            out.append(Hypothesis(tokenizer.convert_tokens_to_ids(tokens[:-1] if finished else tokens), finished))
+            kept = tokens[:-1] if finished else tokens
+            out.append(Hypothesis([tokenizer.convert_tokens_to_ids(token) for token in kept], finished))
         return out
 
 

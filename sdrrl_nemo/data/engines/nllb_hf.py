@@ -18,7 +18,7 @@ REVISION = 1
 
 @TRANSLATORS.register("nllb_hf")
 class NllbHfTranslator(NllbTranslator):
-    """A Hugging Face folder of NLLB-200. Only the options here steer the search, not the folder's own generation_config.
+    """A Hugging Face folder of NLLB-200. Only the options here steer the search, not the folder's generation_config.
 
     ``max_output_tokens`` bounds a line's translation; one that has not ended by then is ''.
     """
@@ -72,7 +72,6 @@ class NllbHfTranslator(NllbTranslator):
     @cached_property
     def _model(self) -> Any:
         import torch
-        from transformers.data.data_collator import pad_without_fast_tokenizer_warning
         from transformers import AutoModelForSeq2SeqLM
 
         try:
@@ -102,6 +101,7 @@ class NllbHfTranslator(NllbTranslator):
 
     def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
         import torch
+        from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
         config, end = self._generation_config(target), self._tokenizer.eos_token_id
         out: dict[int, Hypothesis] = {}

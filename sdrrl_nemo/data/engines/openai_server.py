@@ -54,9 +54,9 @@ class OpenAiServerGenerator(Generator):
     ) -> None:
         where = "generator 'openai_server'"
         if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-            raise SdrrlError(f"{where}: base_url '{base_url}' is no http(s) address; give one such as http://host:8000/v1")
+            raise SdrrlError(f"{where}: base_url '{base_url}' is no http(s) address such as http://host:8000/v1")
         if urlsplit(base_url).username:
-            raise SdrrlError(f"{where}: base_url holds credentials; put the key in a variable and name it in api_key_env")
+            raise SdrrlError(f"{where}: base_url holds credentials; name the variable with the key in api_key_env")
         if unfinished not in UNFINISHED:
             raise SdrrlError(f"{where}: unfinished '{unfinished}' is unknown{suggest(unfinished, UNFINISHED)}")
         if min(max_new_tokens, concurrency) < 1 or min(temperature, retries, backoff_s) < 0 or timeout_s <= 0:
@@ -89,7 +89,8 @@ class OpenAiServerGenerator(Generator):
         client = JsonClient(self._url, self._key_name, self._retry)
         listing = client.call("/models", None, ("models",), _model_ids)
         if self._model not in listing:
-            raise SdrrlError(f"{self._url}: the server does not serve model '{self._model}'{suggest(self._model, listing)}")
+            near = suggest(self._model, listing)
+            raise SdrrlError(f"{self._url}: the server does not serve model '{self._model}'{near}")
         return client
 
     def answer(self, questions: Sequence[str]) -> list[Answer]:

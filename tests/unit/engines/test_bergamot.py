@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import pickle
+import shutil
+from pathlib import Path
+
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.bergamot import BergamotTranslator
+from sdrrl_nemo.data.engines.bergamot import DIRECTIONS, BergamotTranslator, _embedded
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,22 @@ def test_other_pairs_are_refused(translator: BergamotTranslator) -> None:
         translator.translate(["x"], "eng", "jpn")
     with pytest.raises(SdrrlError, match="use the ISO 639-3 code 'por'"):
         translator.translate(["x"], "eng", "pt")
+
+
+def test_models_from_folders_and_the_way_through_english(translator: BergamotTranslator, tmp_path: Path) -> None:
+    # A copy of the Portuguese model stands for another language's: what counts is which models a text goes through.
+    folder = shutil.copytree(_embedded(DIRECTIONS["por", "eng"]), tmp_path / "fra-eng")
+    engine = BergamotTranslator(threads=2, models={"fra-eng": str(folder)})
+    assert engine.translate(["Como você está hoje?"], "fra", "eng") == ["How are you today?"]
+    assert engine.translate(["Como você está hoje?\n"], "fra", "por") == ["Como você está hoje?\n"]
+    assert engine.identity != translator.identity
+    copy = pickle.loads(pickle.dumps(engine))
+    assert copy.identity == engine.identity
+    assert copy.translate(["Bom dia."], "fra", "eng") == translator.translate(["Bom dia."], "por", "eng")
+    with pytest.raises(SdrrlError, match="does not serve eng->fra, only eng->por, fra->eng, por->eng"):
+        engine.translate(["x"], "eng", "fra")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(SdrrlError, match=r"models.fra-eng: .* holds no tokenizer.json"):
+        BergamotTranslator(models={"fra-eng": str(folder)})
+    with pytest.raises(SdrrlError, match=r"models\.fraeng is no pair; write it as eng-ces"):
+        BergamotTranslator(models={"fraeng": str(folder)})

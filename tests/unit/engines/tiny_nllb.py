@@ -1,4 +1,4 @@
-"""A tiny but real NLLB folder: NllbTokenizer with its 202 language tokens and an M2M-100 model that learnt ten lines."""
+"""A tiny but real NLLB folder: NllbTokenizer with its 202 language tokens, an M2M-100 model that learnt ten lines."""
 
 from __future__ import annotations
 
