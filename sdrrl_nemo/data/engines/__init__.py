@@ -3,6 +3,32 @@
 Importing this package registers every engine; their heavy packages are imported when one is first used.
 """
 
-from sdrrl_nemo.data.engines import bergamot, cld3, freedict, gnome_help, hf, tsv, use
+from sdrrl_nemo.data.engines import (
+    bergamot,
+    cld3,
+    freedict,
+    gnome_help,
+    hf,
+    llm_translate,
+    nemo_checkpoint,
+    nllb_ctranslate2,
+    nllb_hf,
+    openai_server,
+    tsv,
+    use,
+)
 
-__all__ = ["bergamot", "cld3", "freedict", "gnome_help", "hf", "tsv", "use"]
+__all__ = [
+    "bergamot",
+    "cld3",
+    "freedict",
+    "gnome_help",
+    "hf",
+    "llm_translate",
+    "nemo_checkpoint",
+    "nllb_ctranslate2",
+    "nllb_hf",
+    "openai_server",
+    "tsv",
+    "use",
+]

