@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
+
+import regex
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair
 
@@ -26,7 +27,6 @@ class Markup(Filter):
         return f"{extra.total()} tags or entities added {sorted(extra)[:3]}, more than {self.max_extra}"
 
 
-_KEPT_CONTROLS = "\n\t\r"
 # UTF-8 read as Windows-1252: é becomes Ã©, п Ð¿, ก à¸ and a sign. One two-byte letter alone is believed only after Ã or
 # Â and not before a no-break space, a guillemet or other signs of the sentence: CAFÉ” is French.
 _WINDOWS = "\u0080-\u00ff€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
@@ -45,11 +45,8 @@ def _misread(text: str) -> int:
     return count
 
 
-def _is_broken(character: str) -> bool:
-    if character == "\ufffd":
-        return True
-    # Cn, Co, Cs: unassigned, private use, surrogate. Format characters (Cf) such as joiners are part of texts.
-    return unicodedata.category(character) in {"Cc", "Cn", "Co", "Cs"} and character not in _KEPT_CONTROLS
+# Cn, Co, Cs: unassigned, private use, surrogate. Format characters (Cf) such as joiners are part of texts.
+_BROKEN = regex.compile(r"[\p{Cc}\p{Cn}\p{Co}\p{Cs}\uFFFD--[\n\t\r]]", regex.V1)
 
 
 @FILTERS.register("control")
@@ -60,7 +57,7 @@ class Control(Filter):
         self.maximum = maximum
 
     def reject(self, pair: TextPair) -> str | None:
-        broken = sum(map(_is_broken, pair.target))
+        broken = len(_BROKEN.findall(pair.target))
         wrong = _misread(pair.target)
         if broken + wrong <= self.maximum:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import cache
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_bounds
@@ -16,11 +17,15 @@ def width(text: str) -> int:
 
     An English letter is worth about half a Japanese or Korean one, and composed and decomposed text weigh the same.
     """
-    return sum(
-        2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-        if unicodedata.category(c) not in {"Mn", "Me", "Cf"}
-    )
+    return len(text) if text.isascii() else sum(map(character_width, text))
+
+
+@cache
+def character_width(character: str) -> int:
+    """0, 1 or 2; see `width`."""
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 @FILTERS.register("length")

@@ -15,12 +15,13 @@ from typing import ClassVar
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair
 
 NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f' ]\d{3})+(?!\d)|\d+(?:[.,:]\d+)*")
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _FULL_WIDTH = str.maketrans("，．：", ",.:")
 
 
 def numbers(text: str) -> Counter[str]:
     """Numbers of a text with their separators taken out: 1,000.5 and 1 000,5 are both 10005; digits become ASCII."""
-    digits = "".join(str(unicodedata.decimal(c, c)) for c in text.translate(_FULL_WIDTH))
+    digits = _OTHER_DIGIT.sub(lambda m: str(unicodedata.decimal(m.group())), text.translate(_FULL_WIDTH))
     return Counter(re.sub(r"\D", "", m) for m in NUMBER.findall(digits))
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import cache
+
+import regex
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
+from sdrrl_nemo.data.filters.lengths import character_width
 from sdrrl_nemo.data.filters.marks import without_addresses
 from sdrrl_nemo.data.languages import language
 
@@ -21,13 +25,26 @@ SCRIPT_NAMES = {
 }
 
 
+@cache
+def _prefixes(code: str) -> tuple[str, ...]:
+    return tuple(p for script in language(code).scripts for p in SCRIPT_NAMES[script])
+
+
+@cache
+def _is_of(letter: str, code: str) -> bool:
+    return unicodedata.name(letter, "").startswith(_prefixes(code))
+
+
 def script_share(text: str, code: str) -> float | None:
-    """Share of the letters that belong to the language's scripts; None for a text without letters."""
-    prefixes = tuple(p for script in language(code).scripts for p in SCRIPT_NAMES[script])
+    """Share of the letters that belong to the language's scripts; None for a text without letters.
+
+    Letters count by their width, so that a name in Latin letters weighs no more in Korean than in English.
+    """
     letters = [c for c in text if c.isalpha() and c not in "ー々"]
-    if not letters:
+    total = sum(map(character_width, letters))
+    if not total:
         return None
-    return sum(unicodedata.name(c, "").startswith(prefixes) for c in letters) / len(letters)
+    return sum(character_width(c) for c in letters if _is_of(c, code)) / total
 
 
 @FILTERS.register("script")
@@ -50,8 +67,11 @@ class Script(Filter):
 
 def letter_share(text: str) -> float | None:
     """Share of letters, with their marks, among the characters that are not white space; None without any."""
-    kinds = [unicodedata.category(c)[0] for c in text if not c.isspace()]
-    return sum(kind in "LM" for kind in kinds) / len(kinds) if kinds else None
+    characters = len("".join(text.split()))
+    return len(_LETTER.findall(text)) / characters if characters else None
+
+
+_LETTER = regex.compile(r"[\p{L}\p{M}]")
 
 
 @FILTERS.register("character_ratio")
