@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.languages import LANGUAGES
 from sdrrl_nemo.data.words import graphemes, korean_stems, tokenize, words
 
@@ -73,6 +76,13 @@ def test_decomposed_text_stays_whole() -> None:
 )
 def test_korean_particles(word: str, stems: list[str]) -> None:
     assert [word[:end] for end in korean_stems(word)] == stems
+
+
+def test_a_missing_segmenter_is_one_sentence_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "icu4py.breakers", None)
+    assert words("책을 read", "kor") == ["책을", "read"]
+    with pytest.raises(SdrrlError, match="package 'icu4py' cannot be imported.*pip install"):
+        tokenize("猫", "jpn")
 
 
 ALPHABET = st.sampled_from("aé'’-0 .\n日本ーのカ々ｱกำ้ิ๑ៗខ្ញុំ១។\u200b\u200d각은😀𠮷\u0301_")
