@@ -27,8 +27,8 @@ _OPAQUE_HTML = regex.compile(r"\s*<(?:script|style|pre|textarea|!|\?)", regex.IG
 _DISPLAY_MATH = regex.compile(
     # No blank line inside, as in TeX; the environment's name closes it.
     r"\$\$(?:[^$\r\n]|(?:\r\n|\r|\n)(?![ \t]*[\r\n])){1,4000}\$\$"
-    r"|\\\[(?:(?!\\\])[^\r\n]|(?:\r\n|\r|\n)(?![ \t]*[\r\n])){1,4000}\\\]"
-    r"|\\begin\{(?P<env>[A-Za-z]{1,20}\*?)\}(?:(?!\\end\{).){0,8000}\\end\{(?P=env)\}",
+    r"|\\\[(?:(?!\\[\[\]])[^\r\n]|(?:\r\n|\r|\n)(?![ \t]*[\r\n])){1,4000}\\\]"
+    r"|\\begin\{(?P<env>[A-Za-z]{1,20}\*?)\}(?:(?!\\end\{).){0,4000}\\end\{(?P=env)\}",
     regex.DOTALL,
 )
 _REFERENCE = regex.compile(r"\s{0,3}\[[^\]\r\n]{1,200}\]:\s*\S+\s*(?:\"[^\"]*\"|'[^']*')?\s*\Z")

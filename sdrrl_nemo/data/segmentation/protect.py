@@ -131,8 +131,10 @@ def _core(text: str, start: int, end: int, spans: Sequence[Span]) -> tuple[int, 
     inside = [s for s in spans if start <= s.start and s.end <= end]
     while True:
         piece = text[start:end]
-        start += len(piece) - len(piece.lstrip())
-        end = max(start, end - (len(piece) - len(piece.rstrip())))
+        # A span may begin or end with a control character that counts as whitespace; it stays whole.
+        first, last = (inside[0].start, inside[-1].end) if inside else (end, start)
+        start = min(start + len(piece) - len(piece.lstrip()), first)
+        end = max(start, end - (len(piece) - len(piece.rstrip())), last)
         if inside and inside[0].mark and inside[0].start <= start:
             start = max(start, inside.pop(0).end)
         elif inside and inside[-1].mark and inside[-1].end >= end:
@@ -180,7 +182,7 @@ def _sentences(
 def protected_spans(text: str) -> list[tuple[int, int]]:
     """[start, end) of what neither translation nor code-switching may touch, in order and disjoint.
 
-    Code, formulas, addresses, tags, placeholders, symbols, and the pipes and rules of tables.
+    Code, formulas, addresses, tags, placeholders, symbols, and the pipes of tables.
     """
     found = layout(text)
     spans = [*found.opaque, *((p, p + 1) for p in found.pipes)]

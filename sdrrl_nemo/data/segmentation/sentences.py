@@ -92,6 +92,9 @@ def borders(text: str, code: str, closed: Sequence[tuple[int, int]] = ()) -> lis
     locale = locale_of(code)
     if len(text) < 3:
         return []
+    for start, end in closed:
+        if end - start > 2:  # punctuation and letter case inside a span say nothing about the sentence
+            text = text[:start] + "X" * (end - start) + text[end:]
     confirmed = [_after_space(text, b) for b in _icu_borders("SentenceBreaker", text, locale)]
     if code not in _ICU_ONLY and confirmed:
         proposed = {_after_space(text, b) for b in _sentencex_borders(text, locale)}

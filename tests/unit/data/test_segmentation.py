@@ -102,7 +102,7 @@ def test_hard_case(name: str) -> None:
     ("code", "text", "expected"),
     [
         ("eng", "Mr. Smith paid $3.50 (approx. 3 EUR). Really? Yes. See U.S. law.", 4),
-        ("eng", "Use https://a.b/c. Then e.g. this one. J. R. R. Tolkien wrote it.", 3),
+        ("eng", "Use v1.2.3 of it. Then e.g. this one. J. R. R. Tolkien wrote it.", 3),
         ("fra", "M. Dupont habite à Paris. Il a 3,5 ans. « Vraiment ? » dit-elle. Oui !", 4),
         ("por", "O Sr. Silva mora na Av. Paulista, nº 5. Ele tem 3,5 anos. Sim.", 3),
         ("ces", "Pan Dr. Novák přišel v 5. hodině. Tak. Konec.", 3),
@@ -132,6 +132,14 @@ def test_quoted_japanese_sentences_keep_their_quotes() -> None:
 def test_no_border_inside_a_span() -> None:
     text = "Run `a. B? C! D` now. Then stop."
     assert [s.text for s in protect(text).sentences] == ["Run `a. B? C! D` now.", "Then stop."]
+
+
+def test_border_after_an_address() -> None:
+    assert protect("Use https://a.b/c. `x.y` is e.g. `Z.a`. Then stop.").segments == [
+        "Use VAR1.",
+        "VAR1 is e.g. VAR2.",
+        "Then stop.",
+    ]
 
 
 def test_emoji_before_a_border_do_not_shift_it() -> None:
@@ -169,7 +177,7 @@ def test_clauses_come_before_spaces_before_words() -> None:
         "and the dog slept under the very old",
         "table",
     ]
-    thai = protect("สวัสดีครับผมชื่อสมชาย", "tha", 12).segments
+    thai = protect("สวัสดีครับผมชื่อสมชาย", "tha", 11).segments
     assert thai == ["สวัสดีครับ", "ผมชื่อสมชาย"]
 
 
