@@ -23,6 +23,8 @@ class Engine(ABC):  # noqa: B024  each role adds its own abstract method
 
     licence: str = "unstated"
     """SPDX id of weights or data, or a sentence when the publisher states none."""
+    noncommercial: bool = False
+    """Whether that licence forbids commercial use."""
 
     @property
     def identity(self) -> str:

@@ -61,7 +61,7 @@ class LlmTranslator(Translator):
             ) from None
         self._generator: Generator = GENERATORS.create(generator, **options)
         self._prompt, self._shots, self._examples = prompt, shots, examples
-        self.licence = self._generator.licence
+        self.licence, self.noncommercial = self._generator.licence, self._generator.noncommercial
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]

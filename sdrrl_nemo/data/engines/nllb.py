@@ -67,6 +67,7 @@ class NllbTranslator(Translator):
     """
 
     licence = LICENCE
+    noncommercial = True
     name = "nllb"
 
     def __init__(self, beams: int, batch_tokens: int, max_input_tokens: int, max_output_tokens: int) -> None:
