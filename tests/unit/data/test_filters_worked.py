@@ -193,7 +193,7 @@ def test_each_filter_has_bad_cases_in_eight_languages() -> None:
         ("punctuation", "tha", QUESTIONS, "ใครเป็นคนทำ เมื่อไร ที่ไหน"),
         ("length_ratio", "jpn", MANY, "博物館は月曜日を除いて、毎日午前九時から午後六時まで開いています。"),
         ("length_ratio", "kor", MANY, "박물관은 월요일을 제외하고 매일 아침 아홉 시부터 저녁 여섯 시까지 문을 엽니다."),
-        ("script", "kor", "Install the gnome-shell package for GNOME.", "그놈을 쓰려면 gnome-shell 패키지를 설치하세요."),
+        ("script", "kor", "Install gnome-shell for GNOME.", "그놈을 쓰려면 gnome-shell 패키지를 설치하세요."),
         ("copy", "jpn", "iPhone and Android", "iPhoneとAndroid"),
         ("repetition", "khm", MANY, "សារមន្ទីរបើករាល់ថ្ងៃចាប់ពីម៉ោងប្រាំបួនព្រឹកដល់ម៉ោងប្រាំមួយល្ងាច លើកលែងតែថ្ងៃចន្ទ។"),
     ],

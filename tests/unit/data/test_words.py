@@ -81,7 +81,7 @@ def test_korean_particles(word: str, stems: list[str]) -> None:
 def test_a_missing_segmenter_is_one_sentence_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "icu4py.breakers", None)
     assert words("책을 read", "kor") == ["책을", "read"]
-    with pytest.raises(SdrrlError, match="package 'icu4py' cannot be imported.*pip install"):
+    with pytest.raises(SdrrlError, match=r"package 'icu4py' cannot be imported.*pip install"):
         tokenize("猫", "jpn")
 
 
