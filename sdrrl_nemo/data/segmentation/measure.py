@@ -33,7 +33,9 @@ def sample(sentences: Sequence[str], size: int, count: int, seed: int) -> list[t
         if len(words) >= size and len(out) < count:
             rng = named_random(seed, size, sentence)
             words.sort(key=lambda m: (m.group().islower(), rng.random()))
-            out.append((sentence, sorted((Span(*m.span(), False) for m in words[:size]), key=lambda s: s.start)))
+            out.append(
+                (sentence, sorted((Span(m.start(), m.end(), False) for m in words[:size]), key=lambda s: s.start))
+            )
     return out
 
 

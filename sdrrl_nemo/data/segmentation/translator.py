@@ -52,7 +52,7 @@ class SegmentedTranslator(Translator):
         return self._translator.licence
 
     @property
-    def noncommercial(self) -> bool:
+    def noncommercial(self) -> bool:  # type: ignore[override]
         """As the translator inside says."""
         return bool(getattr(self._translator, "noncommercial", False))
 
