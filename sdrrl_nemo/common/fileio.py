@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -30,20 +32,42 @@ def publish(temporary: Path, final: Path) -> None:
     fsync_dir(final.parent)
 
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def room_on_disk(path: str | Path) -> Iterator[None]:
+    """A write under ``path`` that finds no room (full disk, quota, file size limit) becomes a SdrrlError."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in NO_ROOM:
+            raise
+        raise SdrrlError(
+            f"{path}: no room to write ({os.strerror(e.errno or 0)}); free some and run the same command again: what "
+            "is finished is kept"
+        ) from None
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path``; on a clean exit it is fsynced and renamed, else removed."""
+    """Open a temporary file beside ``path``; on a clean exit it is fsynced and renamed, else removed.
+
+    Processes on several machines may write the same file: the temporary name holds machine and process, the last
+    rename stays. SdrrlError when the disk is full.
+    """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    tmp = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    tmp = final.with_name(f".{final.name}.{platform.node()}-{os.getpid()}.tmp")
     kwargs: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    try:
-        with open(tmp, mode, **kwargs) as f:
-            yield f
-        publish(tmp, final)
-    except BaseException:
-        tmp.unlink(missing_ok=True)
-        raise
+    with room_on_disk(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(tmp, mode, **kwargs) as f:
+                yield f
+            publish(tmp, final)
+        except BaseException:
+            tmp.unlink(missing_ok=True)
+            raise
 
 
 def sha256_file(path: str | Path) -> str:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
+from sdrrl_nemo.common.fileio import (
+    atomic_write,
+    canonical_json,
+    room_on_disk,
+    sha256_file,
+    write_json,
+    write_jsonl,
+)
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.config import PackingConfig, Pair, pair_name
 from sdrrl_nemo.data.methods import Plan
-from sdrrl_nemo.data.packing import pack_stream
+from sdrrl_nemo.data.packing import pack_windows
 from sdrrl_nemo.data.runner import Row, Source, StageResult
 from sdrrl_nemo.data.tokenization import tokenizer_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from sdrrl_nemo.data.packed import TokenizedSample
 
 TOKEN_FIELDS = ("tokens", "prompt_tokens")
 PACKED_NAME = "train"
@@ -56,12 +65,9 @@ def publish_outputs(
     """
     directory = publication.directory
     (directory / "stats.json").unlink(missing_ok=True)
-    rows = tokenized.source()
-    plain = ({k: v for k, v in row.items() if k not in TOKEN_FIELDS} for row in rows.read())
-    write_jsonl(directory / "transfer_set.jsonl", plain)
     write_jsonl(directory / "rejects.jsonl", (row for stage in publication.stages for row in stage.rejects()))
     held = {pair_name(pair): _write_held_out(directory, pair, rows) for pair, rows in held_out.items()}
-    manifest = _pack(publication, list(rows.read()))
+    manifest = _write_samples(publication, tokenized.source())
     subsets = {d: manifest["subsets"][d] for d in manifest["subset_names"]}
     stats = {
         "request": publication.request,
@@ -107,30 +113,55 @@ def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
         yield from sorted(p for p in (directory / folder).iterdir() if p.is_file())
 
 
-def _pack(publication: Publication, rows: list[Row]) -> dict[str, Any]:
-    """Pack all samples and write the packed set; returns its manifest.
-
-    Best-fit-decreasing leaves the packs sorted by their longest sample, so their order is shuffled once, by the seed.
-    """
+def _write_samples(publication: Publication, rows: Source) -> dict[str, Any]:
+    """transfer_set.jsonl and the packed set in one pass; returns the packed set's manifest."""
     from sdrrl_nemo.data.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
-    size = publication.packing.seq_length
-    packs = list(pack_stream((len(r["tokens"]) for r in rows), size, publication.packing.buffer))
-    order = named_generator(publication.seed, "pack order").permutation(len(packs))
-    names = publication.plan.subset_names()
-    writer = PackedWriter(publication.directory / "packed", PACKED_NAME, len(publication.tokenizer), size, names)
-    for p in progress([int(i) for i in order], "pack"):
-        writer.add_pack([_sample(rows[i], TokenizedSample) for i in packs[p]])
-    return writer.finish(
-        {
-            "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
-            "request": publication.request,
-            **_about(publication),
-        }
-    )
+    size, names = publication.packing.seq_length, publication.plan.subset_names()
+    folder = publication.directory / "packed"
+    writer = PackedWriter(folder, PACKED_NAME, len(publication.tokenizer), size, names)
+    try:
+        with room_on_disk(publication.directory), atomic_write(publication.directory / "transfer_set.jsonl") as text:
+            samples = _written(progress(rows.read(), "pack", total=rows.total), text, TokenizedSample)
+            for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):
+                writer.add_pack(pack)
+            return writer.finish(
+                {
+                    "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
+                    "request": publication.request,
+                    **_about(publication),
+                }
+            )
+    except BaseException:
+        writer.discard()
+        raise
 
 
-def _sample(row: Row, kind: Any) -> Any:
-    mask = np.ones(len(row["tokens"]), np.uint8)
-    mask[: row["prompt_tokens"]] = 0
-    return kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
+def _written(rows: Iterable[Row], text: IO[str], kind: Any) -> Iterator[TokenizedSample]:
+    """Each row as a sample, once its text is written to transfer_set.jsonl."""
+    for row in rows:
+        plain = {k: v for k, v in row.items() if k not in TOKEN_FIELDS}
+        text.write(canonical_json(plain) + "\n")
+        mask = np.ones(len(row["tokens"]), np.uint8)
+        mask[: row["prompt_tokens"]] = 0
+        yield kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
+
+
+def packs_in_order(
+    samples: Iterable[TokenizedSample], capacity: int, buffer: int, seed: int
+) -> Iterator[list[TokenizedSample]]:
+    """Packs of samples; memory holds ``buffer`` samples.
+
+    Best-fit-decreasing leaves the packs of a buffer sorted by their longest sample, so their order is shuffled, by the
+    seed and the buffer's number. The samples come in an order that is random already.
+    """
+    waiting: dict[int, TokenizedSample] = {}
+
+    def lengths() -> Iterator[int]:
+        for i, sample in enumerate(samples):
+            waiting[i] = sample
+            yield len(sample.tokens)
+
+    for number, packs in enumerate(pack_windows(lengths(), capacity, buffer)):
+        for p in named_generator(seed, "pack order", number).permutation(len(packs)):
+            yield [waiting.pop(i) for i in packs[p]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -21,66 +20,57 @@ from sdrrl_nemo.data.templates import completion_question, instruction_code, ran
 SIDES = ("source", "target")
 
 
-class SelectPairs(Stage):
+class SelectPairs(StreamStage):
     """Chooses training and held-out pairs by content key; no sentence of a held-out pair is in a training pair.
 
     The held-out pairs come first in the seeded order, so they stay the same when more training pairs are asked for.
-    The corpus is read twice, as a stream: memory holds the chosen pairs alone.
+    The corpus is sorted on disk: memory holds the held-out pairs and one shard.
     """
 
     name = "parallel"
     version = 2
 
-    def __init__(self, corpus: ParallelCorpus, options: Any, pair: Pair, sizes: tuple[int, int], seed: int) -> None:
+    def __init__(
+        self, corpus: ParallelCorpus, options: Any, pair: Pair, sizes: tuple[int, int], seed: int, part: int = 4096
+    ) -> None:
         self.corpus, self.options, self.pair, self.seed = corpus, options, pair, seed
         self.train, self.held_out = sizes
+        self.part = part
 
     def settings(self) -> Any:
         sizes = [self.train, self.held_out]
         return [self.corpus.identity, self.options, list(self.pair), sizes, self.seed]
 
-    def _ranked(self) -> Iterator[Ranked]:
-        for s, t in self.corpus.pairs(*self.pair):
-            key = content_key("pair", s, t)
-            yield derive_seed(self.seed, "parallel", key), key, s, t
+    def _rows(self) -> Iterator[Row]:
+        for source, target in self.corpus.pairs(*self.pair):
+            yield {"key": content_key("pair", source, target), "source": source, "target": target}
 
-    def process(self, rows: list[Row]) -> Outcome:
-        held = heapq.nsmallest(self.held_out, self._ranked())
-        unseen = {_fold(sentence) for _, _, *sentences in held for sentence in sentences}
-        kept_out = {key for _, key, *_ in held}
-        counts: Counter[str] = Counter()
-
-        def free() -> Iterator[Ranked]:
-            for item in self._ranked():
-                counts["found"] += 1
-                if item[1] in kept_out:
-                    continue
-                if unseen & {_fold(item[2]), _fold(item[3])}:
-                    counts["sentence is held out"] += 1
+    def stream(self, rows: Iterator[Row], workspace: Path) -> Iterator[Outcome]:
+        ranked = external_sort(
+            self._rows(), lambda r: (derive_seed(self.seed, "parallel", r["key"]), r["key"]), workspace
+        )
+        held = [{**row, "split": "held-out"} for row in islice(ranked, self.held_out)]
+        unseen = {_fold(row[side]) for row in held for side in SIDES}
+        yield Outcome(held, len(held), len(held), notes=Counter({"held out": len(held)}))
+        train = found = 0
+        while part := list(islice(ranked, self.part)):
+            dropped: Counter[str] = Counter()
+            chosen: list[Row] = []
+            for row in part:
+                if unseen & {_fold(row["source"]), _fold(row["target"])}:
+                    dropped["sentence is held out"] += 1
+                elif train + len(chosen) == self.train:
+                    dropped["not needed"] += 1
                 else:
-                    yield item
-
-        train = heapq.nsmallest(self.train, free())
-        if len(held) < self.held_out or len(train) < self.train:
+                    chosen.append({**row, "split": "train"})
+            train, found = train + len(chosen), found + len(part)
+            yield Outcome(chosen, len(part), len(chosen), dropped=dropped, notes=Counter({"training": len(chosen)}))
+        if len(held) < self.held_out or train < self.train:
             raise SdrrlError(
-                f"the parallel corpus for {pair_name(self.pair)} has {counts['found']} pairs, enough for {len(held)} "
-                f"held-out and {len(train)} training pairs where {self.held_out} and {self.train} are asked for; lower "
+                f"the parallel corpus for {pair_name(self.pair)} has {len(held) + found} pairs, enough for {len(held)} "
+                f"held-out and {train} training pairs where {self.held_out} and {self.train} are asked for; lower "
                 "parallel.train_pairs or parallel.held_out_pairs"
             )
-        chosen = [_pair_row(item, "train") for item in train] + [_pair_row(item, "held-out") for item in held]
-        dropped = Counter({"sentence is held out": counts["sentence is held out"]})
-        dropped["not needed"] = counts["found"] - len(chosen) - dropped.total()
-        notes = Counter({"training": len(train), "held out": len(held)})
-        return Outcome(chosen, counts["found"], len(chosen), dropped=+dropped, notes=notes)
-
-
-Ranked = tuple[int, str, str, str]
-"""(rank, key, source sentence, target sentence)."""
-
-
-def _pair_row(item: Ranked, split: str) -> Row:
-    _, key, source, target = item
-    return {"key": key, "source": source, "target": target, "split": split}
 
 
 def _fold(text: str) -> str:

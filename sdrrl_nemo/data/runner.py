@@ -3,83 +3,71 @@
 A stage's directory is named by a fingerprint of its settings, its engine and its input, so a changed configuration
 never meets old results. A shard's rows depend on its input rows alone, and which rows make a shard on the input alone,
 never on what an earlier run had finished; its files appear by rename, the shard's facts last, the stage's ``done.json``
-after all shards. Killed at any moment, the next run therefore continues and ends with the same bytes.
+after all shards. Killed at any moment, the next run therefore continues and ends with the same bytes, whoever works on
+the shards (``sdrrl_nemo/data/execution``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import canonical_json, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from sdrrl_nemo.common.fileio import canonical_json, read_json, read_jsonl, sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.data.execution import ExecutionConfig, Executor, Outcome, Row, SerialExecutor, Stage, StreamStage, Task
+from sdrrl_nemo.data.execution.config import allowed_failures
+from sdrrl_nemo.data.execution.shard import shard_path, too_many_failures, write_shard
 
-Row = dict[str, Any]
-FORMAT = 1
+__all__ = [
+    "NO_INPUT",
+    "Outcome",
+    "Row",
+    "Runner",
+    "Source",
+    "Stage",
+    "StageResult",
+    "StreamStage",
+    "concatenate",
+    "fingerprint",
+    "remove_leftovers",
+    "shard_path",
+]
+
+FORMAT = 2
 
 
-@dataclass
-class Outcome:
-    """What a stage made of one shard.
+class Source:
+    """Rows with a fingerprint: ``read`` starts from the first row each time it is called.
 
-    ``entered`` and ``left`` count what the stage counts (rows, translations, samples); ``rejects`` holds what it
-    dropped, each with a ``reason``; ``dropped`` are counts by reason (of the rejects where not given); entered = left +
-    dropped, always. ``notes`` are further counts worth showing.
+    ``total`` may be a function; it is called when the number of rows is first asked for.
     """
 
-    rows: list[Row]
-    entered: int
-    left: int
-    rejects: list[Row] = field(default_factory=list)
-    dropped: Counter[str] | None = None
-    notes: Counter[str] = field(default_factory=Counter)
+    def __init__(self, fingerprint: str, read: Callable[[], Iterator[Row]], total: int | Callable[[], int]) -> None:
+        self.fingerprint, self.read = fingerprint, read
+        self._total = total
 
-    def facts(self) -> dict[str, Any]:
-        """The counts as plain data; ValueError when they do not add up, which would be a mistake in the stage."""
-        dropped = Counter(r["reason"] for r in self.rejects) if self.dropped is None else self.dropped
-        if self.entered != self.left + dropped.total():
-            raise ValueError(f"{self.entered} in, {self.left} out, {dropped.total()} dropped")
-        return {"in": self.entered, "out": self.left, "dropped": dict(dropped), "notes": dict(self.notes)}
-
-
-class Stage(ABC):
-    """One step of the pipeline. ``process`` must depend on nothing but its rows and ``settings``."""
-
-    name: str
-    version: int = 1
-    """Goes up whenever the same settings may give other rows."""
-    shard_size: int | None = None
-    """Rows processed together; None: all of them."""
-
-    @abstractmethod
-    def settings(self) -> Any:
-        """Everything but the rows that the result depends on, engine identity included, as plain data."""
-
-    @abstractmethod
-    def process(self, rows: list[Row]) -> Outcome:
-        """Work on one shard."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows with a fingerprint: ``read`` starts from the first row each time it is called."""
-
-    fingerprint: str
-    read: Callable[[], Iterator[Row]]
-    total: int
+    @property
+    def total(self) -> int:
+        """Number of rows."""
+        if not isinstance(self._total, int):
+            self._total = self._total()
+        return self._total
 
     def where(self, name: str, keep: Callable[[Row], bool]) -> Source:
         """The rows that ``keep`` says yes to; ``name`` names the choice in the fingerprint."""
-        total = sum(1 for row in self.read() if keep(row))
-        return Source(fingerprint([self.fingerprint, name]), lambda: (r for r in self.read() if keep(r)), total)
+
+        def chosen() -> Iterator[Row]:
+            return (row for row in self.read() if keep(row))
+
+        return Source(fingerprint([self.fingerprint, name]), chosen, lambda: sum(1 for _ in chosen()))
 
 
 NO_INPUT = Source("none", lambda: iter([{}]), 1)
@@ -92,7 +80,7 @@ def concatenate(sources: Iterable[Source]) -> Source:
     return Source(
         fingerprint([s.fingerprint for s in parts]),
         lambda: (row for s in parts for row in s.read()),
-        sum(s.total for s in parts),
+        lambda: sum(s.total for s in parts),
     )
 
 
@@ -145,11 +133,6 @@ class StageResult:
         }
 
 
-def shard_path(directory: Path, number: int, kind: str) -> Path:
-    """File of one shard; ``kind`` is rows, rejects or facts."""
-    return directory / (f"{number:05d}.{kind}.json" + ("" if kind == "facts" else "l"))
-
-
 def remove_leftovers(directory: Path) -> None:
     """Delete temporary files that a killed run left under ``directory``; only under the run's lock."""
     for path in directory.rglob(".*.tmp"):
@@ -157,10 +140,15 @@ def remove_leftovers(directory: Path) -> None:
 
 
 class Runner:
-    """Runs stages under ``root`` (one directory each) and remembers them in order."""
+    """Runs stages under ``root`` (one directory each) and remembers them in order.
 
-    def __init__(self, root: Path) -> None:
+    ``executor`` works on the shards; None: this process, one after the other.
+    """
+
+    def __init__(self, root: Path, executor: Executor | None = None, execution: ExecutionConfig | None = None) -> None:
         self.root = root
+        self.executor = executor or SerialExecutor()
+        self.execution = execution or ExecutionConfig()
         self.results: list[StageResult] = []
 
     def run(self, stage: Stage, source: Source) -> StageResult:
@@ -171,37 +159,76 @@ class Runner:
         directory = self.root / f"{stage.name}-{mark}"
         done = directory / "done.json"
         facts = read_json(done) if done.is_file() else self._work(stage, source, directory, settings)
+        self._check_failed(stage, directory, dict(enumerate(facts["shards"])), sum(s["read"] for s in facts["shards"]))
         result = StageResult(stage.name, directory, mark, facts)
         self.results.append(result)
         return result
 
     def _work(self, stage: Stage, source: Source, directory: Path, settings: Any) -> dict[str, Any]:
         directory.mkdir(parents=True, exist_ok=True)
-        shards = []
         with progress(None, stage.name, total=source.total) as bar:
-            for number, rows in enumerate(_shards(source, stage.shard_size)):
-                path = shard_path(directory, number, "facts")
-                shards.append(read_json(path) if path.is_file() else _work_shard(stage, rows, directory, number))
-                bar.update(len(rows))
+            work = self._stream if isinstance(stage, StreamStage) else self._shards
+            shards = work(stage, source, directory, bar.update)  # type: ignore[arg-type]
         facts = {"settings": settings, "shards": shards}
         write_json(directory / "done.json", facts)
         return facts
 
+    def _shards(self, stage: Stage, source: Source, directory: Path, tick: Callable[[int], Any]) -> list[Any]:
+        finished: dict[int, dict[str, Any]] = {}
+        task = self._task(stage, directory, source.total)
 
-def _shards(source: Source, size: int | None) -> Iterator[list[Row]]:
+        def unfinished() -> Iterator[tuple[int, list[Row]]]:
+            for number, rows in enumerate(_cut(source, stage.shard_size)):
+                path = shard_path(directory, number, "facts")
+                if path.is_file():
+                    finished[number] = read_json(path)
+                    tick(len(rows))
+                else:
+                    yield number, rows
+
+        # A stage without shards reads what it needs by itself, once: no worker is worth starting for it.
+        executor = SerialExecutor() if stage.shard_size is None else self.executor
+        failed = 0
+        for number, facts in executor.map(task, unfinished()):
+            finished[number] = facts
+            tick(facts["read"])
+            failed += facts["failed"]
+            if failed > task.allowed:
+                self._check_failed(stage, directory, finished, source.total)
+        return [finished[number] for number in sorted(finished)]
+
+    def _stream(self, stage: StreamStage, source: Source, directory: Path, tick: Callable[[int], Any]) -> list[Any]:
+        workspace = directory / "workspace"
+        shutil.rmtree(workspace, ignore_errors=True)
+        workspace.mkdir()
+
+        def counted() -> Iterator[Row]:
+            for row in source.read():
+                yield row
+                tick(1)
+
+        shards = []
+        begin = time.perf_counter()
+        for number, outcome in enumerate(stage.stream(counted(), workspace)):
+            shards.append(write_shard(directory, number, outcome, read=outcome.entered, failed=0, begin=begin))
+            begin = time.perf_counter()
+        shutil.rmtree(workspace)
+        return shards
+
+    def _task(self, stage: Stage, directory: Path, rows: int) -> Task:
+        return Task(stage, directory, allowed_failures(self.execution, rows), self.execution.retries)
+
+    def _check_failed(self, stage: Stage, directory: Path, shards: dict[int, Any], rows: int) -> None:
+        """SdrrlError when more rows failed than may; of a finished stage too, which another setting may have let by."""
+        task, failed = self._task(stage, directory, rows), sum(s["failed"] for s in shards.values())
+        if failed > task.allowed:
+            numbers = (n for n, s in sorted(shards.items()) if s["failed"])
+            rejects = (r for n in numbers for _, r in read_jsonl(shard_path(directory, n, "rejects")))
+            last = [r for r in rejects if r["reason"].startswith("error: ")][-1]
+            raise too_many_failures(task, failed, last)
+
+
+def _cut(source: Source, size: int | None) -> Iterator[list[Row]]:
     rows = source.read()
     while shard := list(rows if size is None else islice(rows, size)):
         yield shard
-
-
-def _work_shard(stage: Stage, rows: list[Row], directory: Path, number: int) -> dict[str, Any]:
-    begin = time.perf_counter()
-    outcome = stage.process(rows)
-    facts = outcome.facts()
-    for kind, content in (("rows", outcome.rows), ("rejects", outcome.rejects)):
-        path = shard_path(directory, number, kind)
-        write_jsonl(path, content)
-        facts[kind] = {"count": len(content), "sha256": sha256_file(path)}
-    facts["seconds"] = time.perf_counter() - begin
-    write_json(shard_path(directory, number, "facts"), facts)
-    return facts

@@ -24,7 +24,7 @@ class Double(Stage):
     def process(self, rows: list[Row]) -> Outcome:
         values = [r["n"] for r in rows]
         if self.fail_at in values:
-            raise RuntimeError("killed here")
+            raise SdrrlError("stopped here")
         self.seen.append(values)
         kept = [{"n": n * self.factor} for n in values if n % 4]
         rejects = [{"n": n, "reason": "divisible by four"} for n in values if n % 4 == 0]
@@ -37,7 +37,7 @@ def numbers(count: int, mark: str = "input") -> Source:
 
 def test_continues_after_the_last_whole_shard(tmp_path: Path) -> None:
     whole = Runner(tmp_path / "a").run(Double(), numbers(10))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SdrrlError, match="stopped here"):
         Runner(tmp_path / "b").run(Double(fail_at=7), numbers(10))
     second = Double()
     result = Runner(tmp_path / "b").run(second, numbers(10))
