@@ -17,7 +17,8 @@ CODES = st.sampled_from(sorted(LANGUAGES))
 # Bits of markup, so that arbitrary joins of them make the odd cases; and any text at all, lone surrogates included.
 BITS = st.sampled_from(
     [
-        "\n", "\r\n", "\r", " ", "    ", "\t", "```", "~~~", "`", "``", "|", "\\|", "|---|---|\n", "$", "$$", "\\[", "\\]",
+        "\n", "\r\n", "\r", " ", "    ", "\t", "```", "~~~", "`", "``", "|", "\\|", "|---|---|\n",
+        "$", "$$", "\\[", "\\]",
         "- ", "1. ", "# ", "> ", "[", "](", ")", "![", "https://a.b/c?d=e", "me@ex.org", "{name}", "{{x}}", "%s", "<b>",
         "</b>", "<", "<!--", "-->", "<pre>", "<script>", "&amp;", "/etc/x/y", "C:\\a",
         "VAR1", "[1]", "Val2", "Hello there. ",
