@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import socket
@@ -80,8 +81,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(state)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a client that has given up
+            self.end_headers()
+            self.wfile.write(body)
 
 
 @pytest.fixture
