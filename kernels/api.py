@@ -219,6 +219,8 @@ def linear_cross_entropy(
         reduction,
         return_logsumexp,
         expected_upstream,
-        chunk_rows(hidden.shape[0], *weight.shape, hidden.element_size(), hidden.device.type, rows_per_chunk),
+        chunk_rows(
+            hidden.shape[0], weight.shape[0], weight.shape[1], hidden.element_size(), hidden.device.type, rows_per_chunk
+        ),
     )
     return LossOutput(loss, sums, counts, lse if return_logsumexp else None)

@@ -38,7 +38,8 @@ def merge_softmax(m, d):
     """Running values of all words -> maximum and sum of exponentials of the row."""
     row_max = tl.max(m, 0)
     safe = tl.where(row_max == float("-inf"), 0.0, row_max)
-    return row_max, tl.sum(d * tl.exp2((m - safe) * LOG2E), 0)
+    # float64, once a row: up to 1024 words are added here, and each probability inherits the error of their sum
+    return row_max, tl.sum((d * tl.exp2((m - safe) * LOG2E)).to(tl.float64), 0).to(tl.float32)
 
 
 @triton.jit
@@ -216,7 +217,10 @@ def one_pass_kernel(
             x = tl.where(offsets < n_valid, raw.to(tl.float32), float("-inf"))
             row_max = tl.max(tl.max(x, 1), 0)
             e = tl.exp2((x - tl.where(row_max == float("-inf"), 0.0, row_max)) * LOG2E)
-            row_sum = tl.sum(tl.sum(e, 1), 0)
+            words = tl.sum(e, 1)
+            if BLOCK <= 16384:  # float64 as in merge_softmax; in the widest tile it would spill on sm_90
+                words = words.to(tl.float64)
+            row_sum = tl.sum(words, 0).to(tl.float32)
             logit_sum = 0.0
             if SMOOTHING:
                 logit_sum = tl.sum(tl.sum(tl.where(offsets < n_valid, x, 0.0), 1), 0)

@@ -342,6 +342,13 @@ def faults(reports: Sequence[Report]) -> list[str]:
     return [f"{r.kernel} {r.dtype} sm_{r.sm} {what}" for r in reports for what, bad in tests if bad(r)]
 
 
+HEADER = f"""# What the compiler makes of the kernels
+
+Written by `python tools/compile_kernels.py --markdown ... --peer <Liger-Kernel>/src`, triton {triton.__version__}. See docs/kernels.md.
+
+"""
+
+
 def main(argv: Sequence[str]) -> int:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("--json", type=Path)
@@ -365,7 +372,7 @@ def main(argv: Sequence[str]) -> int:
     if args.json:
         args.json.write_text(json.dumps([asdict(r) for r in reports], indent=1) + "\n", encoding="utf-8")
     if args.markdown:
-        args.markdown.write_text(table(reports), encoding="utf-8")
+        args.markdown.write_text(HEADER + table(reports), encoding="utf-8")
     for line in bad:
         print(f"error: {line}", file=sys.stderr)
     return 1 if bad else 0
