@@ -24,7 +24,7 @@ from sdrrl_nemo.common.fileio import canonical_json, read_json, read_jsonl, sha2
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.data.execution import ExecutionConfig, Executor, Outcome, Row, SerialExecutor, Stage, StreamStage, Task
 from sdrrl_nemo.data.execution.config import allowed_failures
-from sdrrl_nemo.data.execution.shard import shard_path, too_many_failures, write_shard
+from sdrrl_nemo.data.execution.shard import FAILED, shard_path, too_many_failures, write_shard
 
 __all__ = [
     "NO_INPUT",
@@ -224,7 +224,7 @@ class Runner:
         if failed > task.allowed:
             numbers = (n for n, s in sorted(shards.items()) if s["failed"])
             rejects = (r for n in numbers for _, r in read_jsonl(shard_path(directory, n, "rejects")))
-            last = [r for r in rejects if r["reason"].startswith("error: ")][-1]
+            last = [r for r in rejects if r["reason"].startswith(FAILED)][-1]
             raise too_many_failures(task, failed, last)
 
 

@@ -42,7 +42,7 @@ class SerialExecutor(Executor):
 
 
 class Pool(ABC, Generic[W]):
-    """Workers of equal resources, by handle. A worker has at most one call under way."""
+    """Workers of equal resources, by handle. A worker does its calls in turn; only the last one's reply counts."""
 
     @abstractmethod
     def start(self) -> W:
@@ -54,7 +54,7 @@ class Pool(ABC, Generic[W]):
 
     @abstractmethod
     def wait(self, workers: list[W]) -> list[tuple[W, Reply | str]]:
-        """Block until at least one call is over: its reply, or, as text, how its worker died."""
+        """Block until the last call of at least one worker is over: its reply, or, as text, how the worker died."""
 
     @abstractmethod
     def stop(self, worker: W) -> None:
@@ -130,8 +130,7 @@ class _Run:
                     self.ready.append(shard)
                     self._hand_out()
             if not more and self._held() == 0:
-                self._drain()
-                return
+                return  # a worker that is still loading finds its next task waiting
             for worker, reply in self.pool.wait(list(self.busy)):
                 finished = self._take(worker, reply)
                 if finished is not None:
@@ -181,9 +180,3 @@ class _Run:
         fresh = self.pool.start()
         self.workers[self.workers.index(worker)] = fresh
         self._load(fresh)
-
-    def _drain(self) -> None:
-        """Wait for workers that are still loading: their replies must not meet the next task."""
-        while self.busy:
-            for worker, reply in self.pool.wait(list(self.busy)):
-                self._take(worker, reply)

@@ -18,10 +18,12 @@ from sdrrl_nemo.data.execution.executor import Pool
 from sdrrl_nemo.data.execution.worker import Reply, Worker
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Handle:
     process: BaseProcess
     pipe: Connection
+    calls: int = 0
+    """Calls without a reply yet."""
 
 
 class ProcessPool(Pool[_Handle]):
@@ -40,16 +42,22 @@ class ProcessPool(Pool[_Handle]):
         return _Handle(process, ours)
 
     def call(self, worker: _Handle, method: str, *arguments: Any) -> None:
+        worker.calls += 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: wait() says so
             worker.pipe.send((method, arguments))
 
     def wait(self, workers: list[_Handle]) -> list[tuple[_Handle, Reply | str]]:
-        ready = set(wait([w.pipe for w in workers]))
-        return [(w, self._reply(w)) for w in workers if w.pipe in ready]
+        found: list[tuple[_Handle, Reply | str]] = []
+        while not found:
+            ready = set(wait([w.pipe for w in workers]))
+            replies = [(w, self._reply(w)) for w in workers if w.pipe in ready]
+            found = [(w, reply) for w, reply in replies if w.calls == 0 or isinstance(reply, str)]
+        return found
 
     def _reply(self, worker: _Handle) -> Reply | str:
         try:
             reply: Reply = worker.pipe.recv()
+            worker.calls -= 1
             return reply
         except (EOFError, OSError):
             worker.process.join(10)

@@ -43,14 +43,12 @@ class RayPool(Pool[Any]):
         self.ray = connect(config, resources)
         self.resources, self.engines_kept = resources, config.engines_kept
         self._refs: dict[Any, Any] = {}
-        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, int(resources.cpus))))
-        carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
         self._actor = self.ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_restarts=0,
             max_task_retries=0,
-            runtime_env={"env_vars": {**carried, "OMP_NUM_THREADS": threads}},
+            runtime_env=_environment(resources) if config.address else None,
         )(QuietWorker)
 
     def start(self) -> Any:
@@ -92,6 +90,13 @@ class RayPool(Pool[Any]):
     def stop(self, worker: Any) -> None:
         self._refs.pop(worker, None)
         self.ray.kill(worker, no_restart=True)
+
+
+def _environment(resources: Resources) -> dict[str, Any]:
+    """Variables for workers on other machines; those of a Ray of our own inherit them."""
+    threads = str(max(1, int(resources.cpus)))
+    carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
+    return {"env_vars": {"OMP_NUM_THREADS": threads, **carried}}
 
 
 def connect(config: ExecutionConfig, resources: Resources) -> Any:

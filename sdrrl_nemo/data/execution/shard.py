@@ -13,6 +13,8 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
 from sdrrl_nemo.data.execution.stage import Outcome, Row, Stage
 
+FAILED = "error: "
+"""Begins the reason of a row on which a stage raised."""
 LONGEST_WAIT = 30.0
 """Seconds between two tries, at most."""
 
@@ -105,11 +107,11 @@ def _bisect(task: Task, rows: list[Row], failed: list[Row]) -> Outcome:
                     f"stage {task.stage.name}: the device's memory is too small for row "
                     f"{rows[0].get('key', '?')} alone ({_one_line(e)}); use a smaller model, number type or beam"
                 ) from e
-            reject = {"key": rows[0].get("key"), "reason": f"error: {type(e).__name__}", "detail": _one_line(e)}
-            failed.append({**reject, "row": rows[0]})
+            reason = f"{FAILED}{type(e).__name__}"
+            failed.append({"key": rows[0].get("key"), "reason": reason, "detail": _one_line(e), "row": rows[0]})
             if len(failed) > task.allowed:
                 raise too_many_failures(task, len(failed), failed[-1]) from e
-            return Outcome([], 1, 0, [failed[-1]], Counter([reject["reason"]]))
+            return Outcome([], 1, 0, [failed[-1]], Counter([reason]))
         if out_of_memory(e):
             _free_device_memory()
     middle = len(rows) // 2

@@ -1,0 +1,65 @@
+"""A few kills of tests/end_to_end/data_chaos.py, and the tool's output for 1, 2 and 4 workers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from sdrrl_nemo.common.cli import run as run_main  # noqa: E402
+from tests.end_to_end.data_chaos import check, counts, final_bytes  # noqa: E402
+from tests.unit.data.tiny_run import tiny_config  # noqa: E402
+
+
+def run_here(config: Path, *overrides: str) -> int:
+    from tools.preprocess_sdrrl import main
+
+    return run_main(main, ["--config", str(config), *overrides])
+
+
+def test_killed_drivers_and_workers_change_nothing(tmp_path: Path) -> None:
+    done = check(tmp_path, "local", workers=2, kills=2, seed=3)
+    assert done["driver"] >= 1
+
+
+def test_same_bytes_with_1_2_and_4_workers(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for workers in (1, 2, 4):
+        assert run_here(config, f"execution.workers={workers}", f"output_dir={tmp_path / str(workers)}") == 0
+    for workers in (2, 4):
+        assert final_bytes(tmp_path / str(workers)) == final_bytes(tmp_path / "1")
+        assert counts(tmp_path / str(workers)) == counts(tmp_path / "1")
+
+
+def test_a_poisoned_row_goes_to_the_rejects_of_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.unit.data.tiny_engines import TinyTranslator
+
+    translate = TinyTranslator.translate
+
+    def poisoned(self: TinyTranslator, texts: list[str], source: str, target: str) -> list[str]:
+        if any("question number 17 " in text for text in texts):
+            raise IndexError("index out of range in self")
+        return translate(self, texts, source, target)
+
+    monkeypatch.setattr(TinyTranslator, "translate", poisoned)
+    config = tiny_config(tmp_path)
+    assert run_here(config, "execution.max_failed_fraction=0.2") == 0
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    poison = [r for r in rejects if r["reason"] == "error: IndexError"]
+    assert {r["stage"].removeprefix("held-out-") for r in poison} == {"translate"}
+    assert all("question number 17 " in json.dumps(r["row"]) for r in poison)
+    stats = counts(tmp_path / "out")
+    assert sum(s["dropped"].get("error: IndexError", 0) for s in stats["stages"]) == len(poison)  # type: ignore[attr-defined]
+    overrides = ("execution.on_error=fail", f"output_dir={tmp_path / 'strict'}")
+    assert run_here(config, *overrides) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(error) == 1
+    assert "1 rows failed where 0 may" in error[0]
+    assert "IndexError: index out of range in self" in error[0]
