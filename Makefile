@@ -84,7 +84,7 @@ work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint format
+.PHONY: test lint format kernels bench-cpu
 test: lint ## set up if missing, lint, then the whole test suite
 	$(PY) -m pytest $(PYTEST_ARGS)
 
@@ -93,6 +93,12 @@ lint: $(VENV)/.installed ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+kernels: $(VENV)/.installed ## compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU; fails on a spill
+	$(PY) tools/compile_kernels.py --json work/kernels.json
+
+bench-cpu: $(VENV)/.installed ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
+	$(PY) tools/bench_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
 
 format: $(VENV)/.installed ## let ruff mend and format the code
 	$(VENV)/bin/ruff check --fix .

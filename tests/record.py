@@ -1,7 +1,7 @@
 """Write the outcome of a test run as JSON, for grids too long for every run; their results are in docs/results.
 
-    pytest tests/unit/kernels -m slow --junitxml work/slow.xml
-    python tests/record.py work/slow.xml docs/results/kernels_grid.json --command 'pytest tests/unit/kernels -m slow'
+pytest tests/unit/kernels -m slow --junitxml work/slow.xml
+python tests/record.py work/slow.xml docs/results/kernels_grid.json --command 'pytest tests/unit/kernels -m slow'
 """
 
 from __future__ import annotations

@@ -344,7 +344,8 @@ def faults(reports: Sequence[Report]) -> list[str]:
 
 HEADER = f"""# What the compiler makes of the kernels
 
-Written by `python tools/compile_kernels.py --markdown ... --peer <Liger-Kernel>/src`, triton {triton.__version__}. See docs/kernels.md.
+Written by `python tools/compile_kernels.py --markdown ... --peer <Liger-Kernel>/src`,
+triton {triton.__version__}. See docs/kernels.md.
 
 """
 

@@ -13,6 +13,8 @@ from omegaconf import MISSING
 
 from sdrrl_nemo.common.config import override
 from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.data.execution.config import ExecutionConfig, validate_execution
+from sdrrl_nemo.data.filters.duplicates import SIDES
 from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.data.templates import INSTRUCTION_LANGUAGES, SPLITS
 
@@ -26,7 +28,7 @@ COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
 BY_LANGUAGE = ("instructions", "generation")
-BY_PAIR = ("translation", "quality", "filters", "language_id", "subsets", "code_switch", "parallel")
+BY_PAIR = ("translation", "quality", "filters", "language_id", "duplicates", "subsets", "code_switch", "parallel")
 """Sections that ``by_language`` and ``by_pair`` may change."""
 NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
@@ -56,10 +58,9 @@ class GenerationConfig:
     """y_hat = M(x): the base model answers the training questions."""
 
     engine: EngineConfig = field(default_factory=EngineConfig)
-    batch_size: int = 16
-    """Questions answered together."""
     shard_size: int = 32
-    """Questions answered between two restart points, a multiple of ``batch_size``."""
+    """Questions given to the engine in one call, between two restart points. An engine that batches by length sorts
+    within a call."""
     filters: list[EngineConfig] = field(default_factory=list)
     """Filters that look at the answer alone (``repetition``, ``length``)."""
 
@@ -89,6 +90,16 @@ class QualityConfig:
 
     engine: EngineConfig = field(default_factory=EngineConfig)
     tau: float = MISSING
+
+
+@dataclass
+class DuplicatesConfig:
+    """Translated questions that say what another row's question says."""
+
+    sides: str = "both"
+    """Compare the ``source``, the ``target``, ``both``, or ``none``: leave the step out."""
+    min_characters: int = 20
+    """Shorter questions are not compared."""
 
 
 @dataclass
@@ -185,11 +196,13 @@ class PreprocessConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     filters: list[EngineConfig] = field(default_factory=list)
     language_id: LanguageIdConfig = field(default_factory=LanguageIdConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     subsets: SubsetsConfig = field(default_factory=SubsetsConfig)
     cit: CrossLingualConfig = field(default_factory=CrossLingualConfig)
     code_switch: CodeSwitchConfig = field(default_factory=CodeSwitchConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     by_language: dict[str, Any] = field(default_factory=dict)
     """Source language -> changes to ``instructions`` and ``generation`` for it."""
     by_pair: dict[str, Any] = field(default_factory=dict)
@@ -294,6 +307,7 @@ def validate(config: PreprocessConfig, files: bool = True) -> None:
 
     pairs = language_pairs(config)
     _unused_overrides(config, pairs)
+    validate_execution(config.execution)
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
     _probability("cit.cross_probability", config.cit.cross_probability)
     _at_least("cit.repeat", config.cit.repeat, 1)
@@ -321,12 +335,7 @@ def _unused_overrides(config: PreprocessConfig, pairs: tuple[Pair, ...]) -> None
 
 
 def _validate_source(config: PreprocessConfig, files: bool) -> None:
-    _at_least("generation.batch_size", config.generation.batch_size, 1)
-    if config.generation.shard_size < 1 or config.generation.shard_size % config.generation.batch_size:
-        raise SdrrlError(
-            f"generation.shard_size: {config.generation.shard_size} is not a multiple of generation.batch_size "
-            f"({config.generation.batch_size})"
-        )
+    _at_least("generation.shard_size", config.generation.shard_size, 1)
     _at_least("instructions.held_out", config.instructions.held_out, 1)
     _at_least("instructions.limit", config.instructions.limit, 1)
     if files and not Path(config.instructions.path).exists():
@@ -342,6 +351,7 @@ def _validate_pair(config: PreprocessConfig) -> None:
     _at_least("parallel.train_pairs", config.parallel.train_pairs, 1)
     _at_least("parallel.held_out_pairs", config.parallel.held_out_pairs, 1)
     _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
+    _choice("duplicates.sides", config.duplicates.sides, (*SIDES, "none"))
     _choice("parallel.split", config.parallel.split, SPLITS)
 
 
@@ -357,5 +367,5 @@ def import_plugins(modules: list[str]) -> None:
 def settings(config: PreprocessConfig) -> dict[str, Any]:
     """The configuration as plain data without what cannot change a byte of the result."""
     plain = dataclasses.asdict(config)
-    del plain["output_dir"]
+    del plain["output_dir"], plain["execution"]
     return plain

@@ -13,8 +13,8 @@ from sdrrl_nemo.data.runner import Outcome, Row, Stage
 class Generate(Stage):
     """Adds ``generated`` to each question: the model's answer, or None when it was rejected (counted, with reason).
 
-    A shard is answered in batches of ``batch_size`` in the order of its rows, so a batch is made of the same questions
-    in every run: rounding in a padded batch can decide a token.
+    A shard is given to the engine in one call, so what the engine batches together is the same in every run: rounding
+    in a padded batch can decide a token.
     """
 
     name = "generate"
@@ -24,11 +24,11 @@ class Generate(Stage):
         engine: Generator,
         filters: Mapping[str, Filter],
         language: str,
-        sizes: tuple[int, int],
+        shard_size: int,
         options: Any,
     ) -> None:
         self.engine, self.filters, self.language, self.options = engine, filters, language, options
-        self.shard_size, self.batch_size = sizes
+        self.shard_size = shard_size
 
     def settings(self) -> Any:
         return {
@@ -36,14 +36,11 @@ class Generate(Stage):
             "options": self.options,
             "filters": [f.version for f in self.filters.values()],
             "language": self.language,
-            "batch_size": self.batch_size,
         }
 
     def process(self, rows: list[Row]) -> Outcome:
         questions = [row["question"] for row in rows]
-        answers: list[str] = []
-        for begin in range(0, len(questions), self.batch_size):
-            answers += self.engine.generate(questions[begin : begin + self.batch_size])
+        answers = self.engine.generate(questions)
         out, rejects = [], []
         for row, raw in zip(rows, answers, strict=True):
             text = raw.strip()

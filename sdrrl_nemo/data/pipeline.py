@@ -25,6 +25,9 @@ from sdrrl_nemo.data.config import (
     settings,
     sources_of,
 )
+from sdrrl_nemo.data.deduplication import Duplicates
+from sdrrl_nemo.data.execution import Executor, make_executor
+from sdrrl_nemo.data.filters import Duplicate
 from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.outputs import HeldOut, Publication, publish_outputs
@@ -110,9 +113,10 @@ class Pipeline:
 
     config: PreprocessConfig
     engines: roles.Engines
+    executor: Executor
 
     def __post_init__(self) -> None:
-        self.runner = Runner(Path(self.config.output_dir) / "stages")
+        self.runner = Runner(Path(self.config.output_dir) / "stages", self.executor, self.config.execution)
         self.plan = plan(self.config)
         self.pairs = self.plan.pairs
         self.sources = sources_of(self.pairs)
@@ -174,7 +178,7 @@ class Pipeline:
                 engine=self.engines.get("generator", c),
                 filters=roles.filters_of(c.generation.filters),
                 language=source,
-                sizes=(c.generation.shard_size, c.generation.batch_size),
+                shard_size=c.generation.shard_size,
                 options=[roles.plain(c.generation.engine), [roles.plain(f) for f in c.generation.filters]],
             )
             rows = concatenate([*others, self._run(stage, asked, source)])
@@ -191,7 +195,8 @@ class Pipeline:
         return questions, samples, HeldOut(held_questions, held_pairs)
 
     def _translate(self, c: PreprocessConfig, pair: Pair, rows: Source, prefix: str) -> Source:
-        """Translate, then reject by quality, heuristics and language id; ``prefix`` tells the held-out chain apart."""
+        """Translate, then reject by quality, heuristics, language id, and as a repeat; ``prefix`` tells the held-out
+        chain apart, which keeps repeats."""
         e, size, qe, lid = self.engines, c.shard_size, c.quality, c.language_id
         bounds, filters = (lid.min_letters, lid.min_probability), roles.filters_of(c.filters)
         identifier = e.get("language_id", c)
@@ -203,7 +208,10 @@ class Pipeline:
         )
         for stage in chain:
             rows = self._run(stage, rows, pair)
-        return rows
+        if prefix or c.duplicates.sides == "none":
+            return rows
+        judge = Duplicate(c.duplicates.sides, c.duplicates.min_characters)
+        return self._run(Duplicates("duplicates", judge, pair, size), rows, pair)
 
     def _held_out(self, c: PreprocessConfig, pair: Pair, rows: Source) -> Source:
         """Held-out questions whose question and answer both have a translation that passed; none without translator."""
@@ -270,6 +278,7 @@ def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:
         remove_leftovers(directory)
         engines = roles.Engines(config)
         print_engines(engines.table())
-        stats = Pipeline(config, engines).run(request)
+        with contextlib.closing(make_executor(config.execution)) as executor:
+            stats = Pipeline(config, engines, executor).run(request)
         print_summary(stats, str(directory))
         return stats

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -104,8 +105,16 @@ def disturb(config: Path, output: Path, overrides: list[str], kills: int, whole:
     return done
 
 
-def check(folder: Path, backend: str, workers: int, kills: int, seed: int = 1, rows: int = 50) -> Counter[str]:
-    """Both runs and the comparison; returns how many were killed."""
+def check(
+    folder: Path,
+    backend: str,
+    workers: int,
+    kills: int,
+    seed: int = 1,
+    rows: int = 50,
+    finish: Callable[..., None] = finish,
+) -> Counter[str]:
+    """Both runs and the comparison; returns how many were killed. ``finish``: how a run that nobody kills is run."""
     config = tiny_config(folder, rows=rows, delay=0.004)
     finish(config, folder / "whole")
     overrides = [f"execution.backend={backend}", f"execution.workers={workers}", "execution.retries=5"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import InstructionsConfig
-from sdrrl_nemo.data.filters import make_filters
+from sdrrl_nemo.data.deduplication import Duplicates
+from sdrrl_nemo.data.filters import Duplicate, make_filters
 from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
+from sdrrl_nemo.data.runner import Row, StreamStage
 from sdrrl_nemo.data.stages import (
     AnswerLanguage,
     Ingest,
@@ -125,10 +128,10 @@ class Echo(tiny_engines.TinyGenerator):
 
 def test_generated_answers_are_batched_and_judged() -> None:
     engine = Echo()
-    stage = Generate(engine, make_filters([("repetition", {})]), "eng", (8, 3), {})
+    stage = Generate(engine, make_filters([("repetition", {})]), "eng", 8, {})
     texts = [" fine. ", "  ", "a b c d " * 9, "also fine."]
     outcome = stage.process([{"key": str(i), "question": t, "answer": "y"} for i, t in enumerate(texts)])
-    assert engine.batches == [3, 1]
+    assert engine.batches == [4]
     assert [r["generated"] for r in outcome.rows] == ["fine.", None, None, "also fine."]
     assert [(r["key"], r["reason"]) for r in outcome.rejects] == [
         ("1", "empty or unfinished answer"),
@@ -201,19 +204,27 @@ def test_off_target_is_rejected_but_short_and_unsure_are_kept() -> None:
     assert kept("english")
 
 
-def test_held_out_pairs_share_no_sentence_with_training() -> None:
+def streamed(stage: StreamStage, rows: list[Row], folder: Path) -> list[Row]:
+    """The rows that a stage makes of a stream; its counts must add up."""
+    workspace = Path(tempfile.mkdtemp(dir=folder))
+    outcomes = list(stage.stream(iter(rows), workspace))
+    assert all(o.facts() for o in outcomes)
+    return [row for o in outcomes for row in o.rows]
+
+
+def test_held_out_pairs_share_no_sentence_with_training(tmp_path: Path) -> None:
     class Corpus(tiny_engines.TinyCorpus):
         def pairs(self, source: str, target: str):  # type: ignore[no-untyped-def]
             for i in range(40):
                 yield f"Source {i % 25}.", f"Alvo {i}."
 
-    rows = SelectPairs(Corpus(), {}, ("eng", "por"), (12, 8), 7).process([{}]).rows
+    rows = streamed(SelectPairs(Corpus(), {}, ("eng", "por"), (12, 8), 7, part=5), [], tmp_path)
     train = [r for r in rows if r["split"] == "train"]
     held = [r for r in rows if r["split"] == "held-out"]
     assert (len(train), len(held)) == (12, 8)
     assert not {r["source"] for r in train} & {r["source"] for r in held}
     with pytest.raises(SdrrlError, match="the parallel corpus for eng-por has 40 pairs"):
-        SelectPairs(Corpus(), {}, ("eng", "por"), (60, 8), 7).process([{}])
+        streamed(SelectPairs(Corpus(), {}, ("eng", "por"), (60, 8), 7), [], tmp_path)
 
 
 def test_templates_make_both_directions_and_one_completion() -> None:
@@ -231,13 +242,44 @@ def test_templates_make_both_directions_and_one_completion() -> None:
     assert outcome.facts()["dropped"] == {"too short to split": 1}
 
 
-def test_order_is_independent_of_input_order_and_drops_repeats() -> None:
+def test_order_is_independent_of_input_order_and_drops_repeats(tmp_path: Path) -> None:
     rows = [{"subset": "LL", "question": f"q{i}", "answer": "a"} for i in range(20)]
-    ordered = Order(7).process(rows + rows[:3])
-    assert ordered.facts()["dropped"] == {"LL: duplicate sample": 3}
-    assert ordered.rows == Order(7).process(rows[::-1]).rows
-    assert ordered.rows != Order(8).process(rows).rows
-    assert len({r["key"] for r in ordered.rows}) == 20
+
+    def ordered(given: list[Row], seed: int = 7) -> list[Row]:
+        return streamed(Order(seed), given, tmp_path)
+
+    first = ordered(rows + rows[:3])
+    assert first == ordered(rows[::-1]) != ordered(rows, seed=8)
+    assert len({r["key"] for r in first}) == len(first) == 20
+
+
+def question(key: str, text: str, target: str | None) -> Row:
+    return {
+        "key": key,
+        "source_key": key.split("/", maxsplit=1)[0],
+        "question": text,
+        "question_target": target,
+        "answer": "a",
+    }
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_repeated_questions_lose_their_translation(tmp_path: Path, reverse: bool) -> None:
+    rows = [
+        question("a", "What is the capital of Peru?", "Qual é a capital do Peru?"),
+        question("b", "Name the capital city of Peru.", "Qual é a capital do Peru?!"),  # the same translation
+        question("c/y", "Why is the sky blue at noon?", "Por que o céu é azul ao meio-dia?"),
+        question("c/y_hat", "Why is the sky blue at noon?", "Por que o céu é azul ao meio-dia?"),  # the other answer
+        question("d", "Yes?", "Sim?"),
+        question("e", "Yes!", "Sim?"),  # too short to tell
+        question("f", "A question without translation here", None),
+    ]
+    rows = rows[::-1] if reverse else rows
+    out = streamed(Duplicates("duplicates", Duplicate(), ("eng", "por"), 2), rows, tmp_path)
+    assert [r["key"] for r in out] == [r["key"] for r in rows]
+    lost = {r["key"] for r, before in zip(out, rows, strict=True) if r != before}
+    assert lost == {"b"}
+    assert next(r for r in out if r["key"] == "b")["question_target"] is None
 
 
 def test_empty_subset_is_an_error() -> None:

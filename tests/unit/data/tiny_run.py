@@ -68,7 +68,7 @@ def tiny_config(folder: Path, output: str = "out", rows: int = 50, delay: float 
         "shard_size": 8,
         "plugins": ["tests.unit.data.tiny_engines"],
         "instructions": {"path": str(folder / "instructions.jsonl"), "held_out": 10},
-        "generation": {"engine": {"name": "tiny", "options": {"delay": delay}}, "shard_size": 8, "batch_size": 4},
+        "generation": {"engine": {"name": "tiny", "options": {"delay": delay}}, "shard_size": 8},
         "translation": {"name": "tiny", "options": {"delay": delay}},
         "quality": {"engine": {"name": "tiny"}, "tau": 0.1},
         "filters": [{"name": "length_ratio"}, {"name": "numbers"}],
