@@ -1,6 +1,6 @@
 """Write the lock files in requirements/ from the environment this runs in.
 
-    python3.11 -m venv /tmp/full && /tmp/full/bin/pip install -e '.[demo,eval,dev]'  # let pip resolve all
+    python3.11 -m venv /tmp/full && /tmp/full/bin/pip install -e '.[demo,data,translate,scale,eval,dev]'  # let pip resolve all
     /tmp/full/bin/python tools/update_lock.py                                        # write what is needed of it
     .venv/bin/python tools/update_lock.py --check                                    # is an environment as locked?
 
@@ -28,12 +28,12 @@ from sdrrl_nemo.common.fileio import atomic_write
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 BUILD = ("setuptools", "wheel")  # build the few source distributions, and this project, without build isolation
-GROUPS = {"lock-cpu.txt": ("demo", "eval"), "lock-dev.txt": ("dev",)}  # extras of pyproject.toml, first file first
+GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "eval"), "lock-dev.txt": ("scale", "dev")}  # extras of pyproject.toml, first file first
 HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
     "lock-cpu.txt": "All that recipes, tools and demo need on a CPU: install with --no-deps --no-build-isolation.",
-    "lock-dev.txt": "Test and lint tools, beside lock-cpu.txt: install it with --no-deps.",
+    "lock-dev.txt": "Test and lint tools, and Ray, beside lock-cpu.txt: install it with --no-deps.",
 }
 
 
@@ -54,7 +54,7 @@ def closure(requirements: Iterable[str], without: set[str]) -> dict[str, str]:
     while queue:
         req, parent = queue.pop()
         name = str(canonicalize_name(req.name))
-        if name in without:
+        if name in without and parent != "pyproject.toml":  # what this project asks for itself is never left out
             continue
         try:
             dist = metadata.distribution(name)

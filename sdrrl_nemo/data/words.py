@@ -88,7 +88,7 @@ _LOCALES = {"tha": "th", "khm": "km"}
 
 def _dictionary_words(run: str, offset: int, code: str) -> Iterator[Span]:
     """Words of a run of unspaced letters. ICU counts UTF-16 units, which differ where a letter is beyond U+FFFF."""
-    breaker = require("icu4py.breakers", "icu4py").WordBreaker(run, _LOCALES.get(code, "ja"))
+    breaker = require("icu4py.breakers", "icu4py", "data").WordBreaker(run, _LOCALES.get(code, "ja"))
     units = None
     if not run.isascii() and max(run) > "\uffff":
         units = [i for i, c in enumerate(run) for _ in range(2 if c > "\uffff" else 1)] + [len(run)]

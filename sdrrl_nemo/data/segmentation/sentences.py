@@ -48,7 +48,7 @@ def locale_of(code: str) -> str:
 
 
 def _icu(kind: str) -> Any:
-    return getattr(require("icu4py.breakers", "icu4py"), kind)
+    return getattr(require("icu4py.breakers", "icu4py", "data"), kind)
 
 
 def _icu_borders(kind: str, text: str, locale: str) -> list[int]:
@@ -66,7 +66,7 @@ def _icu_borders(kind: str, text: str, locale: str) -> list[int]:
 
 
 def _sentencex_borders(text: str, locale: str) -> list[int]:
-    segment = require("sentencex", "sentencex").segment
+    segment = require("sentencex", "sentencex", "data").segment
     safe = regex.sub(r"[\uD800-\uDFFF]", "\ufffd", text)
     out, at = [], 0
     for part in segment(locale, safe):

@@ -58,7 +58,7 @@ class SegmentedTranslator(Translator):
 
     @functools.cached_property
     def identity(self) -> str:
-        packages = ",".join(f"{p}-{distribution_version(p)}" for p in ("icu4py", "sentencex"))
+        packages = ",".join(f"{p}-{distribution_version(p, 'data')}" for p in ("icu4py", "sentencex"))
         options = (
             f"max_units={self._limit},forms={'|'.join(self._forms)},markdown-it-py-{metadata.version('markdown-it-py')}"
         )
