@@ -1,8 +1,9 @@
 """Write the lock files in requirements/ from the environment this runs in.
 
-    python3.11 -m venv /tmp/full && /tmp/full/bin/pip install -e '.[demo,data,translate,scale,eval,dev]'  # let pip resolve all
-    /tmp/full/bin/python tools/update_lock.py                                        # write what is needed of it
-    .venv/bin/python tools/update_lock.py --check                                    # is an environment as locked?
+    python3.11 -m venv /tmp/full                                                  # let pip resolve all
+    /tmp/full/bin/pip install -e '.[demo,data,translate,scale,eval,dev]'
+    /tmp/full/bin/python tools/update_lock.py                                     # write what is needed of it
+    .venv/bin/python tools/update_lock.py --check                                 # is an environment as locked?
 
 The locks are complete (install them with ``--no-deps``): the closure of pyproject.toml's requirements over the
 installed packages' metadata, less the names in requirements/dropped.txt and what only those pull in.
@@ -28,7 +29,8 @@ from sdrrl_nemo.common.fileio import atomic_write
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 BUILD = ("setuptools", "wheel")  # build the few source distributions, and this project, without build isolation
-GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "eval"), "lock-dev.txt": ("scale", "dev")}  # extras of pyproject.toml, first file first
+# file -> extras of pyproject.toml, first file first
+GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "eval"), "lock-dev.txt": ("scale", "dev")}
 HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
