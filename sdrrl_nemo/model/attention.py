@@ -1,20 +1,26 @@
 """Causal attention through torch's SDPA for the local layer spec: padded batches and packed (varlen) sequences.
 
 Used where Transformer Engine / flash-attention are absent. Block-diagonal over cu_seqlens: a token attends within
-its own sample only, and the SDPA kernel sees each sample alone, so no [s, s] mask is ever built.
+its own sample only, and the SDPA kernel sees each sample alone, so no [s, s] mask is ever built. Under context
+parallelism a rank has part of the queries and gathers all keys and values (model/context_parallel.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, cat
+from torch.nn.attention.bias import causal_lower_right
+
+from sdrrl_nemo.model.context_parallel import chunks_of_rank, gather_sequence
 
 
 class SDPAttention(MegatronModule):
@@ -39,20 +45,43 @@ class SDPAttention(MegatronModule):
         if attention_bias is not None:
             raise ValueError("SDPAttention takes no attention bias")
         if packed_seq_params is None:
-            q, k, v = (t.permute(1, 2, 0, 3) for t in (query, key, value))  # [b, n, s, hn]
-            out = self._attend(q, k, v).permute(2, 0, 1, 3)
-            return out.reshape(*out.shape[:2], -1)
-        bounds = packed_seq_params.cu_seqlens_q.tolist()
-        q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))  # [1, n, t, hn]
-        parts = [self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)]
-        out = cat(parts, dim=2).squeeze(0).transpose(0, 1)  # [t, np, hn]
+            width, rows = query.shape[:2]
+            if self.config.context_parallel_size == 1:
+                q, k, v = (t.permute(1, 2, 0, 3) for t in (query, key, value))  # [b, n, s, hn]
+                return self._attend(q, k, v).permute(2, 0, 1, 3).reshape(width, rows, -1)
+            bounds = [0, width * self.config.context_parallel_size]
+            parts = [self._rows(query[:, i], key[:, i], value[:, i], bounds) for i in range(rows)]
+            return torch.stack(parts, dim=1).reshape(width, rows, -1)
+        out = self._rows(query, key, value, packed_seq_params.cu_seqlens_q.tolist())
         return out.reshape(out.shape[0], -1)
 
+    def _rows(self, query: Tensor, key: Tensor, value: Tensor, bounds: Sequence[int]) -> Tensor:
+        """Context [t, np, hn] of this rank's queries [t, np, hn]; ``bounds``: cu_seqlens of all ranks' tokens."""
+        size = self.config.context_parallel_size
+        if size > 1:
+            group = parallel_state.get_context_parallel_group()
+            key, value = (gather_sequence(t, bounds, group) for t in (key, value))
+        q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))  # [1, n, t, hn]
+        if size == 1:
+            parts = [self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)]
+        else:
+            parts, at = [], 0
+            for begin, end in pairwise(bounds):
+                for a, b in chunks_of_rank(begin, end, size, group.rank()):
+                    parts.append(self._attend(q[:, :, at : at + b - a], k[:, :, begin:b], v[:, :, begin:b]))
+                    at += b - a
+        return cat(parts, dim=2).squeeze(0).transpose(0, 1)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The queries are the last of the keys' positions: causal, aligned at the end."""
         dtype = q.dtype
         if q.device.type == "cpu" and dtype != torch.float32:
             # measured: torch's CPU kernel is 2.5 to 3.5 times slower backward in bf16 than in fp32 at 64-128 tokens
             q, k, v = q.float(), k.float(), v.float()
         grouped = q.shape[1] != k.shape[1]
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.softmax_scale, enable_gqa=grouped)
+        n, m = q.shape[2], k.shape[2]
+        mask = None if n == m else causal_lower_right(n, m)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.softmax_scale, enable_gqa=grouped
+        )
         return out.to(dtype)

@@ -22,6 +22,7 @@ from kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.model.context_parallel import granularity, positions
 
 PAD = -1
 
@@ -71,17 +72,42 @@ def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int)
 
 
 class MicroBatches:
-    """Builds micro-batches. L = seq_length; packed rows are laid end to end: one row [1, micro_batch_size * L]."""
+    """Builds micro-batches. L = seq_length; packed rows are laid end to end: one row [1, micro_batch_size * L].
+
+    Under context parallelism every sample is padded to a multiple of 2 * context_parallel_size, and L grows by what
+    the fullest pack needs for that. ``row_multiple`` (tensor-parallel size under sequence parallelism) divides the
+    tokens a rank holds.
+    """
 
     def __init__(
-        self, dataset: PackedDataset, *, packed: bool, micro_batch_size: int, reduction: str, schedule: Schedule
+        self,
+        dataset: PackedDataset,
+        *,
+        packed: bool,
+        micro_batch_size: int,
+        reduction: str,
+        schedule: Schedule,
+        context_parallel_size: int = 1,
+        row_multiple: int = 1,
     ) -> None:
         self.dataset = dataset
         self.packed = packed
         self.micro_batch_size = micro_batch_size
         self.schedule = schedule
-        self.seq_length = int(dataset.manifest["seq_length"])
+        self.context_parallel_size = context_parallel_size
+        self.granularity = granularity(context_parallel_size)
+        whole = self.granularity * row_multiple
+        self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack()), whole)
         self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch)
+
+    def _fullest_pack(self) -> int:
+        """Tokens of the fullest row once every sample is padded for context parallelism."""
+        if self.granularity == 1:
+            return 0
+        padded = _up(self.dataset.lengths.astype(np.int64), self.granularity)
+        if not self.packed:
+            return int(padded.max())
+        return max(int(padded[self.dataset.samples_of(i)].sum()) for i in range(len(self.dataset)))
 
     @staticmethod
     def row_count(dataset: PackedDataset, packed: bool) -> int:
@@ -109,7 +135,8 @@ class MicroBatches:
 
     def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32, all of
-        ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence)."""
+        ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence) and max_seqlen
+        int32 []."""
         b, length = self.row_shape
         fill = {"tokens": 0, "labels": IGNORE_INDEX, "subset_ids": 0, "position_ids": 0}
         out: dict[str, Any] = {k: np.full((b, length), v, np.int64) for k, v in fill.items()}
@@ -119,13 +146,14 @@ class MicroBatches:
             line = 0 if self.packed else i
             at = bounds[-1] if self.packed else 0
             for sample in self.samples_of_row(int(row)):
-                at = self._place(out, line, at, sample)
+                at = _up(self._place(out, line, at, sample), self.granularity)
                 bounds.append(at)
         if self.packed:
             if bounds[-1] < length:
                 out["position_ids"][0, bounds[-1] :] = np.arange(length - bounds[-1])
                 bounds.append(length)
             out["cu_seqlens"] = np.asarray(bounds, np.int32)
+            out["max_seqlen"] = np.asarray(np.diff(bounds).max(), np.int32)
         return {k: torch.from_numpy(v) for k, v in out.items()}
 
     def _place(self, out: dict[str, Any], line: int, at: int, sample: int) -> int:
@@ -144,10 +172,25 @@ class MicroBatches:
         return end
 
 
+def _up(length: Any, multiple: int) -> Any:
+    """``length`` (an integer or an array) rounded up to a multiple."""
+    return -(-length // multiple) * multiple
+
+
+def on_this_rank(batch: dict[str, Tensor], cp_size: int, cp_rank: int) -> dict[str, Tensor]:
+    """The tokens of a micro-batch that one context-parallel rank holds; cu_seqlens stay those of all ranks."""
+    if cp_size == 1:
+        return batch
+    bounds = batch["cu_seqlens"].tolist() if "cu_seqlens" in batch else [0, batch["tokens"].shape[1]]
+    held = torch.from_numpy(positions(bounds, cp_size, cp_rank))
+    return {k: v.index_select(1, held) if v.dim() == 2 else v for k, v in batch.items()}
+
+
 class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
     """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on."""
 
-    def __init__(self, batches: MicroBatches, first_step: int, dp_rank: int, dp_size: int) -> None:
+    def __init__(self, batches: MicroBatches, first_step: int, dp_rank: int, dp_size: int, cp_rank: int = 0) -> None:
+        self.cp_rank = cp_rank
         self.batches = batches
         self.first_step = first_step
         self.dp_rank = dp_rank
@@ -159,5 +202,6 @@ class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
         while True:
             rows = self.batches.schedule.batch(step).reshape(-1, self.dp_size, m)
             for micro in rows:
-                yield self.batches.build(micro[self.dp_rank])
+                batch = self.batches.build(micro[self.dp_rank])
+                yield on_this_rank(batch, self.batches.context_parallel_size, self.cp_rank)
             step += 1

@@ -66,6 +66,11 @@ class TrainerSettings:
 
     tp: int = 1
     pp: int = 1
+    vpp: int = 1
+    """Model chunks a pipeline rank holds (interleaved schedule); 1: one."""
+    cp: int = 1
+    sequence_parallel: bool = False
+    """Split norms and residuals along the sequence over the tensor-parallel ranks; needs tp > 1."""
     micro_batch_size: int = 1
     global_batch_size: int = 8
     epochs: float = 1.0
@@ -107,18 +112,29 @@ def check(config: RunConfig, world_size: int) -> int:
             raise SdrrlError(f"{key}: '{value}' is not one of {', '.join(known)}")
     if not 0 <= config.loss.label_smoothing < 1 or config.loss.z_loss < 0:
         raise SdrrlError("loss.label_smoothing must be in [0, 1) and loss.z_loss not negative")
-    for key in ("tp", "pp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
+    for key in ("tp", "pp", "vpp", "cp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
         if getattr(t, key) < 1:
             raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")
-    if world_size % (t.tp * t.pp):
+    if world_size % (t.tp * t.pp * t.cp):
         raise SdrrlError(
-            f"trainer.tp={t.tp} x trainer.pp={t.pp} does not divide the {world_size} processes torchrun started"
+            f"trainer.tp={t.tp} x trainer.pp={t.pp} x trainer.cp={t.cp} does not divide the {world_size} processes "
+            "torchrun started"
         )
-    dp = world_size // (t.tp * t.pp)
+    dp = world_size // (t.tp * t.pp * t.cp)
+    if t.sequence_parallel and t.tp == 1:
+        raise SdrrlError("trainer.sequence_parallel needs trainer.tp > 1: it splits over the tensor-parallel ranks")
+    if t.vpp > 1 and t.pp == 1:
+        raise SdrrlError("trainer.vpp > 1 needs trainer.pp > 1: it interleaves pipeline stages")
     if t.global_batch_size % (t.micro_batch_size * dp):
         raise SdrrlError(
             f"trainer.global_batch_size={t.global_batch_size} is not a multiple of micro_batch_size="
             f"{t.micro_batch_size} x data-parallel size {dp}"
+        )
+    accumulation = t.global_batch_size // (t.micro_batch_size * dp)
+    if t.vpp > 1 and accumulation % t.pp:
+        raise SdrrlError(
+            f"trainer.vpp={t.vpp}: the interleaved schedule takes micro-batches in groups of trainer.pp={t.pp}, and a "
+            f"step has {accumulation} a rank; change trainer.global_batch_size"
         )
     if t.epochs <= 0 or t.max_steps < 0:
         raise SdrrlError("trainer.epochs must be positive and trainer.max_steps not negative")

@@ -8,7 +8,9 @@ dozen places, and check dtypes by the type name ``torch.cuda.FloatTensor``. ``ad
 * ``torch.cuda.current_device``, streams, events, synchronise and the RNG state get CPU meanings;
 * NeMo's device fix after loading a checkpoint is a no-op.
 
-Nothing numerical is changed: the arithmetic is torch's own CPU arithmetic. Call it once, before the first import of
+One thing numerical is changed: the gradient norm is summed in float64. torch's fp32 norm of a large tensor on CPU is
+off by 1e-4, which shows when layouts are compared (it clips a different amount); everything else is torch's own CPU
+arithmetic. Call it once, before the first import of
 ``megatron`` or ``nemo``; it returns False and does nothing when a GPU is present.
 """
 
@@ -63,6 +65,12 @@ class _Nothing:
     def synchronize(self) -> None: ...
 
 
+def _l2_norm(chunk_size: int, overflow: Any, tensors: list[list[Any]], per_parameter: bool) -> tuple[Any, None]:
+    """Norm over all tensors, float64 [1]; signature of the multi-tensor kernel that is absent here."""
+    norms = [torch.linalg.vector_norm(t, dtype=torch.float64) for group in tensors for t in group]
+    return torch.linalg.vector_norm(torch.stack(norms))[None], None
+
+
 def adapt_to_cpu() -> bool:
     """Activate the adaptation once if no GPU is present; True when it is (now or already) active."""
     if _state["active"]:
@@ -84,12 +92,15 @@ def adapt_to_cpu() -> bool:
     cuda.manual_seed = torch.manual_seed
     _CudaLiteralsToCpu().__enter__()
 
+    import megatron.core.optimizer.clip_grads as mcore_clip
     import megatron.core.tensor_parallel.random as mcore_random
     import nemo.lightning.io.pl as nemo_checkpoint_io
 
     patched: Any = mcore_random
     patched._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
     patched._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
+    clip: Any = mcore_clip
+    clip.l2_norm_impl = _l2_norm
     # after loading, NeMo moves stray tensors to this rank's GPU; here every tensor is where it belongs
     reader: Any = nemo_checkpoint_io
     reader._fix_tensors_device = lambda checkpoint: checkpoint

@@ -62,6 +62,8 @@ def micro_batches(config: RunConfig, dataset: PackedDataset) -> MicroBatches:
         micro_batch_size=config.trainer.micro_batch_size,
         reduction=config.loss.sample_reduction,
         schedule=Schedule(rows, config.trainer.global_batch_size, config.seed),
+        context_parallel_size=config.trainer.cp,
+        row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
     )
 
 
@@ -116,6 +118,9 @@ def strategy(config: RunConfig, steps: int, subsets: int) -> SdrrlStrategy:
     out = SdrrlStrategy(
         tensor_model_parallel_size=config.trainer.tp,
         pipeline_model_parallel_size=config.trainer.pp,
+        virtual_pipeline_model_parallel_size=config.trainer.vpp if config.trainer.vpp > 1 else None,
+        context_parallel_size=config.trainer.cp,
+        sequence_parallel=config.trainer.sequence_parallel,
         pipeline_dtype=torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32,
         process_group_backend="nccl" if on_gpu else "gloo",
         ddp=DistributedDataParallelConfig(

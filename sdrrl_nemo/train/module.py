@@ -20,11 +20,11 @@ from sdrrl_nemo.train.strategy import PackedDataSampler
 
 
 def data_step(dataloader_iter: Iterator[Any]) -> dict[str, Tensor]:
-    """Next micro-batch, on the device of this rank."""
+    """Next micro-batch, on the device of this rank; ``max_seqlen`` stays on the host, where it is read."""
     item = next(dataloader_iter)
     batch = item[0] if isinstance(item, tuple) else item
     device = torch.cuda.current_device()
-    return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+    return {k: v if k == "max_seqlen" else v.to(device, non_blocking=True) for k, v in batch.items()}
 
 
 def forward_step(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -32,7 +32,8 @@ def forward_step(model: Any, batch: dict[str, Tensor]) -> Tensor:
     packed = None
     if "cu_seqlens" in batch:
         cu = batch["cu_seqlens"]
-        longest = int(batch["tokens"].shape[1])
+        # the longest sample, not the row: rotary positions then restart with every sample
+        longest = int(batch["max_seqlen"])
         packed = PackedSeqParams(
             qkv_format="thd", cu_seqlens_q=cu, cu_seqlens_kv=cu, max_seqlen_q=longest, max_seqlen_kv=longest
         )
@@ -57,6 +58,14 @@ class SummingOptimizer(MegatronOptimizerModule):  # type: ignore[misc]
 class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
     """NeMo's LlamaModel with the Eq. 6 reduction."""
 
+    def reinit(self) -> SdrrlModel:
+        """Another chunk of the same model, for the interleaved pipeline schedule.
+
+        NeMo's own way builds a fresh configuration from the first one's constructor arguments and so forgets what was
+        set later: parallel sizes, hooks, forward step.
+        """
+        return SdrrlModel(self.config, tokenizer=None, optim=self.optim)
+
     @property
     def training_loss_reduction(self) -> Eq6LossReduction:
         """Reduction of a training step."""
@@ -79,5 +88,6 @@ class PackedDataModule(pl.LightningDataModule):
             first_step=self.trainer.global_step,
             dp_rank=parallel_state.get_data_parallel_rank(),
             dp_size=parallel_state.get_data_parallel_world_size(),
+            cp_rank=parallel_state.get_context_parallel_rank(),
         )
         return DataLoader(stream, batch_size=None, num_workers=0)

@@ -21,7 +21,15 @@ ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
 SEQ_LENGTH = 256
 TOLERANCE = 1e-5
 VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
-LAYOUTS = {"TP1": (1, 1, 1), "TP2": (2, 1, 2), "PP2": (1, 2, 2), "DP2": (1, 1, 2)}
+LAYOUTS = {  # processes and overrides
+    "TP1": (1, ""),
+    "TP2": (2, "trainer.tp=2"),
+    "TP2-SP": (2, "trainer.tp=2 trainer.sequence_parallel=true"),
+    "PP2": (2, "trainer.pp=2"),
+    "PP2-VPP2": (2, "trainer.pp=2 trainer.vpp=2"),
+    "CP2": (2, "trainer.cp=2"),
+    "DP2": (2, ""),
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +87,9 @@ def _train(workspace: Path, processes: int, runs: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
-    tp, pp, processes = LAYOUTS[layout]
+    processes, overrides = LAYOUTS[layout]
     runs = {
-        f"{layout}-{packed}-{mbs}": (
-            f"trainer.tp={tp} trainer.pp={pp} data.packed={packed} trainer.micro_batch_size={mbs}"
-        )
+        f"{layout}-{packed}-{mbs}": f"{overrides} data.packed={packed} trainer.micro_batch_size={mbs}"
         for packed, mbs in VARIANTS
     }
     _train(workspace, processes, runs)
