@@ -132,6 +132,7 @@ def strategy(config: RunConfig, steps: int, subsets: int) -> SdrrlStrategy:
         replace_progress_bar=False,
     )
     out.loss_entries = 1 + subsets
+    out.seed = config.seed
     out.lr_of_step = lambda step: learning_rate(config.optim, step, steps)
     return out
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from megatron.core import parallel_state
+from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from nemo import lightning as nl
 from nemo.lightning.pytorch.plugins.data_sampler import MegatronDataSampler
 from torch import Tensor
@@ -59,6 +60,13 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
     lr_of_step: Callable[[int], float]
     loss_entries: int
     """Length of the loss vector: 1 + number of subsets."""
+    seed: int
+
+    def setup_distributed(self) -> None:
+        """Also seed Megatron's tensor-parallel random states where there is no GPU: NeMo seeds them on GPUs only."""
+        super().setup_distributed()
+        if not torch.cuda.is_available():
+            model_parallel_cuda_manual_seed(self.seed)
 
     def training_step(self, dataloader_iter: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward of one global batch; returns the Eq. 6 loss of the step."""
