@@ -76,7 +76,7 @@ class MicroBatches:
 
     Under context parallelism every sample is padded to a multiple of 2 * context_parallel_size, and L grows by what
     the fullest pack needs for that. ``row_multiple`` (tensor-parallel size under sequence parallelism) divides the
-    tokens a rank holds.
+    tokens a rank holds; ``seq_length`` asks for rows at least that long.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class MicroBatches:
         schedule: Schedule,
         context_parallel_size: int = 1,
         row_multiple: int = 1,
+        seq_length: int = 0,
     ) -> None:
         self.dataset = dataset
         self.packed = packed
@@ -97,7 +98,7 @@ class MicroBatches:
         self.context_parallel_size = context_parallel_size
         self.granularity = granularity(context_parallel_size)
         whole = self.granularity * row_multiple
-        self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack()), whole)
+        self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack(), seq_length), whole)
         self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch)
 
     def _fullest_pack(self) -> int:
@@ -132,6 +133,11 @@ class MicroBatches:
         return sum(
             int(self.dataset.lengths[list(self.samples_of_row(int(r)))].sum()) for r in self.schedule.batch(step)
         )
+
+    def keys(self, step: int, dp_rank: int, dp_size: int, micro: int) -> list[str]:
+        """Keys (16 hexadecimal digits) of the samples of one micro-batch."""
+        rows = self.schedule.batch(step).reshape(-1, dp_size, self.micro_batch_size)[micro, dp_rank]
+        return [f"{int(self.dataset.sample_key[i]):016x}" for row in rows for i in self.samples_of_row(int(row))]
 
     def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32, all of

@@ -1,20 +1,30 @@
-"""Checkpoints that are whole or absent: written beside their final name, fsynced, renamed."""
+"""Checkpoints that are whole, proven or absent: written beside their name, hashed, fsynced, renamed, then checked."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 
-from sdrrl_nemo.common.fileio import fsync_dir
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import fsync_dir, read_json, write_json
 
 NAME = re.compile(r"^step-(\d{6,})$")
 UNFINISHED = "unfinished-"
+DAMAGED = "damaged-"
+MANIFEST = "sha256.json"
+CHUNK = 1 << 24
 
 
 def checkpoint_name(step: int) -> str:
@@ -36,6 +46,81 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(p)
 
 
+def _ranks() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _gather(mine: dict[str, Any]) -> dict[str, Any]:
+    """The dictionaries of all ranks as one."""
+    if not dist.is_initialized():
+        return mine
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return {k: v for part in parts for k, v in part.items()}
+
+
+def _files(folder: Path) -> list[str]:
+    """Relative names of all files but the manifest, sorted."""
+    names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(n for n in names if n != MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File -> SHA-256, computed by all ranks together; every rank calls this and gets the whole."""
+    rank, size = _ranks()
+    return _gather({name: _sha256(folder / name) for name in _files(folder)[rank::size]})
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, naming the file; None: it is as it was written. Every rank calls this."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return f"{path} is missing"
+    try:
+        expected = read_json(path)
+    except SdrrlError as e:
+        return str(e)
+    missing = sorted(set(expected) - set(_files(folder)))
+    if missing:
+        return f"{folder / missing[0]} is missing"
+    found = hashes(folder)
+    wrong = sorted(name for name, digest in expected.items() if found[name] != digest)
+    return f"{folder / wrong[0]} is damaged (its SHA-256 is not the one in {MANIFEST})" if wrong else None
+
+
+def newest_sound(folder: Path) -> tuple[int, Path] | None:
+    """(step, directory) of the newest checkpoint whose files are as they were written; None: there is none yet.
+
+    A damaged one is renamed and named in one sentence. SdrrlError when there are checkpoints and all are damaged.
+    Every rank calls this.
+    """
+    rank, _ = _ranks()
+    found = complete_checkpoints(folder)
+    for step, path in reversed(found):
+        wrong = damage(path)
+        if wrong is None:
+            return step, path
+        if dist.is_initialized():
+            dist.barrier()
+        if rank == 0:
+            print(f"{wrong}; going back to the checkpoint before it", file=sys.stderr, flush=True)
+            kept = path.with_name(DAMAGED + path.name)
+            if kept.exists():
+                shutil.rmtree(kept)
+            os.replace(path, kept)
+    if found:
+        raise SdrrlError(f"{folder}: every checkpoint is damaged; remove the run's directory to start anew")
+    return None
+
+
 def _fsync_tree(folder: Path) -> None:
     for root, _, files in os.walk(folder):
         for name in files:
@@ -45,18 +130,46 @@ def _fsync_tree(folder: Path) -> None:
 
 
 class AtomicCheckpoint(pl.Callback):
-    """Saves every ``every`` steps and at the end (never if ``every`` is -1); keeps the newest ``keep``."""
+    """Saves every ``every`` steps, at the end, and on SIGTERM (never if ``every`` is -1).
 
-    def __init__(self, folder: str, every: int, keep: int) -> None:
+    Keeps the newest ``keep`` and, with ``best_step``, the one of the best held-out loss.
+    """
+
+    def __init__(self, folder: str, every: int, keep: int, best_step: Callable[[], int] | None = None) -> None:
         self.folder = folder
         self.every = every
         self.keep = keep
+        self.best_step = best_step
+        self.terminated = False
+        self._asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """From here on SIGTERM asks for a checkpoint after the step that is running."""
+
+        def remember(signum: int, frame: FrameType | None) -> None:
+            self._asked = True
+
+        signal.signal(signal.SIGTERM, remember)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save when a step asks for it."""
+        """Save when a step, the end of the run or SIGTERM asks for it."""
         step = trainer.global_step
-        if self.every >= 0 and (step == trainer.max_steps or (self.every and step % self.every == 0)):
+        self.terminated = self._anyone_asked()
+        if self.every < 0:
+            trainer.should_stop = trainer.should_stop or self.terminated
+            return
+        best = self.best_step is not None and self.best_step() == step
+        last = step == trainer.max_steps or trainer.should_stop or self.terminated
+        if last or best or (self.every and step % self.every == 0):
             self.save(trainer, step)
+        if self.terminated:
+            trainer.should_stop = True
+
+    def _anyone_asked(self) -> bool:
+        """Whether any rank got SIGTERM: the signal need not reach all of them in the same step."""
+        flag = torch.tensor([float(self._asked)], device=torch.cuda.current_device())
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
 
     def save(self, trainer: pl.Trainer, step: int) -> None:
         """Write the checkpoint of ``step``; every rank calls this."""
@@ -65,15 +178,22 @@ class AtomicCheckpoint(pl.Callback):
         temporary = folder / f"{UNFINISHED}{final.name}"
         if trainer.is_global_zero and temporary.exists():
             shutil.rmtree(temporary)
-        torch.distributed.barrier()
+        dist.barrier()
         trainer.save_checkpoint(temporary)
-        torch.distributed.barrier()
+        dist.barrier()
+        digests = hashes(temporary)
         if trainer.is_global_zero:
+            write_json(temporary / MANIFEST, digests)
             _fsync_tree(temporary)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
             fsync_dir(folder)
-            for _, old in complete_checkpoints(folder)[: -self.keep]:
+            self._remove_old(folder)
+        dist.barrier()
+
+    def _remove_old(self, folder: Path) -> None:
+        best = self.best_step() if self.best_step else 0
+        for step, old in complete_checkpoints(folder)[: -self.keep]:
+            if step != best:
                 shutil.rmtree(old)
-        torch.distributed.barrier()

@@ -25,6 +25,8 @@ class DataSettings:
     path: str = MISSING
     """Directory with ``<name>.bin`` / ``.idx`` and sidecars, as tools/preprocess_sdrrl.py writes it."""
     name: str = "train"
+    validation: str = ""
+    """Name of the held-out packed set in the same directory; empty: none."""
     packed: bool = True
     """True: one row is packs end to end with cu_seqlens. False: one row is one sample, right-padded."""
 
@@ -47,9 +49,14 @@ class LossSettings:
 class OptimSettings:
     """Adam and its schedule. Learning rates are per step, no hidden scaling."""
 
-    lr: float = 1e-5
+    lr: float | str = 1e-5
+    """A number, or ``auto``: auto_lr_base * sqrt(answer tokens of a step / 4e6) (train/schedule.py)."""
+    auto_lr_base: float = 3e-4
+    """LLaMA's rate at 4e6 tokens a step: 3e-4 (7B, 13B), 1.5e-4 from 30B on; a sixth of it for Mistral and Gemma."""
     min_lr: float = 0.0
     warmup_steps: int = 0
+    warmup_fraction: float = 0.0
+    """Of all steps, rounded up; instead of ``warmup_steps``."""
     schedule: str = "cosine"
     """``cosine``, ``linear`` or ``constant`` after the warm-up."""
     weight_decay: float = 0.0
@@ -58,6 +65,30 @@ class OptimSettings:
     adam_eps: float = 1e-8
     clip_grad: float = 1.0
     use_distributed_optimizer: bool = False
+
+
+@dataclass
+class SpikeSettings:
+    """Steps that are skipped: always where loss or gradients are not finite."""
+
+    factor: float = 0.0
+    """Also where the gradient norm is over ``factor`` x the median of the last ``window``; 0: never."""
+    window: int = 64
+    warmup: int = 16
+    """Norms to have seen before the median counts."""
+    max_in_a_row: int = 5
+    """After so many skipped steps in a row the run ends with an error."""
+
+
+@dataclass
+class ValidationSettings:
+    """Eq. 6 on ``data.validation`` while training."""
+
+    every: int = 0
+    """Evaluate every so many steps and at the end; 0: only at the end."""
+    patience: int = 0
+    """Stop after so many evaluations without improvement; 0: never."""
+    min_delta: float = 0.0
 
 
 @dataclass
@@ -95,6 +126,8 @@ class RunConfig:
     data: DataSettings = field(default_factory=DataSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
+    spikes: SpikeSettings = field(default_factory=SpikeSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
 
@@ -112,6 +145,7 @@ def check(config: RunConfig, world_size: int) -> int:
             raise SdrrlError(f"{key}: '{value}' is not one of {', '.join(known)}")
     if not 0 <= config.loss.label_smoothing < 1 or config.loss.z_loss < 0:
         raise SdrrlError("loss.label_smoothing must be in [0, 1) and loss.z_loss not negative")
+    _check_optimisation(config)
     for key in ("tp", "pp", "vpp", "cp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
         if getattr(t, key) < 1:
             raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")
@@ -139,3 +173,25 @@ def check(config: RunConfig, world_size: int) -> int:
     if t.epochs <= 0 or t.max_steps < 0:
         raise SdrrlError("trainer.epochs must be positive and trainer.max_steps not negative")
     return dp
+
+
+def _check_optimisation(config: RunConfig) -> None:
+    o, v, s = config.optim, config.validation, config.spikes
+    if isinstance(o.lr, str) and o.lr != "auto":
+        raise SdrrlError(f"optim.lr: '{o.lr}' is neither a number nor 'auto'")
+    if o.warmup_steps and o.warmup_fraction:
+        raise SdrrlError("optim.warmup_steps and optim.warmup_fraction are both set; keep one")
+    if not 0 <= o.warmup_fraction < 1:
+        raise SdrrlError(f"optim.warmup_fraction: must be in [0, 1), is {o.warmup_fraction}")
+    if (v.every or v.patience) and not config.data.validation:
+        raise SdrrlError("validation.every / validation.patience need a held-out set: set data.validation to its name")
+    if v.patience and not v.every:
+        raise SdrrlError("validation.patience needs validation.every: it counts evaluations")
+    if min(v.every, v.patience) < 0 or v.min_delta < 0:
+        raise SdrrlError("validation.every, validation.patience and validation.min_delta must not be negative")
+    if s.factor < 0 or s.window < 1 or s.warmup < 1 or s.max_in_a_row < 1:
+        raise SdrrlError("spikes: factor must not be negative; window, warmup and max_in_a_row at least 1")
+    if s.warmup > s.window:
+        raise SdrrlError(
+            f"spikes.warmup={s.warmup} is more than spikes.window={s.window}: the median would never count"
+        )

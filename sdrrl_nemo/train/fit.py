@@ -25,14 +25,18 @@ from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
-from sdrrl_nemo.train.checkpoint import AtomicCheckpoint, complete_checkpoints, remove_unfinished
+from sdrrl_nemo.train.checkpoint import AtomicCheckpoint, newest_sound, remove_unfinished
 from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.guard import StepGuard
+from sdrrl_nemo.train.heldout import HeldOutLoss
 from sdrrl_nemo.train.loss import attach_loss, check_kernel
-from sdrrl_nemo.train.metrics import StepMetrics
+from sdrrl_nemo.train.metrics import METRICS_FILE, StepMetrics, read_metrics
 from sdrrl_nemo.train.module import PackedDataModule, SdrrlModel, SummingOptimizer, data_step, forward_step
-from sdrrl_nemo.train.strategy import SdrrlStrategy, learning_rate
+from sdrrl_nemo.train.schedule import learning_rate, resolve
+from sdrrl_nemo.train.strategy import SdrrlStrategy
 
 IDENTITY_FILE = "identity.json"
+FINISHED_FILE = "finished.json"
 
 
 def world_size() -> int:
@@ -40,21 +44,21 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def open_data(config: RunConfig, vocab_size: int) -> PackedDataset:
-    """The verified packed set; SdrrlError when tokenizer or vocabulary are not the model's."""
+def open_data(config: RunConfig, vocab_size: int, name: str) -> PackedDataset:
+    """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's."""
     fingerprint = tokenizer_sha256(load_tokenizer(config.model.hf_path))
-    dataset = PackedDataset(config.data.path, config.data.name, fingerprint)
+    dataset = PackedDataset(config.data.path, name, fingerprint)
     packed_for = int(dataset.manifest["vocab_size"])
     if packed_for != vocab_size:
         raise SdrrlError(
-            f"{config.data.path}/{config.data.name}.manifest.json: packed for a vocabulary of {packed_for}, "
+            f"{config.data.path}/{name}.manifest.json: packed for a vocabulary of {packed_for}, "
             f"{config.model.hf_path} has {vocab_size}; preprocess again with this model"
         )
     return dataset
 
 
-def micro_batches(config: RunConfig, dataset: PackedDataset) -> MicroBatches:
-    """Order, weights and micro-batch builder of this run."""
+def micro_batches(config: RunConfig, dataset: PackedDataset, seq_length: int = 0) -> MicroBatches:
+    """Order, weights and micro-batch builder of this run; rows have at least ``seq_length`` tokens."""
     rows = MicroBatches.row_count(dataset, config.data.packed)
     return MicroBatches(
         dataset,
@@ -64,7 +68,23 @@ def micro_batches(config: RunConfig, dataset: PackedDataset) -> MicroBatches:
         schedule=Schedule(rows, config.trainer.global_batch_size, config.seed),
         context_parallel_size=config.trainer.cp,
         row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
+        seq_length=seq_length,
     )
+
+
+def all_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, MicroBatches | None]:
+    """Batches of the training set and of the held-out one, rows of equal length."""
+    train = open_data(config, vocab_size, config.data.name)
+    if not config.data.validation:
+        return micro_batches(config, train), None
+    held = open_data(config, vocab_size, config.data.validation)
+    if held.subset_names != train.subset_names:
+        raise SdrrlError(
+            f"{config.data.path}: '{config.data.validation}' has the subsets {', '.join(held.subset_names)}, "
+            f"'{config.data.name}' has {', '.join(train.subset_names)}; both must come from one preprocessing"
+        )
+    length = max(micro_batches(config, d).seq_length for d in (train, held))
+    return micro_batches(config, train, length), micro_batches(config, held, length)
 
 
 def total_steps(config: RunConfig, batches: MicroBatches) -> int:
@@ -100,7 +120,7 @@ def optimizer(config: RunConfig) -> SummingOptimizer:
     return SummingOptimizer(
         OptimizerConfig(
             optimizer="adam",
-            lr=o.lr,
+            lr=0.0,  # set anew for every step by SdrrlStrategy
             weight_decay=o.weight_decay,
             adam_beta1=o.adam_beta1,
             adam_beta2=o.adam_beta2,
@@ -112,7 +132,7 @@ def optimizer(config: RunConfig) -> SummingOptimizer:
     )
 
 
-def strategy(config: RunConfig, steps: int, subsets: int) -> SdrrlStrategy:
+def strategy(config: RunConfig, steps: int, batches: MicroBatches) -> SdrrlStrategy:
     """Megatron parallelism; gradients are kept and reduced in fp32."""
     on_gpu = torch.cuda.is_available()
     out = SdrrlStrategy(
@@ -126,22 +146,37 @@ def strategy(config: RunConfig, steps: int, subsets: int) -> SdrrlStrategy:
         ddp=DistributedDataParallelConfig(
             grad_reduce_in_fp32=True,
             use_distributed_optimizer=config.optim.use_distributed_optimizer,
-            check_for_nan_in_grad=True,
+            check_for_nan_in_grad=False,  # train/guard.py skips the step and names its samples
         ),
         ckpt_async_save=False,
         replace_progress_bar=False,
     )
-    out.loss_entries = 1 + subsets
+    out.loss_entries = 1 + len(batches.dataset.subset_names)
     out.seed = config.seed
-    out.lr_of_step = lambda step: learning_rate(config.optim, step, steps)
+    optim = resolve(config.optim, batches, steps)
+    out.lr_of_step = lambda step: learning_rate(optim, step, steps)
     return out
 
 
-def claim_run_dir(config: RunConfig, dataset: PackedDataset, steps: int) -> None:
+def step_guard(config: RunConfig, batches: MicroBatches, first_step: int) -> StepGuard:
+    """Judge of the steps; a resumed run remembers the gradient norms of the steps before ``first_step``."""
+    path = Path(config.run_dir) / METRICS_FILE
+    rows = read_metrics(path) if first_step and path.is_file() else []
+    history = [r["grad_norm"] for r in rows if r["step"] <= first_step and not r["skipped"]]
+    dp_size = check(config, world_size())
+    return StepGuard(
+        config.spikes,
+        config.run_dir,
+        lambda step, dp_rank, micro: batches.keys(step, dp_rank, dp_size, micro),
+        history,
+    )
+
+
+def claim_run_dir(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     """Refuse to resume under another setting; write resolved YAML and provenance beside the results."""
     run = Path(config.run_dir)
     identity = {
-        "data": dataset.manifest["files"],
+        "data": batches.dataset.manifest["files"],
         "model": str(config.model.hf_path),
         "pad_heads_to": config.model.pad_heads_to,
         "global_batch_size": config.trainer.global_batch_size,
@@ -150,7 +185,7 @@ def claim_run_dir(config: RunConfig, dataset: PackedDataset, steps: int) -> None
         "precision": config.trainer.precision,
         "steps": steps,
         "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
-        "optim": vars(config.optim),
+        "optim": vars(resolve(config.optim, batches, steps)),
     }
     path = run / IDENTITY_FILE
     if path.is_file():
@@ -177,30 +212,67 @@ def fit(config: RunConfig) -> None:
     gpt_config(
         hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to
     )  # fails early, before any data is hashed
-    dataset = open_data(config, hf.vocab_size)
-    batches = micro_batches(config, dataset)
+    batches, held_out = all_batches(config, hf.vocab_size)
     steps = total_steps(config, batches)
     folder = Path(config.run_dir) / "checkpoints"
-    done = complete_checkpoints(folder)
+    finished = Path(config.run_dir) / FINISHED_FILE
     if is_rank_zero():
-        claim_run_dir(config, dataset, steps)
+        claim_run_dir(config, batches, steps)
         remove_unfinished(folder)
-    if done and done[-1][0] >= steps:
+    if finished.is_file():
         if is_rank_zero():
-            print(f"{config.run_dir}: all {steps} steps are done; checkpoint {done[-1][1]}")
+            end = read_json(finished)
+            print(f"{config.run_dir}: all {end['step']} steps are done ({end['reason']}); checkpoints in {folder}")
         return
-    launch(config, hf, batches, steps, resume_from=done[-1][1] if done else None)
+    init_distributed()
+    launch(config, hf, (batches, held_out), steps, resume_from=newest_sound(folder))
+
+
+def init_distributed() -> None:
+    """Join the processes before NeMo does, which then uses them: the ranks check the checkpoint's files together."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    os.environ.setdefault("RANK", "0")
+    os.environ.setdefault("WORLD_SIZE", "1")
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "0")
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def launch(
-    config: RunConfig, hf: PretrainedConfig, batches: MicroBatches, steps: int, resume_from: Path | None
+    config: RunConfig,
+    hf: PretrainedConfig,
+    data: tuple[MicroBatches, MicroBatches | None],
+    steps: int,
+    resume_from: tuple[int, Path] | None,
 ) -> None:
-    """Build NeMo's trainer and fit."""
+    """Build NeMo's trainer and fit. ``resume_from``: (step, checkpoint)."""
+    batches, held_out = data
+    first_step, checkpoint = resume_from or (0, None)
+    megatron = strategy(config, steps, batches)
+    megatron.guard = step_guard(config, batches, first_step)
+    subset_names = batches.dataset.subset_names
+    callbacks: list[Any] = [StepMetrics(config.run_dir, subset_names, batches.useful_tokens)]
+    held: HeldOutLoss | None = None
+    if held_out is not None:
+        held = HeldOutLoss(held_out, config.validation, config.run_dir, subset_names)
+        callbacks.append(held)  # before the checkpoints, which keep the best
+    t = config.trainer
+    checkpoints = AtomicCheckpoint(
+        str(Path(config.run_dir) / "checkpoints"),
+        t.save_every,
+        t.keep_checkpoints,
+        best_step=(lambda: held.progress.best_step) if held else None,
+    )
+    callbacks.append(checkpoints)
     trainer = nl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy=strategy(config, steps, len(batches.dataset.subset_names)),
+        strategy=megatron,
         plugins=nl.MegatronMixedPrecision("bf16-mixed" if config.trainer.precision == "bf16" else "32"),
         max_steps=steps,
         limit_val_batches=0,
@@ -210,13 +282,24 @@ def launch(
         enable_model_summary=False,
         enable_progress_bar=False,
         logger=TensorBoardLogger(config.run_dir, name="tensorboard", version=""),
-        callbacks=[
-            StepMetrics(config.run_dir, batches.dataset.subset_names, batches.useful_tokens),
-            AtomicCheckpoint(
-                str(Path(config.run_dir) / "checkpoints"), config.trainer.save_every, config.trainer.keep_checkpoints
-            ),
-        ],
+        callbacks=callbacks,
     )
     model = SdrrlModel(model_config(config, hf, batches), tokenizer=None, optim=optimizer(config))
     datamodule = PackedDataModule(batches, config.trainer.global_batch_size)
-    trainer.fit(model, datamodule=datamodule, ckpt_path=str(resume_from) if resume_from else None)
+    trainer.fit(model, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None)
+    finish(config, trainer.global_step, held, interrupted=checkpoints.terminated)
+
+
+def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:
+    """Say how the run ended; a run that ended by itself is marked, so that the same command does nothing more."""
+    if not is_rank_zero():
+        return
+    if interrupted:
+        print(f"{config.run_dir}: SIGTERM after step {step}; the same command continues from its checkpoint")
+        return
+    early = held is not None and held.progress.exhausted
+    end: dict[str, Any] = {"step": step, "reason": "no better held-out loss" if early else "end of training"}
+    if held is not None:
+        end |= {"best_step": held.progress.best_step, "best_loss": held.progress.best_loss}
+    if config.trainer.save_every >= 0:
+        write_json(Path(config.run_dir) / FINISHED_FILE, end)

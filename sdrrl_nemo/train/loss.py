@@ -93,6 +93,9 @@ def _pass_through(layer: Any) -> list[Tensor]:
 class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
     """Hands the loss to Megatron's schedule undivided and sums the loss vectors of a step."""
 
+    micro_losses: Tensor | None = None
+    """Loss of each micro-batch of the latest step on this rank, float64 [micro-batches]; last pipeline stage only."""
+
     def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, token count that is never used, {"vector": loss vector}).
 
@@ -103,7 +106,9 @@ class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
         """Loss vector of the global batch: summed over micro-batches and data-parallel ranks, in float64."""
-        total = torch.stack([x["vector"].double() for x in losses_reduced_per_micro_batch]).sum(0)
+        each = torch.stack([x["vector"].double() for x in losses_reduced_per_micro_batch])
+        self.micro_losses = each[:, 0].clone()
+        total = each.sum(0)
         torch.distributed.all_reduce(total, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         return total
 

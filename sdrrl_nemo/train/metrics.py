@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -64,7 +65,10 @@ class StepMetrics(pl.Callback):
         metrics = trainer.strategy.metrics  # type: ignore[attr-defined]
         row: dict[str, Any] = {"step": trainer.global_step}
         row |= dict(zip(self.names, metrics["vector"].tolist(), strict=True))
-        row |= {"lr": metrics["lr"], "grad_norm": metrics["grad_norm"]}
+        row |= {"lr": metrics["lr"], "grad_norm": metrics["grad_norm"], "skipped": metrics["skipped"]}
+        row = {
+            k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()
+        }  # JSON has no NaN
         row |= {"tokens": self.tokens_of_step(trainer.global_step - 1), "seconds": now - self._clock}
         self._clock = now
         self._file.write(json.dumps(row) + "\n")
@@ -73,7 +77,9 @@ class StepMetrics(pl.Callback):
         scalars = {k: v for k, v in row.items() if k != "step" and v is not None}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=trainer.global_step)
-        self._bar.set_postfix(loss=f"{row['loss']:.4f}", tok_s=f"{row['tokens'] / max(row['seconds'], 1e-9):.0f}")
+        self._bar.set_postfix(
+            loss=f"{metrics['vector'][0]:.4f}", tok_s=f"{row['tokens'] / max(row['seconds'], 1e-9):.0f}"
+        )
         self._bar.update(1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

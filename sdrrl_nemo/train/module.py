@@ -66,9 +66,15 @@ class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
         """
         return SdrrlModel(self.config, tokenizer=None, optim=self.optim)
 
-    @property
+    @property  # NeMo looks for a property and calls anything else
     def training_loss_reduction(self) -> Eq6LossReduction:
-        """Reduction of a training step."""
+        """Reduction of a training step; kept, because it remembers the losses of the micro-batches."""
+        kept: Eq6LossReduction = self.__dict__.setdefault("_eq6_reduction", Eq6LossReduction())
+        return kept
+
+    @property
+    def validation_loss_reduction(self) -> Eq6LossReduction:
+        """Reduction of an evaluation step."""
         return Eq6LossReduction()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,21 +9,13 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from nemo import lightning as nl
+from nemo.lightning._strategy_lib import init_model_parallel
 from nemo.lightning.pytorch.plugins.data_sampler import MegatronDataSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sdrrl_nemo.train.batches import MicroBatches
-from sdrrl_nemo.train.config import OptimSettings
-
-
-def learning_rate(o: OptimSettings, step: int, total_steps: int) -> float:
-    """Learning rate of step ``step`` (from 0) of ``total_steps``: linear warm-up, then the schedule down to min_lr."""
-    if step < o.warmup_steps:
-        return o.lr * (step + 1) / o.warmup_steps
-    done = (step - o.warmup_steps) / max(1, total_steps - o.warmup_steps)
-    falling = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[o.schedule]
-    return o.min_lr + (o.lr - o.min_lr) * max(0.0, falling)
+from sdrrl_nemo.train.guard import StepGuard
 
 
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
@@ -61,10 +52,20 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
     loss_entries: int
     """Length of the loss vector: 1 + number of subsets."""
     seed: int
+    guard: StepGuard
+    _guarded: bool = False
 
     def setup_distributed(self) -> None:
-        """Also seed Megatron's tensor-parallel random states where there is no GPU: NeMo seeds them on GPUs only."""
+        """Also where the processes have joined before (train/fit.py): NeMo then leaves out Megatron's groups.
+
+        Megatron's tensor-parallel random states are seeded where there is no GPU; NeMo seeds them on GPUs only.
+        """
+        joined = torch.distributed.is_initialized()
         super().setup_distributed()
+        if joined:
+            init_model_parallel(self.model)
+            if self.data_sampler:
+                self.data_sampler.setup(self.cluster_environment.global_rank())
         if not torch.cuda.is_available():
             model_parallel_cuda_manual_seed(self.seed)
 
@@ -74,12 +75,21 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
             chunk.zero_grad_buffer()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
+        reduction = self.lightning_module.training_loss_reduction
+        reduction.micro_losses = None
         reduced = self.model.training_step(dataloader_iter, *args, **kwargs)
-        vector = self._from_last_stage(reduced)
-        self.metrics = {"vector": vector}
+        vector = self.from_last_stage(reduced)
+        self.metrics = {"vector": vector, "micro_losses": reduction.micro_losses, "skipped": False}
         return vector[0]
 
-    def _from_last_stage(self, reduced: Tensor) -> Tensor:
+    def _must_skip(self, grad_norm: float) -> bool:
+        """Asked by the optimiser once its gradients are ready."""
+        m = self.metrics
+        skip = self.guard.judge(self.trainer.global_step, float(m["vector"][0]), grad_norm, m["micro_losses"])
+        m |= {"skipped": skip, "grad_norm": grad_norm}
+        return skip
+
+    def from_last_stage(self, reduced: Tensor) -> Tensor:
         """The loss vector, sent from the last pipeline stage to all others."""
         if parallel_state.get_pipeline_model_parallel_world_size() == 1:
             return reduced
@@ -98,10 +108,12 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         lr = self.lr_of_step(self.trainer.global_step)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        if not self._guarded:
+            self.guard.attach(optimizer.mcore_optimizer, self._must_skip)
+            self._guarded = True
         # the parent of MegatronStrategy: MegatronStrategy itself only adds logging that assumes a CUDA device
         out = super(nl.MegatronStrategy, self).optimizer_step(optimizer, closure, model, **kwargs)
-        _, grad_norm, _ = out
-        self.metrics |= {"lr": lr, "grad_norm": float(grad_norm) if grad_norm is not None else None}
+        self.metrics["lr"] = lr
         return out
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any], selective_restore: bool = False) -> None:

@@ -12,7 +12,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.train.checkpoint import checkpoint_name, complete_checkpoints, remove_unfinished
 from sdrrl_nemo.train.config import OptimSettings, RunConfig, check
 from sdrrl_nemo.train.metrics import truncate_metrics
-from sdrrl_nemo.train.strategy import learning_rate
+from sdrrl_nemo.train.schedule import learning_rate
 
 
 def _config(tmp_path: Path, *overrides: str) -> RunConfig:
