@@ -213,3 +213,104 @@ def share_bar(title: str, parts: Sequence[tuple[str, int, int]]) -> Markup:
         x += w
     out.append("</svg>")
     return Markup("".join(out))
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One labelled bar: parts are (what, count, colour class) from left to right; ``note`` stands at its right end."""
+
+    label: str
+    parts: Sequence[tuple[str, int, int]]
+    note: str = ""
+
+
+def bar_rows(title: str, rows: Sequence[BarRow], shared: bool) -> Markup:
+    """Horizontal stacked bars, one under the other, each with its label above it.
+
+    ``shared``: one scale for all bars, so that lengths compare counts; otherwise each bar shows the shares of its own
+    total. Empty data gives an empty string.
+    """
+    if not rows:
+        return Markup("")
+    width, pitch, height = 360, 34, 10
+    longest = max(sum(n for _, n, _ in row.parts) for row in rows)
+    out = [_open(width, pitch * len(rows), title)]
+    for i, row in enumerate(rows):
+        top, x = pitch * i, 0.0
+        total = longest if shared else sum(n for _, n, _ in row.parts)
+        out.append(f'<text class="row" x="0" y="{top + 13}">{escape(row.label)}</text>')
+        out.append(f'<text class="row" x="{width}" y="{top + 13}" text-anchor="end">{escape(row.note)}</text>')
+        out.append(f'<rect class="track" x="0" y="{top + 18}" width="{width}" height="{height}"/>')
+        for what, n, colour in row.parts:
+            w = n / total * width if total else 0.0
+            if n:
+                out.append(f'<rect class="part s{colour}" x="{x:.2f}" y="{top + 18}" width="{max(w, 1):.2f}" '
+                           f'height="{height}"><title>{escape(row.label)}, {escape(what)}: {n:,}</title>'
+                           "</rect>")  # fmt: skip
+            x += w
+    out.append("</svg>")
+    return Markup("".join(out))
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Counts of one quantity in consecutive bins."""
+
+    name: str
+    counts: Sequence[int]
+    colour: int
+
+
+def histogram(
+    title: str,
+    bins: Sequence[str],
+    series: Sequence[Bars],
+    ticks: Sequence[tuple[float, str]],
+    labels: tuple[str, str],
+    mark: tuple[float, str] | None = None,
+) -> Markup:
+    """Bars side by side over bins of equal width on the page; heights are shares of each series in per cent.
+
+    ``bins``: what each bin covers, for tooltips. ``ticks`` and ``mark`` (a dashed line with a name): (position in bins
+    from the left edge, text). ``labels``: of the two axes. Empty data gives an empty string.
+    """
+    totals = [sum(s.counts) for s in series]
+    if not bins or not any(totals):
+        return Markup("")
+    width, height, left, right, top, bottom = 360, 210, 46, 10, 16, 36
+    shares = [[100 * n / max(total, 1) for n in s.counts] for s, total in zip(series, totals, strict=True)]
+    y_ticks = nice_ticks(0.0, max(map(max, shares)))
+    pitch = (width - left - right) / len(bins)
+    bar = pitch * 0.86 / len(series)
+
+    def sy(y: float) -> float:
+        return height - bottom - y / y_ticks[-1] * (height - top - bottom)
+
+    out = [_open(width, height, title)]
+    for y in y_ticks:
+        out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{sy(y):.1f}" y2="{sy(y):.1f}"/>')
+        out.append(f'<text class="tick" x="{left - 6}" y="{sy(y) + 4:.1f}" text-anchor="end">{_label(y)}</text>')
+    for k, (s, heights) in enumerate(zip(series, shares, strict=True)):
+        for i, (n, y) in enumerate(zip(s.counts, heights, strict=True)):
+            if n:
+                x = left + pitch * (i + 0.07) + bar * k
+                out.append(f'<rect class="part s{s.colour}" x="{x:.2f}" y="{sy(y):.2f}" width="{bar:.2f}" '
+                           f'height="{max(sy(0) - sy(y), 0.5):.2f}"><title>{escape(s.name)}, {escape(bins[i])}: '
+                           f"{n:,} ({y:.1f} %)</title></rect>")  # fmt: skip
+    out.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{sy(0):.1f}" y2="{sy(0):.1f}"/>')
+    for position, text in ticks:
+        x = left + pitch * position
+        out.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{sy(0):.1f}" y2="{sy(0) + 4:.1f}"/>')
+        out.append(f'<text class="tick" x="{x:.1f}" y="{sy(0) + 16:.1f}" text-anchor="middle">{escape(text)}</text>')
+    if mark is not None:
+        x = left + pitch * mark[0]
+        side = "end" if mark[0] > len(bins) / 2 else "start"
+        out.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{sy(0):.1f}"/>')
+        out.append(f'<text class="row" x="{x + (4 if side == "start" else -4):.1f}" y="{top + 4}" '
+                   f'text-anchor="{side}">{escape(mark[1])}</text>')  # fmt: skip
+    middle = left + (width - left - right) / 2
+    out.append(f'<text class="tick" x="{middle:.0f}" y="{height - 4}" text-anchor="middle">{escape(labels[0])}</text>')
+    out.append(f'<text class="tick" transform="translate(11 {(height - bottom) / 2:.0f}) rotate(-90)" '
+               f'text-anchor="middle">{escape(labels[1])}</text>')  # fmt: skip
+    out.append("</svg>")
+    return Markup("".join(out))
