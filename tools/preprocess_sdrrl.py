@@ -1,4 +1,4 @@
-"""Instruction set D -> packed transfer set (paper, section 3.2).
+"""Instruction set D -> packed transfer set (paper, section 3.2) and its data card.
 
     tools/preprocess_sdrrl.py --config configs/data/demo_por.yaml [key=value ...]
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import PreprocessConfig, import_plugins, validate
 
 # Threads that wait for each other sleep instead of spinning: on shared cores spinning costs six times the CPU time.
@@ -30,7 +31,18 @@ def main(argv: Sequence[str]) -> int:
     from sdrrl_nemo.data.pipeline import preprocess
 
     preprocess(config, Path(config.output_dir))
+    write_card(config.output_dir)
     return 0
+
+
+def write_card(directory: str) -> None:
+    """The card follows from the finished files: when it cannot be written, they stay and the run has not failed."""
+    from sdrrl_nemo.report.data_card import write_data_card
+
+    try:
+        print(f"data card: {write_data_card(directory)}")
+    except SdrrlError as e:
+        print(f"warning: no data card: {e}; write it with tools/data_card.py --data {directory}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Publication:
     seed: int
     engines: list[dict[str, str]]
     stages: list[StageResult]
+    configuration: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def publish_outputs(
         "request": publication.request,
         **_about(publication),
         "engines": publication.engines,
-        "stages": [stage.statistics() for stage in publication.stages],
+        "configuration": publication.configuration,
+        "stages": [_about_stage(stage, directory) for stage in publication.stages],
         "subsets": {d: {**facts, "weight": 1 / facts["samples"]} for d, facts in subsets.items()},
         "packing": {k: manifest[k] for k in ("packs", "samples", "tokens", "seq_length", "packing_efficiency")},
         "heldout": held,
@@ -90,6 +92,11 @@ def _about(publication: Publication) -> dict[str, Any]:
         "loss": publication.plan.loss(),
         "pairs": [pair_name(pair) for pair in publication.plan.pairs],
     }
+
+
+def _about_stage(stage: StageResult, directory: Path) -> dict[str, Any]:
+    """Its counts, and where its rows and rejects lie."""
+    return {**stage.statistics(), "directory": str(stage.directory.relative_to(directory))}
 
 
 def _write_held_out(directory: Path, pair: Pair, rows: HeldOut) -> dict[str, int]:

@@ -148,6 +148,7 @@ class Pipeline:
             seed=self.config.seed,
             engines=self.engines.table(),
             stages=self.runner.results,
+            configuration=settings(self.config),
         )
         return publish_outputs(publication, tokens, held_out)
 
