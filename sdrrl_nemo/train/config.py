@@ -49,7 +49,7 @@ class LossSettings:
 class OptimSettings:
     """Adam and its schedule. Learning rates are per step, no hidden scaling."""
 
-    lr: float | str = 1e-5
+    lr: float | int | str = 1e-5
     """A number, or ``auto``: auto_lr_base * sqrt(answer tokens of a step / 4e6) (train/schedule.py)."""
     auto_lr_base: float = 3e-4
     """LLaMA's rate at 4e6 tokens a step: 3e-4 (7B, 13B), 1.5e-4 from 30B on; a sixth of it for Mistral and Gemma."""

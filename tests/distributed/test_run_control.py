@@ -1,0 +1,125 @@
+"""How a run ends: early stopping on exact held-out Eq. 6, skipped steps, SIGTERM, a damaged checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from tests.eq6 import eq6_float64, samples_of
+from tests.launch import ROOT, environment, torchrun
+from tests.tiny import packed_set, tiny_model
+
+RECIPE = "recipes/sdrrl_pretrain.py"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    folder = tmp_path_factory.mktemp("control")
+    model = tiny_model(folder / "model", smollm2)
+    packed_set(folder / "data", model)
+    settings = {
+        "run_dir": "unset",
+        "model": {"hf_path": str(model)},
+        "data": {"path": str(folder / "data")},
+        "trainer": {"precision": "fp32", "global_batch_size": 4, "max_steps": 9, "num_threads": 1},
+        "optim": {"lr": 1.0e-3},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_clock(run: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(run / "metrics.jsonl")]
+
+
+def test_early_stopping_on_exact_held_out_loss(config: Path, tmp_path: Path) -> None:
+    """At learning rate 0 nothing improves: two evaluations, then the end; each is Eq. 6 in float64."""
+    run = tmp_path / "run"
+    overrides = [f"run_dir={run}", "optim.lr=0", "data.validation=train", "validation.every=2", "validation.patience=1"]
+    done = torchrun(2, RECIPE, "--config", str(config), *overrides)
+    assert done.returncode == 0, done.stdout[-4000:]
+    evaluations = rows(run / "validation.jsonl")
+    assert [e["step"] for e in evaluations] == [2, 4]
+    folder = config.parent
+    data = PackedDataset(folder / "data", "train", tokenizer_sha256(load_tokenizer(folder / "model")))
+    loss, addends = eq6_float64(folder / "model", samples_of(data))
+    for e in evaluations:
+        assert e["loss"] == pytest.approx(loss, rel=1e-5)
+        assert {k: e[f"loss_{k}"] for k in addends} == pytest.approx(addends, rel=1e-5)
+    end = json.loads((run / "finished.json").read_text())
+    assert (end["step"], end["best_step"], end["reason"]) == (4, 2, "no better held-out loss")
+    kept = sorted(p.name for p in (run / "checkpoints").iterdir())
+    assert kept == ["step-000002", "step-000004"]
+    again = torchrun(2, RECIPE, "--config", str(config), *overrides)
+    assert again.returncode == 0
+    assert "all 4 steps are done (no better held-out loss)" in again.stdout
+
+
+def test_spikes_are_skipped_and_end_the_run(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    overrides = [f"run_dir={run}", "spikes.factor=1e-6", "spikes.warmup=1", "spikes.max_in_a_row=2"]
+    done = torchrun(2, RECIPE, "--config", str(config), *overrides)
+    assert done.returncode != 0
+    said = [line for line in done.stdout.splitlines() if "steps in a row were skipped" in line]
+    assert said
+    assert "sdrrl_nemo/train" not in done.stdout.replace(said[0], "")  # no stack trace of ours
+    skipped = rows(run / "skipped.jsonl")
+    assert [s["step"] for s in skipped] == [2, 3]
+    assert {m["data_parallel_rank"] for m in skipped[0]["micro_batches"]} == {0, 1}
+    assert sum(len(m["samples"]) for m in skipped[0]["micro_batches"]) >= 4
+    assert [r["skipped"] for r in rows(run / "metrics.jsonl")] == [False, True]
+
+
+def test_sigterm_saves_and_a_flipped_byte_falls_back(config: Path, tmp_path: Path) -> None:
+    straight = tmp_path / "straight"
+    plain = ["trainer.save_every=3", "trainer.keep_checkpoints=9"]
+    done = torchrun(1, RECIPE, "--config", str(config), f"run_dir={straight}", *plain)
+    assert done.returncode == 0, done.stdout[-4000:]
+    run = tmp_path / "run"
+    _terminated(run, config, 4, plain)
+    saved = sorted(p.name for p in (run / "checkpoints").iterdir())
+    assert len(saved) == 2
+    newest = run / "checkpoints" / saved[-1]
+    victim = max((p for p in newest.rglob("*.distcp")), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    done = torchrun(1, RECIPE, "--config", str(config), f"run_dir={run}", *plain)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert f"{victim} is damaged" in done.stdout
+    assert without_clock(run) == without_clock(straight)
+
+
+def _terminated(run: Path, config: Path, steps: int, overrides: list[str]) -> None:
+    """Start the recipe and send SIGTERM to its process when ``steps`` steps are logged."""
+    command = [sys.executable, RECIPE, "--config", str(config), f"run_dir={run}", *overrides]
+    env = {**environment(), "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    log = run.with_suffix(".log")
+    with open(log, "w") as out:
+        p = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
+        deadline = time.monotonic() + 300
+        metrics = run / "metrics.jsonl"
+        while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= steps):
+            assert p.poll() is None, log.read_text()[-4000:]
+            assert time.monotonic() < deadline, "no progress in five minutes"
+            time.sleep(0.01)
+        os.kill(p.pid, signal.SIGTERM)
+        assert p.wait(120) == 0, log.read_text()[-4000:]
+    assert "SIGTERM after step" in log.read_text()
