@@ -1,0 +1,337 @@
+"""The invariance matrix of docs/invariance.md: layouts, micro-batches, resumes and reshardings against one reference.
+
+    python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md
+
+The reference is one process in float64: plain transformers, one sample at a time, an Adam of its own (``reference``).
+Every run trains the same 20 steps through the recipe's own ``fit`` on gloo ranks; losses, subset losses and gradient
+norms of each step are compared with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from sdrrl_nemo.common.fileio import atomic_write, write_json
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.train.batches import MicroBatches, Schedule
+from sdrrl_nemo.train.config import OptimSettings
+from sdrrl_nemo.train.schedule import learning_rate
+from tests.launch import torchrun
+from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
+
+STEPS, BATCH, SEED = 20, 8, 1234
+OPTIM = {"lr": 1e-4, "warmup_steps": 3, "clip_grad": 1.0, "schedule": "cosine"}
+LAYOUTS = {  # four processes or fewer; what is left of them is data parallel
+    "1": (1, {}),
+    "DP2": (2, {}),
+    "TP2": (2, {"tp": 2}),
+    "TP2 SP": (2, {"tp": 2, "sequence_parallel": True}),
+    "PP2": (2, {"pp": 2}),
+    "PP2 VPP2": (2, {"pp": 2, "vpp": 2}),
+    "CP2": (2, {"cp": 2}),
+    "DP4": (4, {}),
+    "TP4": (4, {"tp": 4}),
+    "TP4 SP": (4, {"tp": 4, "sequence_parallel": True}),
+    "PP4": (4, {"pp": 4}),
+    "PP4 VPP2": (4, {"pp": 4, "vpp": 2}),
+    "CP4": (4, {"cp": 4}),
+    "TP2 DP2": (4, {"tp": 2}),
+    "TP2 SP DP2": (4, {"tp": 2, "sequence_parallel": True}),
+    "TP2 PP2": (4, {"tp": 2, "pp": 2}),
+    "TP2 SP PP2 VPP2": (4, {"tp": 2, "sequence_parallel": True, "pp": 2, "vpp": 2}),
+    "TP2 CP2": (4, {"tp": 2, "cp": 2}),
+    "TP2 SP CP2": (4, {"tp": 2, "sequence_parallel": True, "cp": 2}),
+    "PP2 DP2": (4, {"pp": 2}),
+    "PP2 CP2": (4, {"pp": 2, "cp": 2}),
+    "PP2 VPP2 CP2": (4, {"pp": 2, "vpp": 2, "cp": 2}),
+    "CP2 DP2": (4, {"cp": 2}),
+}
+RESHARD = ("TP4 SP", "PP4 VPP2", "CP4", "DP4", "TP2 PP2", "TP2 SP CP2", "PP2 DP2")
+
+
+def tiny_model(folder: Path, tokenizer_from: Path) -> Path:
+    """Llama with 8 heads in 4 groups and 8 layers, so that 4 divides everything; fp32, seeded, untied."""
+    torch.manual_seed(11)
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-5,
+        initializer_range=0.08,
+        tie_word_embeddings=False,
+        torch_dtype="float32",
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.uniform_(0.5, 1.5)
+    model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (tokenizer_from / name).is_file():
+            shutil.copy(tokenizer_from / name, folder / name)
+    return folder
+
+
+class Adam64:
+    """Adam in float64 with bias correction and clipping by the global norm (Kingma and Ba 2015)."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], o: OptimSettings) -> None:
+        self.parameters, self.o, self.t = list(parameters), o, 0
+        self.m = [torch.zeros_like(p) for p in self.parameters]
+        self.v = [torch.zeros_like(p) for p in self.parameters]
+
+    def step(self, lr: float) -> float:
+        """One update; returns the gradient norm before clipping."""
+        self.t += 1
+        o = self.o
+        grads = [p.grad for p in self.parameters]
+        norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
+        scale = min(1.0, o.clip_grad / (norm + 1e-6))
+        with torch.no_grad():
+            for p, g, m, v in zip(self.parameters, grads, self.m, self.v, strict=True):
+                g.mul_(scale)
+                m.mul_(o.adam_beta1).add_(g, alpha=1 - o.adam_beta1)
+                v.mul_(o.adam_beta2).addcmul_(g, g, value=1 - o.adam_beta2)
+                denominator = (v / (1 - o.adam_beta2**self.t)).sqrt().add_(o.adam_eps)
+                p.addcdiv_(m / (1 - o.adam_beta1**self.t), denominator, value=-lr)
+                p.grad = None
+        return norm
+
+
+def reference(model_folder: Path, data: PackedDataset, packed: bool) -> list[dict[str, float]]:
+    """Losses by step and subset, and gradient norms, in float64 from single samples."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64).train()
+    o = OptimSettings(**OPTIM)
+    adam = Adam64(list(model.parameters()), o)
+    schedule = Schedule(MicroBatches.row_count(data, packed), BATCH, SEED)
+    sizes = data.subset_sizes()
+    out = []
+    for step in range(STEPS):
+        addends = dict.fromkeys(data.subset_names, 0.0)
+        for row in schedule.batch(step):
+            if row < 0:
+                continue
+            for i in data.samples_of(int(row)) if packed else [int(row)]:
+                tokens = torch.from_numpy(data.indexed[i].astype("int64"))
+                answer, subset = int(data.answer_tokens[i]), int(data.subset[i])
+                logits = model(tokens[None]).logits[0, -answer - 1 : -1]
+                loss = torch.nn.functional.cross_entropy(logits, tokens[-answer:])  # mean over the answer
+                loss = loss * schedule.steps_per_epoch / int(sizes[subset])
+                loss.backward()
+                addends[data.subset_names[subset]] += float(loss)
+        norm = adam.step(learning_rate(o, step, STEPS))
+        out.append({"loss": sum(addends.values()), **{f"loss_{k}": v for k, v in addends.items()}, "grad_norm": norm})
+    return out
+
+
+def difference(run: Path, expected: Sequence[dict[str, float]], first: int = 0) -> dict[str, float]:
+    """Largest relative difference over the steps, by kind; a subset that a step lacks is compared with the loss."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    if [r["step"] for r in rows] != list(range(1, STEPS + 1)):
+        raise AssertionError(f"{run}: steps {[r['step'] for r in rows]}")
+    worst = {"loss": 0.0, "subset losses": 0.0, "gradient norm": 0.0}
+    for row, want in list(zip(rows, expected, strict=True))[first:]:
+        for key, value in want.items():
+            kind = {"loss": "loss", "grad_norm": "gradient norm"}.get(key, "subset losses")
+            scale = abs(value) if value else abs(want["loss"])
+            worst[kind] = max(worst[kind], abs(row[key] - value) / scale)
+    return worst
+
+
+class Workspace:
+    """Model, data, configuration and the runs under one folder."""
+
+    def __init__(self, folder: Path, tokenizer_from: Path) -> None:
+        self.folder = folder
+        self.model = tiny_model(folder / "model", tokenizer_from)
+        packed_set(folder / "data", self.model, samples=97)
+        settings = {
+            "run_dir": "unset",
+            "seed": SEED,
+            "model": {"hf_path": str(self.model)},
+            "data": {"path": str(folder / "data")},
+            "trainer": {
+                "precision": "fp32",
+                "global_batch_size": BATCH,
+                "max_steps": STEPS,
+                "num_threads": 1,
+                "save_every": -1,
+                "keep_checkpoints": STEPS + 1,
+            },
+            "optim": OPTIM,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        self.data = PackedDataset(folder / "data", "train", tokenizer_sha256(load_tokenizer(self.model)))
+
+    def train(self, processes: int, runs: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+        """Runs that share a number of processes, one after another in the same processes."""
+        lines = [f"run_dir={run} " + " ".join(f"{k}={v}" for k, v in o.items()) for run, o in runs]
+        done = torchrun(
+            processes, "tests/distributed/fit_worker.py", str(self.folder / "config.yaml"), *lines, timeout=7200
+        )
+        if done.returncode:
+            raise RuntimeError(done.stdout[-6000:])
+
+    def resumed(self, source: Path, step: int, target: Path) -> Path:
+        """A run directory as one looks that was interrupted after ``step``."""
+        target.mkdir(parents=True)
+        for name in ("identity.json", "metrics.jsonl"):
+            shutil.copy(source / name, target / name)
+        name = f"step-{step:06d}"
+        shutil.copytree(source / "checkpoints" / name, target / "checkpoints" / name)
+        return target
+
+
+def overrides(layout: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Keys of a run."""
+    return {**{f"trainer.{k}": str(v).lower() for k, v in layout.items()}, **more}
+
+
+def matrix(names: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any], bool]]:
+    """(name, processes, overrides, packed) of every run of the first table."""
+    for name in names:
+        processes, layout = LAYOUTS[name]
+        for packed, micro in product((True, False), (1, 2)):
+            ranks = layout.get("tp", 1) * layout.get("pp", 1) * layout.get("cp", 1)
+            accumulation = BATCH // (micro * (processes // ranks))
+            if accumulation < 1 or (layout.get("vpp", 1) > 1 and accumulation % layout["pp"]):
+                continue
+            more = {"trainer.micro_batch_size": micro, "data.packed": str(packed).lower()}
+            title = f"{name}, micro-batch {micro}, accumulation {accumulation}, {'packed' if packed else 'padded'}"
+            yield title, processes, overrides(layout, **more), packed
+
+
+def run_all(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
+    """All three tables."""
+    expected = {packed: reference(work.model, work.data, packed) for packed in (True, False)}
+    cases = list(matrix(names))
+    result: dict[str, Any] = {"layouts": {}, "bf16": {}, "resume": {}, "reshard": {}}
+    for processes in sorted({c[1] for c in cases}):
+        mine = [c for c in cases if c[1] == processes]
+        paths = [work.folder / f"m{processes}-{i}" for i in range(len(mine))]
+        work.train(processes, [(p, c[2]) for p, c in zip(paths, mine, strict=True)])
+        for p, c in zip(paths, mine, strict=True):
+            result["layouts"][c[0]] = difference(p, expected[c[3]])
+            shutil.rmtree(p)
+        print(f"{processes} processes: {len(mine)} runs", file=sys.stderr, flush=True)
+        bf16 = [n for n in names if LAYOUTS[n][0] == processes]
+        paths = [work.folder / f"b{processes}-{i}" for i in range(len(bf16))]
+        precision = {"trainer.precision": "bf16"}
+        work.train(processes, [(p, overrides(LAYOUTS[n][1], **precision)) for p, n in zip(paths, bf16, strict=True)])
+        for p, n in zip(paths, bf16, strict=True):
+            result["bf16"][n] = difference(p, expected[True])
+    result["resume"] = resumes(work, names)
+    result["reshard"] = reshardings(work, expected[True], [n for n in RESHARD if n in names])
+    return result
+
+
+def resumes(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
+    """Interrupted after every step 1 to 19, in the largest mixed layout at hand: bit-equal rows, yes or no."""
+    name = "TP2 SP PP2 VPP2" if "TP2 SP PP2 VPP2" in names else names[-1]
+    processes, layout = LAYOUTS[name]
+    straight = work.folder / "straight"
+    work.train(processes, [(straight, overrides(layout, **{"trainer.save_every": 1}))])
+    (straight / "finished.json").unlink()
+    paths = [work.resumed(straight, k, work.folder / f"r{k}") for k in range(1, STEPS)]
+    work.train(processes, [(p, overrides(layout)) for p in paths])
+    equal = [_rows(p) == _rows(straight) for p in paths]
+    return {"layout": name, "steps": STEPS - 1, "bit_equal": sum(equal)}
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def reshardings(work: Workspace, expected: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Any]:
+    """Saved after step 10 in one layout, continued in another: every ordered pair."""
+    half = STEPS // 2
+    sources = {n: work.folder / f"s{i}" for i, n in enumerate(names)}
+    work.train(4, [(p, overrides(LAYOUTS[n][1], **{"trainer.save_every": half})) for n, p in sources.items()])
+    pairs = {(a, b): work.folder / f"p{i}" for i, (a, b) in enumerate(product(names, names)) if a != b}
+    for (a, _), path in pairs.items():
+        work.resumed(sources[a], half, path)
+    work.train(4, [(p, overrides(LAYOUTS[b][1])) for (_, b), p in pairs.items()])
+    return {f"{a} -> {b}": difference(p, expected, first=half) for (a, b), p in pairs.items()}
+
+
+def markdown(result: dict[str, Any], command: str) -> str:
+    """docs/invariance.md."""
+
+    def table(rows: dict[str, dict[str, float]], head: str) -> list[str]:
+        out = [f"| {head} | loss | subset losses | gradient norm |", "|---|---|---|---|"]
+        return out + [f"| {n} | " + " | ".join(f"{v:.1e}" for v in d.values()) + " |" for n, d in rows.items()]
+
+    def worst(rows: dict[str, dict[str, float]]) -> str:
+        return f"{max(max(d.values()) for d in rows.values()):.1e}" if rows else "none"
+
+    r = result["resume"]
+    lines = [
+        "# Invariance: the layout does not change the training",
+        "",
+        f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {VOCAB}, Adam, "
+        "clipping, warm-up and cosine,",
+        "against one process in float64 (plain transformers, one sample at a time, its own Adam): largest relative",
+        "difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo, no GPU.",
+        "",
+        f"- fp32, {len(result['layouts'])} runs: largest difference {worst(result['layouts'])} (goal 1e-5).",
+        f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, not of the layout.",
+        f"- interrupted after each of the steps 1 to {r['steps']} in {r['layout']}: {r['bit_equal']} of {r['steps']} "
+        "continue bit for bit.",
+        f"- saved in one layout and continued in another, {len(result['reshard'])} ordered pairs: largest difference "
+        f"{worst(result['reshard'])}.",
+        "",
+        "## fp32",
+        "",
+        *table(result["layouts"], "layout"),
+        "",
+        "## bf16, packed, micro-batch 1",
+        "",
+        *table(result["bf16"], "layout"),
+        "",
+        "## Saved in one layout, continued in another (steps after the change)",
+        "",
+        *table(result["reshard"], "from -> to"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, default=Path("work/models/SmolLM2-135M-Instruct"))
+    parser.add_argument("--layouts", nargs="*", default=list(LAYOUTS), choices=list(LAYOUTS))
+    args = parser.parse_args()
+    command = "python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md"
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_all(Workspace(Path(folder), args.tokenizer), args.layouts)
+    origin = {k: v for k, v in provenance().items() if k != "command"}
+    write_json(args.json, {"command": command, "origin": origin, **result})
+    with atomic_write(args.markdown) as f:
+        f.write(markdown(result, command))
+
+
+if __name__ == "__main__":
+    main()
