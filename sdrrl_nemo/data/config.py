@@ -16,6 +16,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.execution.config import ExecutionConfig, validate_execution
 from sdrrl_nemo.data.filters.duplicates import SIDES
 from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.readers import FORMATS
 from sdrrl_nemo.data.templates import INSTRUCTION_LANGUAGES, SPLITS
 
 Pair = tuple[str, str]
@@ -47,6 +48,17 @@ class InstructionsConfig:
     """Instruction set D and its split."""
 
     path: str = MISSING
+    """``.json``, ``.jsonl``, ``.parquet``, a directory of ``datasets.save_to_disk``, or ``hub:NAME``."""
+    format: str = "auto"
+    """``alpaca``, ``sharegpt``, ``messages``, or ``auto``: told by the fields of the first record."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Other names of the format's fields, such as {instruction: prompt, output: response}."""
+    split: str = "train"
+    """Part of a data set that has parts."""
+    drop_empty: bool = False
+    """Reject an empty question or answer instead of failing."""
+    licence: str = "unstated"
+    """SPDX id, for the data card."""
     held_out: int = 40
     """Questions set aside for evaluation, chosen by content key."""
     limit: int | None = None
@@ -338,7 +350,8 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
     _at_least("generation.shard_size", config.generation.shard_size, 1)
     _at_least("instructions.held_out", config.instructions.held_out, 1)
     _at_least("instructions.limit", config.instructions.limit, 1)
-    if files and not Path(config.instructions.path).exists():
+    _choice("instructions.format", config.instructions.format, FORMATS)
+    if files and not config.instructions.path.startswith("hub:") and not Path(config.instructions.path).exists():
         raise SdrrlError(f"{config.instructions.path}: no such file; set instructions.path to an instruction set")
 
 

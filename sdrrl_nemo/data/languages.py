@@ -15,8 +15,9 @@ class Language:
     """One language.
 
     ``scripts`` are ISO 15924 codes of Unicode scripts (Japanese has three); ``freedict`` is the part after ``eng-``
-    in the name of FreeDict's English-X dictionary and ``gnome`` the folder of gnome-user-docs, None where there is
-    none.
+    in the name of FreeDict's English-X dictionary, ``gnome`` the folder of gnome-user-docs, ``muse`` the code in the
+    names of MUSE's dictionaries (``en-pt.txt``) and ``opus100`` the one in OPUS-100's folders (``en-pt``), None where
+    there is none. ``spaces``: words stand between spaces; without, ICU cuts them (data/words.py).
     """
 
     code: str
@@ -28,6 +29,9 @@ class Language:
     spaces: bool = True
     freedict: str | None = None
     gnome: str | None = None
+    own_name: str = ""
+    muse: str | None = None
+    opus100: str | None = None
 
     @property
     def freedict_package(self) -> str | None:
@@ -36,27 +40,195 @@ class Language:
 
 
 _TABLE = (
-    Language("eng", "English", ("Latn",), "eng_Latn", "en", "en", gnome="C"),
-    Language("fra", "French", ("Latn",), "fra_Latn", "fr", "fr", freedict="fra", gnome="fr"),
-    Language("ces", "Czech", ("Latn",), "ces_Latn", "cs", "cs", freedict="ces", gnome="cs"),
-    Language("dan", "Danish", ("Latn",), "dan_Latn", "da", "da", freedict="dan", gnome="da"),
-    Language("ukr", "Ukrainian", ("Cyrl",), "ukr_Cyrl", "uk", "uk", gnome="uk"),
-    Language("bul", "Bulgarian", ("Cyrl",), "bul_Cyrl", "bg", "bg", freedict="bul"),
-    Language("fin", "Finnish", ("Latn",), "fin_Latn", "fi", "fi", freedict="fin", gnome="fi"),
-    Language("hun", "Hungarian", ("Latn",), "hun_Latn", "hu", "hu", freedict="hun", gnome="hu"),
-    # CLD3 and fastText know Norwegian only as `no`; the paper's is Bokmål, and so is FreeDict's eng-nor.
-    Language("nob", "Norwegian Bokmål", ("Latn",), "nob_Latn", "no", "no", freedict="nor"),
-    Language("ind", "Indonesian", ("Latn",), "ind_Latn", "id", "id", freedict="ind", gnome="id"),
     Language(
-        "jpn", "Japanese", ("Hira", "Kana", "Hani"), "jpn_Jpan", "ja", "ja", spaces=False, freedict="jpn", gnome="ja"
+        "eng", "English", ("Latn",), "eng_Latn", "en", "en", gnome="C", own_name="English", muse="en", opus100="en"
     ),
-    Language("kor", "Korean", ("Hang",), "kor_Hang", "ko", "ko", gnome="ko"),
-    Language("por", "Portuguese", ("Latn",), "por_Latn", "pt", "pt", freedict="por", gnome="pt_BR"),
-    Language("slv", "Slovenian", ("Latn",), "slv_Latn", "sl", "sl", gnome="sl"),
-    Language("vie", "Vietnamese", ("Latn",), "vie_Latn", "vi", "vi", gnome="vi"),
-    Language("pol", "Polish", ("Latn",), "pol_Latn", "pl", "pl", freedict="pol", gnome="pl"),
-    Language("tha", "Thai", ("Thai",), "tha_Thai", "th", "th", spaces=False),
-    Language("khm", "Khmer", ("Khmr",), "khm_Khmr", "km", "km", spaces=False),
+    Language(
+        "fra",
+        "French",
+        ("Latn",),
+        "fra_Latn",
+        "fr",
+        "fr",
+        freedict="fra",
+        gnome="fr",
+        own_name="français",
+        muse="fr",
+        opus100="fr",
+    ),
+    Language(
+        "ces",
+        "Czech",
+        ("Latn",),
+        "ces_Latn",
+        "cs",
+        "cs",
+        freedict="ces",
+        gnome="cs",
+        own_name="čeština",
+        muse="cs",
+        opus100="cs",
+    ),
+    Language(
+        "dan",
+        "Danish",
+        ("Latn",),
+        "dan_Latn",
+        "da",
+        "da",
+        freedict="dan",
+        gnome="da",
+        own_name="dansk",
+        muse="da",
+        opus100="da",
+    ),
+    Language(
+        "ukr",
+        "Ukrainian",
+        ("Cyrl",),
+        "ukr_Cyrl",
+        "uk",
+        "uk",
+        gnome="uk",
+        own_name="українська",
+        muse="uk",
+        opus100="uk",
+    ),
+    Language(
+        "bul",
+        "Bulgarian",
+        ("Cyrl",),
+        "bul_Cyrl",
+        "bg",
+        "bg",
+        freedict="bul",
+        own_name="български",
+        muse="bg",
+        opus100="bg",
+    ),
+    Language(
+        "fin",
+        "Finnish",
+        ("Latn",),
+        "fin_Latn",
+        "fi",
+        "fi",
+        freedict="fin",
+        gnome="fi",
+        own_name="suomi",
+        muse="fi",
+        opus100="fi",
+    ),
+    Language(
+        "hun",
+        "Hungarian",
+        ("Latn",),
+        "hun_Latn",
+        "hu",
+        "hu",
+        freedict="hun",
+        gnome="hu",
+        own_name="magyar",
+        muse="hu",
+        opus100="hu",
+    ),
+    # CLD3 and fastText know Norwegian only as `no`; the paper's is Bokmål, and so is FreeDict's eng-nor.
+    Language(
+        "nob",
+        "Norwegian Bokmål",
+        ("Latn",),
+        "nob_Latn",
+        "no",
+        "no",
+        freedict="nor",
+        own_name="norsk bokmål",
+        muse="no",
+        opus100="nb",
+    ),
+    Language(
+        "ind",
+        "Indonesian",
+        ("Latn",),
+        "ind_Latn",
+        "id",
+        "id",
+        freedict="ind",
+        gnome="id",
+        own_name="Bahasa Indonesia",
+        muse="id",
+        opus100="id",
+    ),
+    Language(
+        "jpn",
+        "Japanese",
+        ("Hira", "Kana", "Hani"),
+        "jpn_Jpan",
+        "ja",
+        "ja",
+        spaces=False,
+        freedict="jpn",
+        gnome="ja",
+        own_name="日本語",
+        muse="ja",
+        opus100="ja",
+    ),
+    Language(
+        "kor", "Korean", ("Hang",), "kor_Hang", "ko", "ko", gnome="ko", own_name="한국어", muse="ko", opus100="ko"
+    ),
+    Language(
+        "por",
+        "Portuguese",
+        ("Latn",),
+        "por_Latn",
+        "pt",
+        "pt",
+        freedict="por",
+        gnome="pt_BR",
+        own_name="português",
+        muse="pt",
+        opus100="pt",
+    ),
+    Language(
+        "slv",
+        "Slovenian",
+        ("Latn",),
+        "slv_Latn",
+        "sl",
+        "sl",
+        gnome="sl",
+        own_name="slovenščina",
+        muse="sl",
+        opus100="sl",
+    ),
+    Language(
+        "vie",
+        "Vietnamese",
+        ("Latn",),
+        "vie_Latn",
+        "vi",
+        "vi",
+        gnome="vi",
+        own_name="Tiếng Việt",
+        muse="vi",
+        opus100="vi",
+    ),
+    Language(
+        "pol",
+        "Polish",
+        ("Latn",),
+        "pol_Latn",
+        "pl",
+        "pl",
+        freedict="pol",
+        gnome="pl",
+        own_name="polski",
+        muse="pl",
+        opus100="pl",
+    ),
+    Language(
+        "tha", "Thai", ("Thai",), "tha_Thai", "th", "th", spaces=False, own_name="ภาษาไทย", muse="th", opus100="th"
+    ),
+    Language("khm", "Khmer", ("Khmr",), "khm_Khmr", "km", "km", spaces=False, own_name="ភាសាខ្មែរ", opus100="km"),
 )
 
 LANGUAGES: dict[str, Language] = {entry.code: entry for entry in _TABLE}

@@ -32,6 +32,7 @@ from sdrrl_nemo.data.generation import Generate
 from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.outputs import HeldOut, Publication, publish_outputs
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
+from sdrrl_nemo.data.readers import content_of
 from sdrrl_nemo.data.runner import (
     NO_INPUT,
     Runner,
@@ -90,7 +91,7 @@ def request_fingerprint(config: PreprocessConfig) -> str:
         if p.is_file()
     }
     sources = sources_of(language_pairs(config))
-    instructions = [sha256_file(for_language(config, source).instructions.path) for source in sources]
+    instructions = [content_of(for_language(config, source).instructions.path) for source in sources]
     return fingerprint([FORMAT, settings(config), instructions, model])
 
 
@@ -163,7 +164,7 @@ class Pipeline:
 
     def _ingest(self, source: str) -> Source:
         section = for_language(self.config, source).instructions
-        return self._run(Ingest(section, sha256_file(section.path), self.config.seed), NO_INPUT, source)
+        return self._run(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
 
     def _synthesise(self, source: str, questions: Source) -> Source:
         """y_hat, then D_synth (Eq. 4). Where one of y and y_hat is drawn, only the questions that draw y_hat are asked:

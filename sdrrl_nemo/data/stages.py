@@ -34,14 +34,14 @@ class Ingest(Stage):
         return {**asdict(self.config), "path": self.sha256, "seed": self.seed}
 
     def process(self, rows: list[Row]) -> Outcome:
-        found, rejects = read_instructions(self.config.path)
+        found, rejects, notes = read_instructions(self.config)
         train, held = split_held_out(found, self.config.held_out, self.config.limit, self.seed)
         chosen = [{**r, "split": "train"} for r in train] + [{**r, "split": "held-out"} for r in held]
         dropped = Counter(r["reason"] for r in rejects)
         beyond = len(found) - len(chosen)
         if beyond:
             dropped["beyond instructions.limit"] = beyond
-        notes = Counter({"training": len(train), "held out": len(held)})
+        notes |= Counter({"training": len(train), "held out": len(held)})
         return Outcome(chosen, len(found) + len(rejects), len(chosen), rejects, dropped, notes)
 
 

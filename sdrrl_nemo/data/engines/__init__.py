@@ -4,12 +4,14 @@ Importing this package registers every engine; their heavy packages are imported
 """
 
 from sdrrl_nemo.data.engines import (
+    aligned,
     bergamot,
     cld3,
     freedict,
     gnome_help,
     hf,
     llm_translate,
+    muse,
     nemo_checkpoint,
     nllb_ctranslate2,
     nllb_hf,
@@ -19,12 +21,14 @@ from sdrrl_nemo.data.engines import (
 )
 
 __all__ = [
+    "aligned",
     "bergamot",
     "cld3",
     "freedict",
     "gnome_help",
     "hf",
     "llm_translate",
+    "muse",
     "nemo_checkpoint",
     "nllb_ctranslate2",
     "nllb_hf",

@@ -12,7 +12,7 @@ from sdrrl_nemo.data.config import InstructionsConfig
 from sdrrl_nemo.data.deduplication import Duplicates
 from sdrrl_nemo.data.filters import Duplicate, make_filters
 from sdrrl_nemo.data.generation import Generate
-from sdrrl_nemo.data.instructions import join_alpaca, read_instructions, split_held_out
+from sdrrl_nemo.data.instructions import read_instructions, split_held_out
 from sdrrl_nemo.data.parallel import Order, SelectPairs, Templates
 from sdrrl_nemo.data.runner import Row, StreamStage
 from sdrrl_nemo.data.stages import (
@@ -30,24 +30,20 @@ from tests.unit.data import tiny_engines
 from tests.unit.data.tiny_run import instruction_rows, write_rows
 
 
-def test_join_alpaca() -> None:
-    assert join_alpaca("Add.", "1 and 2\n3") == "Add.\n1 and 2\n3"
-    assert join_alpaca("Add. ", " ") == "Add."
-
-
 def test_duplicates_are_dropped_with_reason(tmp_path: Path) -> None:
     rows = instruction_rows(3)
     rows.append({**rows[1], "instruction": rows[1]["instruction"].upper(), "output": "another answer"})
-    found, rejects = read_instructions(write_rows(tmp_path / "d.jsonl", rows))
+    path = write_rows(tmp_path / "d.jsonl", rows)
+    found, rejects, _ = read_instructions(InstructionsConfig(path=str(path)))
     assert len(found) == 3
-    assert [r["detail"] for r in rejects] == ["line 4 repeats the question of line 2"]
+    assert [r["detail"] for r in rejects] == [f"{path}, line 4 repeats the question of {path}, line 2"]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"instruction": "a", "output": " "}', r"d\.jsonl, line 2: the answer \(field 'output'\) is empty"),
-        ('{"instruction": "", "output": "b"}', r"line 2: the field 'instruction' is empty"),
+        ('{"instruction": "a", "output": " "}', r"d\.jsonl, line 2: the answer is empty; fill it in"),
+        ('{"instruction": "", "output": "b"}', r"line 2: the question is empty"),
         ('{"instruction": "a", "output": 3}', r"line 2: field 'output' must be a text, found int"),
         ('{"instruction": "a", ', r"line 2: not valid JSON"),
         ('["a"]', r"line 2: expected a JSON object"),
@@ -57,11 +53,12 @@ def test_bad_rows_name_file_and_line(tmp_path: Path, line: str, message: str) ->
     path = tmp_path / "d.jsonl"
     path.write_text('{"instruction": "x", "output": "y"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(SdrrlError, match=message):
-        read_instructions(path)
+        read_instructions(InstructionsConfig(path=str(path)))
 
 
 def test_split_follows_content_not_order(tmp_path: Path) -> None:
-    rows, _ = read_instructions(write_rows(tmp_path / "d.jsonl", instruction_rows(60)))
+    path = write_rows(tmp_path / "d.jsonl", instruction_rows(60))
+    rows, _, _ = read_instructions(InstructionsConfig(path=str(path)))
     train, held = split_held_out(rows, 20, None, 7)
     assert (len(train), len(held)) == (40, 20)
     back = split_held_out(rows[::-1], 20, None, 7)
