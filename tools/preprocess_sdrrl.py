@@ -41,7 +41,7 @@ def write_card(directory: str) -> None:
 
     try:
         print(f"data card: {write_data_card(directory)}")
-    except SdrrlError as e:
+    except (SdrrlError, OSError) as e:
         print(f"warning: no data card: {e}; write it with tools/data_card.py --data {directory}", file=sys.stderr)
 
 

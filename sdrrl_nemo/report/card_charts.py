@@ -11,9 +11,9 @@ from markupsafe import Markup
 from sdrrl_nemo.report.card_facts import FULLNESS, SCORE_BIN, Facts, Scores, base_name, binned, log_edges
 from sdrrl_nemo.report.svg import BarRow, Bars, bar_rows, histogram
 
-QUESTION, ANSWER, KEPT, DROPPED = 1, 2, 3, 2
+QUESTION, ANSWER, KEPT, DROPPED, SPARE = 1, 2, 3, 2, 7
 """Colour classes, the same in every chart."""
-MOST_BINS = 40
+MOST_BINS = 24
 
 
 def subset_chart(kinds: list[dict[str, Any]]) -> Markup:
@@ -37,7 +37,11 @@ def stage_chart(title: str, stages: list[dict[str, Any]]) -> Markup:
     rows = [
         BarRow(
             s["name"],
-            [("kept", s["out"], KEPT), ("dropped", s["in"] - s["out"], DROPPED)],
+            [
+                ("kept", s["out"], KEPT),
+                ("dropped", s["in"] - s["out"] - s["spare"], DROPPED),
+                ("more than asked for", s["spare"], SPARE),
+            ],
             f"{s['out']:,} of {s['in']:,} {s['unit']} kept",
         )
         for s in stages
@@ -79,8 +83,8 @@ def fullness_chart(facts: Facts) -> Markup:
     total = int(facts.lengths.fullness.sum())
     rows = []
     for (a, b), n in zip(pairwise(FULLNESS), map(int, facts.lengths.fullness), strict=True):
-        label = f"{a:.0%} to {b:.0%} full" if a else f"less than {b:.0%} full"
-        rows.append(BarRow(label, [("packs", n, KEPT)], f"{n:,} packs, {n / max(total, 1):.1%}"))
+        label = f"{100 * a:.0f} to {100 * b:.0f} % full" if a else f"less than {100 * b:.0f} % full"
+        rows.append(BarRow(label, [("packs", n, KEPT)], f"{n:,} packs, {100 * n / max(total, 1):.1f} %"))
     return bar_rows("Packs by fullness", rows[::-1], shared=True)
 
 
@@ -114,7 +118,7 @@ def language_chart(rows: list[dict[str, Any]]) -> Markup:
         BarRow(
             r["pair"] or "all",
             [("kept", r["kept"], KEPT), *((f"dropped as {c}", n, DROPPED) for c, n in r["others"])],
-            f"{r['kept'] / r['entered']:.1%} kept",
+            f"{100 * r['kept'] / r['entered']:.1f} % kept",
         )
         for r in rows
         if r["entered"]

@@ -39,6 +39,8 @@ UNITS = {
     "parallel": "sentence pairs",
 }
 """What a stage counts; the others count samples."""
+NOT_ASKED_FOR = {"beyond instructions.limit", "not needed"}
+"""Reasons that say nothing against a row: more were found than the configuration asks for."""
 ORIGINS = {
     "y": "answer from the instruction set (y)",
     "y_hat": "the model's own answer (ŷ)",
@@ -124,7 +126,7 @@ def make_view(facts: Facts) -> dict[str, Any]:
     kinds = kind_rows(facts)
     stages = stage_rows(facts)
     training, held = ([s for s in stages if s["held_out"] == side] for side in (False, True))
-    reasons = [r for s in training for r in s["reasons"]]
+    reasons = [r for s in training for r in s["reasons"] if r["reason"] not in NOT_ASKED_FOR]
     languages = identified_rows(facts)
     return {
         "title": f"Transfer set, {direction(stats['pairs'])}",
@@ -145,6 +147,7 @@ def make_view(facts: Facts) -> dict[str, Any]:
         "fullness": facts.lengths.samples_in_pack,
         "scores": score_rows(facts),
         "switching": switch_rows(facts),
+        "switched": switched_shares(facts),
         "identified": languages,
         "charts": {
             "subsets": charts.subset_chart(kinds),
@@ -152,7 +155,6 @@ def make_view(facts: Facts) -> dict[str, Any]:
             "reasons": charts.reason_chart(reasons),
             "lengths": charts.length_charts(facts, kinds),
             "fullness": charts.fullness_chart(facts),
-            "scores": [charts.score_chart(s) for s in facts.scores],
             "languages": charts.language_chart(languages),
         },
         "samples": [(name, sample_rows(facts, name)) for name in facts.names],
@@ -211,14 +213,13 @@ def kind_rows(facts: Facts) -> list[dict[str, Any]]:
 
 
 def subset_rows(facts: Facts) -> list[dict[str, Any]]:
-    """One row for each subset: counts, weight of a sample in the loss, token quantiles, code-switched samples."""
+    """One row for each subset: counts, weight of a sample in the loss, token quantiles."""
     rows = []
     for i, name in enumerate(facts.names):
         text, own = facts.texts.subsets[name], facts.stats["subsets"][name]
         row = {"name": name, "kind": base_name(name), "pair": text.pair, **own}
         for side, table in (("question", facts.lengths.question[i]), ("answer", facts.lengths.answer[i])):
             row[side] = [quantile(table, q) for q in (0.5, 0.95, 1.0)]
-        row["switched"] = text.switched / text.switchable if text.switchable else None
         rows.append(row)
     return rows
 
@@ -249,6 +250,7 @@ def stage_rows(facts: Facts) -> list[dict[str, Any]]:
         for reason, n in (stage.get("dropped") or {}).items():
             row["dropped"][plain_reason(reason, facts.names)] += n
     for row in rows.values():
+        row["spare"] = sum(n for r, n in row["dropped"].items() if r in NOT_ASKED_FOR)
         ordered = sorted(row["dropped"].items(), key=lambda kv: (-kv[1], kv[0]))
         row["reasons"] = [
             {"stage": row["name"], "reason": r, "rows": n, "share": n / row["in"] if row["in"] else None}
@@ -301,6 +303,7 @@ def score_rows(facts: Facts) -> list[dict[str, Any]]:
             "engine": s.engine,
             "tau": s.tau,
             "scored": sum(c.total() for c in s.counts.values()),
+            "chart": charts.score_chart(s),
             "below": sum((entered[s.stage].get("dropped") or {}).values()),
         }
         for s in facts.scores
@@ -320,6 +323,16 @@ def switch_rows(facts: Facts) -> list[dict[str, Any]]:
             rows.append({"pair": pair, "found": found, "replaced": replaced, "rate": rate, "wanted": wanted,
                          "margin": margin(wanted, found) if wanted is not None else None})  # fmt: skip
     return rows
+
+
+def switched_shares(facts: Facts) -> dict[str, float]:
+    """Kind of subset -> share of its samples with a replaced word, where code-switching was at work."""
+    seen, hit = Counter[str](), Counter[str]()
+    for name in facts.names:
+        text = facts.texts.subsets[name]
+        seen[base_name(name)] += text.switchable
+        hit[base_name(name)] += text.switched
+    return {kind: hit[kind] / n for kind, n in seen.items() if n}
 
 
 def identified_rows(facts: Facts) -> list[dict[str, Any]]:

