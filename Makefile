@@ -82,6 +82,10 @@ work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS
 
 .SECONDARY:
 
+.PHONY: comet-env
+comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
+	$(PY) tools/make_comet_env.py --pip-args '$(PIP_ARGS)'
+
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
 
 .PHONY: test lint format kernels bench-cpu

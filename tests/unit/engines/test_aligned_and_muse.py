@@ -70,7 +70,8 @@ def test_opus100_parquet_and_alphabetical_names(tmp_path: Path) -> None:
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <tmx version="1.4"><header srclang="*all*" segtype="sentence"/><body>
 <tu><tuv xml:lang="EN"><seg>Press <bpt i="1">&lt;b&gt;</bpt>OK<ept i="1">&lt;/b&gt;</ept> <hi>now</hi>.</seg></tuv>
-    <tuv xml:lang="pt-BR"><seg>Pressione OK agora.</seg></tuv><tuv xml:lang="pt-PT"><seg>Carregue em OK.</seg></tuv></tu>
+    <tuv xml:lang="pt-BR"><seg>Pressione OK agora.</seg></tuv>
+    <tuv xml:lang="pt-PT"><seg>Carregue em OK.</seg></tuv></tu>
 <tu><tuv lang="en_US"><seg>Only one.</seg></tuv></tu>
 <tu><tuv xml:lang="pt"><seg>Olá.</seg></tuv><tuv xml:lang="en"><seg>Hello.</seg></tuv></tu>
 <tu><tuv xml:lang="en"/><tuv xml:lang="pt"><seg>Sem par.</seg></tuv></tu>
@@ -88,7 +89,7 @@ def test_tmx(tmp_path: Path) -> None:
     assert list(european.pairs("por", "eng")) == [("Carregue em OK.", "Press OK now.")]
     assert list(Tmx(str(path)).pairs("eng", "ces")) == []
     path.write_text(TMX.replace("</body>", ""), encoding="utf-8")
-    with pytest.raises(SdrrlError, match=r"m\.tmx, line 8: no well-formed XML"):
+    with pytest.raises(SdrrlError, match=r"m\.tmx, line 9: no well-formed XML"):
         list(Tmx(str(path)).pairs("eng", "por"))
 
 

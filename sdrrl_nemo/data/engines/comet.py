@@ -1,0 +1,185 @@
+"""CometKiwi (Rei et al. 2022), the paper's quality estimator, in an environment of its own, fed over a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.data.engines.base import QUALITY_ESTIMATORS, QualityEstimator
+
+WORKER = Path(__file__).with_name("comet_worker.py")
+PYTHON = ".venv-comet/bin/python"
+"""Made by ``make comet-env``."""
+DIGITS = 6
+"""Scores are rounded: the same segment in another batch differs in the seventh digit (fp32)."""
+PRECISIONS = ("fp32", "bf16", "fp16")
+Segment = dict[str, str]
+
+
+class CometScorer:
+    """Scores of a COMET model in a process of its own, which starts with the first call and ends with this one.
+
+    Args:
+        model: folder as the hub gives it (``checkpoints/model.ckpt``, ``hparams.yaml``).
+        encoder: folder of the encoder it was built on; by default the one that ``hparams.yaml`` names, if a folder.
+        python: interpreter of the environment that has unbabel-comet.
+        device: ``cpu`` or ``cuda`` or ``cuda:1``.
+        batch_size: segments scored together.
+    """
+
+    def __init__(self, model: str, encoder: str, python: str, device: str, precision: str, batch_size: int) -> None:
+        self.checkpoint = Path(model) / "checkpoints" / "model.ckpt"
+        self.python = python
+        self.options = {
+            "model": str(self.checkpoint),
+            "encoder": encoder,
+            "device": device,
+            "precision": precision,
+            "batch_size": batch_size,
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._asked = 0
+
+    def score(self, segments: Sequence[Segment]) -> list[float]:
+        """One score a segment {"src", "mt"[, "ref"]}, rounded to 6 digits."""
+        if not segments:
+            return []
+        if self._process is None:
+            self._start()
+        self._asked += 1
+        reply = self._ask({"id": self._asked, "data": list(segments)})
+        if reply.get("id") != self._asked or len(reply.get("scores", ())) != len(segments):
+            raise self._failed(f"gave {json.dumps(reply)[:200]} for {len(segments)} segments")
+        return [round(float(x), DIGITS) for x in reply["scores"]]
+
+    def _start(self) -> None:
+        for path, what in (
+            (self.checkpoint, "no COMET model"),
+            (self.checkpoint.parent.parent / "hparams.yaml", "no hparams.yaml"),
+        ):
+            if not path.is_file():
+                raise SdrrlError(
+                    f"quality estimator 'cometkiwi': {what} at {path}; correct the option 'model' (docs/quality.md)"
+                )
+        if not Path(self.python).exists():
+            raise SdrrlError(
+                f"quality estimator 'cometkiwi': {self.python} is not there; make COMET's environment: make comet-env"
+            )
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the worker
+        read, write = os.pipe()
+        self._process = subprocess.Popen(
+            [self.python, "-I", str(WORKER), str(write)],  # isolated: a file beside the worker is named comet.py
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(write,),
+            text=True,
+            encoding="utf-8",
+        )
+        os.close(write)
+        self._replies = os.fdopen(read, encoding="utf-8")
+        self._ask(self.options)
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one line, wait for one; SdrrlError when the worker died, complained or does not speak the protocol."""
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed("ended") from None
+        line = self._replies.readline()
+        if not line:
+            raise self._failed("ended")
+        try:
+            reply = json.loads(line)
+        except json.JSONDecodeError:
+            raise self._failed(f"answered '{line.strip()[:100]}', which is no JSON") from None
+        if not isinstance(reply, dict):
+            raise self._failed(f"answered '{line.strip()[:100]}'")
+        if "error" in reply:
+            raise self._failed(f"says: {reply['error']}")
+        return reply
+
+    def _failed(self, what: str) -> SdrrlError:
+        """The sentence, with the exit status and the worker's own last words; the worker is gone afterwards."""
+        process, self._process = self._process, None
+        assert process is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()  # type: ignore[union-attr]
+        try:
+            status = process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        self._replies.close()
+        self._log.seek(0)
+        last = [line.strip() for line in self._log.read().splitlines() if line.strip()][-1:]
+        self._log.close()
+        words = f"; its last words: {last[0][:300]}" if last and "says:" not in what else ""
+        return SdrrlError(f"COMET's worker ({self.python}) {what} (exit status {status}){words}")
+
+    def close(self) -> None:
+        """End the worker."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stdin.close()  # type: ignore[union-attr]
+            process.wait()
+            self._replies.close()
+            self._log.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_replies", "_log")} | {"_process": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_process", None) is not None:
+            self.close()
+
+
+@QUALITY_ESTIMATORS.register("cometkiwi")
+class CometKiwi(QualityEstimator):
+    """wmt22-cometkiwi-da: scores about 0 to 1; the paper keeps what reaches 0.8."""
+
+    licence = "CC-BY-NC-SA-4.0"
+    noncommercial = True
+
+    def __init__(
+        self,
+        model: str,
+        encoder: str = "",
+        python: str = PYTHON,
+        device: str = "cpu",
+        precision: str = "fp32",
+        batch_size: int = 32,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise SdrrlError(
+                f"quality estimator 'cometkiwi': precision '{precision}' is not one of {', '.join(PRECISIONS)}"
+            )
+        if batch_size < 1:
+            raise SdrrlError(f"quality estimator 'cometkiwi': batch_size is {batch_size}; give 1 or more")
+        self._scorer = CometScorer(model, encoder, python, device, precision, batch_size)
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Checkpoint, encoder and precision."""
+        checkpoint, o = self._scorer.checkpoint, self._scorer.options
+        if not checkpoint.is_file():
+            raise SdrrlError(
+                f"quality estimator 'cometkiwi': no COMET model at {checkpoint}; correct the option 'model' "
+                "(docs/quality.md says how to get it)"
+            )
+        return "cometkiwi/" + content_key(sha256_file(checkpoint), o["encoder"], o["precision"])
+
+    def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
+        pairs = zip(sources, translations, strict=True)
+        return self._scorer.score([{"src": s, "mt": t} for s, t in pairs])
