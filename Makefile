@@ -82,6 +82,12 @@ work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS
 
 .SECONDARY:
 
+.PHONY: data-demo
+LANGS ?= por,ces,dan,fin,hun,ind,jpn,pol,ukr,kor,slv,vie
+data-demo: $(STAMPS)/model ## transfer sets of LANGS=por,ces,... in one run, with the engines that come in packages
+	$(PY) tools/preprocess_sdrrl.py --config configs/data/multi.yaml 'target_languages=[$(LANGS)]'
+	@echo "data card: $(CURDIR)/work/data/multi/data_card.html"
+
 .PHONY: comet-env
 comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
 	$(PY) tools/make_comet_env.py --pip-args '$(PIP_ARGS)'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sdrrl_nemo.data import words
 from sdrrl_nemo.data.engines.base import Generator
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
@@ -36,6 +37,7 @@ class Generate(Stage):
             "options": self.options,
             "filters": [f.version for f in self.filters.values()],
             "language": self.language,
+            "words": words.identity(),
         }
 
     def process(self, rows: list[Row]) -> Outcome:

@@ -45,6 +45,7 @@ class Publication:
     packing: PackingConfig
     seed: int
     engines: list[dict[str, str]]
+    licences: list[dict[str, Any]]
     stages: list[StageResult]
     configuration: dict[str, Any]
 
@@ -74,6 +75,7 @@ def publish_outputs(
         "request": publication.request,
         **_about(publication),
         "engines": publication.engines,
+        "licences": publication.licences,
         "configuration": publication.configuration,
         "stages": [_about_stage(stage, directory) for stage in publication.stages],
         "subsets": {d: {**facts, "weight": 1 / facts["samples"]} for d, facts in subsets.items()},

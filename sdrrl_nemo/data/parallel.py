@@ -11,6 +11,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
+from sdrrl_nemo.data import words
 from sdrrl_nemo.data.config import Pair, pair_name
 from sdrrl_nemo.data.engines.base import ParallelCorpus
 from sdrrl_nemo.data.external_sort import external_sort
@@ -96,7 +97,7 @@ class Templates(Stage):
     def settings(self) -> Any:
         code = self.instruction
         texts = [translation_question("", *self.pair, code), completion_question("", self.pair[1], code)]
-        return [list(self.pair), self.subsets, self.split, texts, self.seed]
+        return [list(self.pair), self.subsets, self.split, texts, self.seed, words.identity()]
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, sha256_file
-from sdrrl_nemo.data import roles
+from sdrrl_nemo.data import licences, roles
 from sdrrl_nemo.data.config import (
     NO_TRANSLATOR,
     Pair,
@@ -148,6 +148,7 @@ class Pipeline:
             packing=self.config.packing,
             seed=self.config.seed,
             engines=self.engines.table(),
+            licences=licences.inputs(self.config, self.sources),
             stages=self.runner.results,
             configuration=settings(self.config),
         )
@@ -279,7 +280,8 @@ def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:
             return stats
         remove_leftovers(directory)
         engines = roles.Engines(config)
-        print_engines(engines.table())
+        parts = licences.inputs(config, sources_of(plan(config).pairs))
+        print_engines(engines.table(), parts)
         with contextlib.closing(make_executor(config.execution)) as executor:
             stats = Pipeline(config, engines, executor).run(request)
         print_summary(stats, str(directory))

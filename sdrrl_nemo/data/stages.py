@@ -11,6 +11,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
+from sdrrl_nemo.data import words
 from sdrrl_nemo.data.codeswitch import Entries, code_switch, invert, protected_parts
 from sdrrl_nemo.data.config import CrossLingualConfig, EngineConfig, InstructionsConfig, Pair, pair_name
 from sdrrl_nemo.data.engines.base import Dictionary, LanguageIdentifier, QualityEstimator, Translator
@@ -184,7 +185,8 @@ class Heuristics(Judge):
 
     def settings(self) -> Any:
         versions = [f.version for f in self.filters.values()]
-        return {"filters": [asdict(c) for c in self.chosen], "versions": versions, "pair": [self.source, self.target]}
+        chosen = [asdict(c) for c in self.chosen]
+        return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], "words": words.identity()}
 
     def judge(self, pairs: list[TextPair]) -> list[tuple[Verdict, Row]]:
         return [(self._first(pair), {}) for pair in pairs]
@@ -349,7 +351,8 @@ class CodeSwitch(Stage):
         self.seed, self.shard_size = seed, shard_size
 
     def settings(self) -> Any:
-        return {"dictionary": self.dictionary.identity, "probability": self.probability, "seed": self.seed}
+        chosen = {"dictionary": self.dictionary.identity, "probability": self.probability, "seed": self.seed}
+        return {**chosen, "words": words.identity()}
 
     def process(self, rows: list[Row]) -> Outcome:
         out: list[Row] = []

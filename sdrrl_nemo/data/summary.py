@@ -7,6 +7,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from sdrrl_nemo.data.licences import restrictions
+
 
 def _table(title: str, columns: list[tuple[str, bool]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -21,13 +23,19 @@ def _console(file: TextIO | None) -> Console:
     return console if console.is_terminal else Console(file=file, highlight=False, width=120)
 
 
-def print_engines(engines: list[dict[str, str]], file: TextIO | None = None) -> None:
-    """Role, backend, version and licence of each engine, and which languages or pairs it serves."""
+def print_engines(engines: list[dict[str, str]], inputs: list[dict[str, Any]], file: TextIO | None = None) -> None:
+    """Role, backend, version and licence of each engine, and which languages or pairs it serves; the licences of
+    ``inputs`` (instruction sets, base model), and what all of them together allow."""
     columns = ("role", "backend", "for", "identity", "licence")
     table = _table("Engines", [(name, False) for name in columns])
     for e in engines:
         table.add_row(e["role"], e["name"], e["for"], e["identity"], e["licence"])
-    _console(file).print(table)
+    for part in inputs:
+        table.add_row(part["role"], part["name"], part["for"], "", part["licence"])
+    console = _console(file)
+    console.print(table)
+    for line in restrictions([*engines, *inputs]):
+        console.print(f"Licences: {line}.", soft_wrap=True)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -208,7 +208,7 @@ def _line(config: Path, text: str) -> Path:
     [
         ("instructions.path=absent.jsonl", "absent.jsonl: no such file"),
         ('line={"instruction": "x", ', "bad.jsonl, line 2: not valid JSON"),
-        ('line={"instruction": "x", "output": ""}', "bad.jsonl, line 2: the answer (field 'output') is empty"),
+        ('line={"instruction": "x", "output": ""}', "bad.jsonl, line 2: the answer is empty"),
         ("target_languages=[pro]", "unknown language 'pro' (ISO 639-3 expected); did you mean 'por'?"),
         ("target_languages=[eng]", "is the source language too"),
         ("translation.name=tinny", "translation.name: unknown translator backend 'tinny'; did you mean 'tiny'?"),

@@ -189,7 +189,7 @@ def protected_spans(text: str) -> list[tuple[int, int]]:
     spans += [(s.start, s.end) for line in found.prose for s in line.spans]
     out: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if out and start <= out[-1][1]:
+        if out and start < out[-1][1]:  # what merely touches stays two: a sentence may move one of them
             out[-1] = (out[-1][0], max(end, out[-1][1]))
         elif start < end:
             out.append((start, end))
