@@ -185,11 +185,16 @@ def protected_spans(text: str) -> list[tuple[int, int]]:
     Code, formulas, addresses, tags, placeholders, symbols, and the pipes of tables.
     """
     found = layout(text)
-    spans = [*found.opaque, *((p, p + 1) for p in found.pipes)]
-    spans += [(s.start, s.end) for line in found.prose for s in line.spans]
+    fixed = _joined(sorted([*found.opaque, *((p, p + 1) for p in found.pipes)]), touching=True)
+    inline = [(s.start, s.end) for line in found.prose for s in line.spans]
+    # what a sentence may move stays apart from what it touches
+    return _joined(sorted([*fixed, *inline]), touching=False)
+
+
+def _joined(spans: Sequence[tuple[int, int]], touching: bool) -> list[tuple[int, int]]:
     out: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if out and start < out[-1][1]:  # what merely touches stays two: a sentence may move one of them
+    for start, end in spans:
+        if out and start < out[-1][1] + touching:
             out[-1] = (out[-1][0], max(end, out[-1][1]))
         elif start < end:
             out.append((start, end))

@@ -297,7 +297,7 @@ def test_wrapper_can_be_sent_to_a_worker() -> None:
 def test_protected_spans_of_a_text() -> None:
     text = "Call `f(x)` at https://a.b/c.\n\n| a | {b} |\n|---|---|\n\n```\ncode\n```\n$$x$$ <i>w</i>"
     assert [text[a:b] for a, b in protected_spans(text)] == [
-        "`f(x)`", "https://a.b/c", "|", "|", "{b}", "|", "|", "|", "|", "```\ncode\n```\n", "$$x$$", "<i>", "</i>",
+        "`f(x)`", "https://a.b/c", "|", "|", "{b}", "|", "|", "|", "|", "```\ncode\n```\n$$x$$", "<i>", "</i>",
     ]  # fmt: skip
 
 

@@ -99,6 +99,7 @@ def test_segments_are_single_lines_with_letters_and_hold_no_span(text: str) -> N
 @given(text=TEXTS)
 @example("See `a` and [b `c`](https://d.e) or <b>f {g}</b>. Then | x_y | `z` |")
 @example("| one `a` | VAR1 %s |\n|---|---|\n| x | <i>y</i> |")
+@example("\\[\n\\]https://a.b/c?d=e %s/etc/x/y")  # a formula of two lines touches a URL
 def test_spans_survive_any_engine(name: str, text: str) -> None:
     spans = [text[a:b] for a, b in protected_spans(text)]
     out = SegmentedTranslator(Adversary(ADVERSARIES[name])).translate([text], "eng", "por")[0]
