@@ -83,7 +83,7 @@ work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS
 .SECONDARY:
 
 .PHONY: data-demo
-LANGS ?= por,ces,dan,fin,hun,ind,jpn,pol,ukr,kor,slv,vie
+LANGS ?= por,ces,dan,fin,hun,ind,jpn,pol,ukr,kor,slv,vie,bul,nob
 data-demo: $(STAMPS)/model ## transfer sets of LANGS=por,ces,... in one run, with the engines that come in packages
 	$(PY) tools/preprocess_sdrrl.py --config configs/data/multi.yaml 'target_languages=[$(LANGS)]'
 	@echo "data card: $(CURDIR)/work/data/multi/data_card.html"

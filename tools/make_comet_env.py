@@ -1,6 +1,6 @@
 """Make the environment that COMET runs in: its pins (torchmetrics, setuptools, numpy) do not fit beside NeMo's.
 
-    python tools/make_comet_env.py            # .venv-comet; the same command again does nothing, or mends it
+python tools/make_comet_env.py            # .venv-comet; the same command again does nothing, or mends it
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ BY_PAIR = ("translation", "quality", "filters", "language_id", "duplicates", "su
 """Sections that ``by_language`` and ``by_pair`` may change."""
 NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
+NO_CORPUS = "none"
+"""``parallel.engine.name`` of a pair that no parallel corpus serves: no mt, comp, and no held-out pairs for it."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.config import (
     COMBINATIONS,
+    NO_CORPUS,
     NO_TRANSLATOR,
     PARALLEL_KINDS,
     Pair,
@@ -169,6 +170,11 @@ def _recipe(config: PreprocessConfig, preset: Method, pair: Pair) -> Recipe:
         raise SdrrlError(
             f"translation.name is '{NO_TRANSLATOR}' for {pair_name(pair)}, but its subsets hold translations; set "
             "subsets.combinations to [LL] or [] for it"
+        )
+    if config.parallel.engine.name == NO_CORPUS and recipe.parallel:
+        raise SdrrlError(
+            f"parallel.engine.name is '{NO_CORPUS}' for {pair_name(pair)}, but it has the subsets "
+            f"{', '.join(recipe.parallel)}; set subsets.parallel to [] for it"
         )
     return recipe
 

@@ -15,6 +15,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, sha256_file
 from sdrrl_nemo.data import licences, roles
 from sdrrl_nemo.data.config import (
+    NO_CORPUS,
     NO_TRANSLATOR,
     Pair,
     PreprocessConfig,
@@ -192,6 +193,8 @@ class Pipeline:
         c = for_pair(self.config, pair)
         held_questions = self._held_out(c, pair, held)
         questions = self._subsets(c, pair, synth)
+        if c.parallel.engine.name == NO_CORPUS:
+            return questions, [], HeldOut(held_questions, held.where("no corpus", lambda r: False))
         parallel = self._parallel(c, pair)
         samples = self._templates(c, pair, parallel.where("train", lambda r: r["split"] == "train"))
         held_pairs = parallel.where("held-out", lambda r: r["split"] == "held-out")

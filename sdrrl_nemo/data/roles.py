@@ -11,6 +11,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import canonical_json
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.data.config import (
+    NO_CORPUS,
     NO_TRANSLATOR,
     EngineConfig,
     PreprocessConfig,
@@ -88,7 +89,8 @@ def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfi
         if todo.asks_the_model(source)
     ]
     for pair, recipe in todo.recipes.items():
-        own, needed = for_pair(config, pair), ["corpus"]
+        own = for_pair(config, pair)
+        needed = ["corpus"] if own.parallel.engine.name != NO_CORPUS else []
         if own.translation.name != NO_TRANSLATOR:
             needed += ["translator", "quality", "language_id"]
         if recipe.code_switch:

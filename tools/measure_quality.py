@@ -1,0 +1,115 @@
+"""How a quality estimator, the filters and language identification treat true translations; one table, one JSON file.
+
+    tools/measure_quality.py --config configs/data/multi.yaml --json FILE 'target_languages=[por,jpn]'
+
+Reads what preprocessing reads: quality.engine and tau, filters, language_id, and the parallel corpus, whose pairs count
+as true translations. Another estimator: quality.engine.name=cometkiwi quality.engine.options.model=DIR quality.tau=0.8
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.cli import config_parser, run
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.data.config import Pair, PreprocessConfig, for_pair, import_plugins, language_pairs, pair_name
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def measure(
+    config: PreprocessConfig, pair: Pair, count: int, keep: float, identifiers: Sequence[str]
+) -> dict[str, Any]:
+    """All measurements of one pair of languages."""
+    from sdrrl_nemo.data import quality_study as study
+    from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, PARALLEL_CORPORA, QUALITY_ESTIMATORS
+    from sdrrl_nemo.data.roles import filters_of
+
+    own = for_pair(config, pair)
+    corpus, estimator, bounds = own.parallel.engine, own.quality.engine, own.language_id
+    pairs = study.true_pairs(PARALLEL_CORPORA.create(corpus.name, **corpus.options), pair)
+    engine = QUALITY_ESTIMATORS.create(estimator.name, **estimator.options)
+    few = study.sample(pairs, count, config.seed)
+    found: dict[str, Any] = {
+        "corpus_pairs": len(pairs),
+        "quality": study.study_estimator(engine, few, own.quality.tau, keep, config.seed),
+        "filters": study.study_filters(filters_of(own.filters), pairs),
+        "language_id": {},
+    }
+    for name in identifiers or [bounds.engine.name]:
+        options = bounds.engine.options if name == bounds.engine.name else {}
+        identifier = LANGUAGE_IDENTIFIERS.create(name, **options)
+        judged = study.study_identifier(identifier, pairs, bounds.min_letters, bounds.min_probability)
+        found["language_id"][name] = {"identity": identifier.identity, **judged}
+    return {**found, "estimator": engine.identity}
+
+
+def table(rows: dict[str, dict[str, Any]], keep: float, tau: float) -> str:
+    """Two Markdown tables: the estimator, then shares of true pairs rejected by filters and language identification."""
+    head = (
+        f"| pair | AUC shuffled | truncated | copied | true below {tau:g} | tau for {keep:.0%} | shuffled | truncated |"
+    )
+    out = [head, "|" + "---|" * (head.count("|") - 1)]
+    for name, row in rows.items():
+        q = row["quality"]
+        cells = [name, *(f"{q[kind]['auc']:.3f}" for kind in ("shuffled", "truncated", "copied"))]
+        low, high = q["tau_interval"]
+        cells += [
+            f"{q['true']['rejected_at_configured_tau']:.1%}",
+            f"{q['tau_for_keep']:.2f} ({low:.2f} to {high:.2f})",
+        ]
+        cells += [f"{q[kind]['rejected_at_tau_for_keep']:.1%}" for kind in ("shuffled", "truncated")]
+        out.append("| " + " | ".join(cells) + " |")
+    from sdrrl_nemo.data.quality_study import MANY
+
+    columns = [*next(iter(rows.values()))["filters"], *next(iter(rows.values()))["language_id"]]
+    shares = {n: {k: v["share"] for k, v in {**r["filters"], **r["language_id"]}.items()} for n, r in rows.items()}
+    shown = [c for c in columns if any(share.get(c) for share in shares.values())]
+    out += ["", "| pair | pairs | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 2)]
+    for name, share in shares.items():
+        cells = [f"**{share[c]:.1%}**" if share[c] > MANY else f"{share[c]:.1%}" for c in shown]
+        out.append("| " + " | ".join([name, str(rows[name]["corpus_pairs"]), *cells]) + " |")
+    return "\n".join(out)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, measure, print, write."""
+    parser = config_parser((__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file for all figures")
+    parser.add_argument("--count", type=int, default=200, help="pairs a language that the estimator scores (200)")
+    parser.add_argument("--keep", type=float, default=0.95, help="share of true pairs that tau should keep (0.95)")
+    parser.add_argument(
+        "--identifiers", nargs="+", default=[], help="language identifiers; default: the configured one"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.count < 2 or not 0 < arguments.keep < 1:
+        raise SdrrlError("--count must be at least 2 and --keep between 0 and 1")
+    config = load_config(PreprocessConfig, arguments.config, arguments.overrides)
+    import_plugins(config.plugins)
+    import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded engines
+
+    rows = {}
+    for pair in progress(language_pairs(config), "measure"):
+        rows[pair_name(pair)] = measure(config, pair, arguments.count, arguments.keep, arguments.identifiers)
+    settings = {
+        "keep": arguments.keep,
+        "tau": config.quality.tau,
+        "filters": [{"name": f.name, "options": f.options} for f in config.filters],
+        "language_id": {k: getattr(config.language_id, k) for k in ("min_letters", "min_probability")},
+        "seed": config.seed,
+    }
+    write_json(arguments.json, {"origin": provenance(), "settings": settings, "pairs": rows})
+    print(table(rows, arguments.keep, config.quality.tau))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
