@@ -35,12 +35,13 @@ def measure(
 
     own = for_pair(config, pair)
     corpus, estimator, bounds = own.parallel.engine, own.quality.engine, own.language_id
-    pairs = study.true_pairs(PARALLEL_CORPORA.create(corpus.name, **corpus.options), pair)
+    reader = PARALLEL_CORPORA.create(corpus.name, **corpus.options)
     engine = QUALITY_ESTIMATORS.create(estimator.name, **estimator.options)
+    pairs = study.true_pairs(reader, pair)
     few = study.sample(pairs, count, config.seed)
     found: dict[str, Any] = {
         "corpus_pairs": len(pairs),
-        "quality": study.study_estimator(engine, few, own.quality.tau, keep, config.seed),
+        "quality": study.study_estimator(engine, few, own.quality.tau, keep, config.seed) if few else None,
         "filters": study.study_filters(filters_of(own.filters), pairs),
         "language_id": {},
     }
@@ -49,49 +50,57 @@ def measure(
         identifier = LANGUAGE_IDENTIFIERS.create(name, **options)
         judged = study.study_identifier(identifier, pairs, bounds.min_letters, bounds.min_probability)
         found["language_id"][name] = {"identity": identifier.identity, **judged}
-    return {**found, "estimator": engine.identity}
+    return {**found, "corpus": reader.identity, "estimator": engine.identity if few else None}
 
 
-def table(rows: dict[str, dict[str, Any]], keep: float, tau: float) -> str:
-    """Two Markdown tables: the estimator, then shares of true pairs rejected by filters and language identification."""
-    head = (
-        f"| pair | AUC shuffled | truncated | copied | true below {tau:g} | tau for {keep:.0%} | shuffled | truncated |"
-    )
-    out = [head, "|" + "---|" * (head.count("|") - 1)]
+def quality_table(rows: dict[str, dict[str, Any]], keep: float, tau: float) -> list[str]:
+    """Markdown: what the estimator makes of true and spoilt translations."""
+    kinds = ("shuffled", "truncated", "copied")
+    head = ["pair", *(f"AUC {kind}" for kind in kinds), f"true below {tau:g}", f"tau that keeps {keep:.0%}"]
+    head += [f"{kind} below it" for kind in kinds[:2]]
+    out = [head]
     for name, row in rows.items():
         q = row["quality"]
-        cells = [name, *(f"{q[kind]['auc']:.3f}" for kind in ("shuffled", "truncated", "copied"))]
         low, high = q["tau_interval"]
-        cells += [
-            f"{q['true']['rejected_at_configured_tau']:.1%}",
-            f"{q['tau_for_keep']:.2f} ({low:.2f} to {high:.2f})",
-        ]
-        cells += [f"{q[kind]['rejected_at_tau_for_keep']:.1%}" for kind in ("shuffled", "truncated")]
-        out.append("| " + " | ".join(cells) + " |")
+        cells = [name, *(f"{q[kind]['auc']:.3f}" for kind in kinds), f"{q['true']['rejected_at_configured_tau']:.1%}"]
+        cells += [f"{q['tau_for_keep']:.2f} ({low:.2f} to {high:.2f})"]
+        out.append(cells + [f"{q[kind]['rejected_at_tau_for_keep']:.1%}" for kind in kinds[:2]])
+    return _markdown(out)
+
+
+def rejects_table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Markdown: shares of true pairs that filters and language identification reject; what rejects none is left out."""
     from sdrrl_nemo.data.quality_study import MANY
 
-    columns = [*next(iter(rows.values()))["filters"], *next(iter(rows.values()))["language_id"]]
     shares = {n: {k: v["share"] for k, v in {**r["filters"], **r["language_id"]}.items()} for n, r in rows.items()}
+    columns = list(dict.fromkeys(name for share in shares.values() for name in share))
     shown = [c for c in columns if any(share.get(c) for share in shares.values())]
-    out += ["", "| pair | pairs | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 2)]
+    out = [["pair", "pairs", *shown]]
     for name, share in shares.items():
         cells = [f"**{share[c]:.1%}**" if share[c] > MANY else f"{share[c]:.1%}" for c in shown]
-        out.append("| " + " | ".join([name, str(rows[name]["corpus_pairs"]), *cells]) + " |")
-    return "\n".join(out)
+        out.append([name, str(rows[name]["corpus_pairs"]), *cells])
+    return _markdown(out)
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, measure, print, write."""
     parser = config_parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="file for all figures")
-    parser.add_argument("--count", type=int, default=200, help="pairs a language that the estimator scores (200)")
+    parser.add_argument(
+        "--count", type=int, default=200, help="pairs a language that the estimator scores (200); 0: none"
+    )
     parser.add_argument("--keep", type=float, default=0.95, help="share of true pairs that tau should keep (0.95)")
     parser.add_argument(
         "--identifiers", nargs="+", default=[], help="language identifiers; default: the configured one"
     )
     arguments = parser.parse_args(argv)
-    if arguments.count < 2 or not 0 < arguments.keep < 1:
-        raise SdrrlError("--count must be at least 2 and --keep between 0 and 1")
+    if arguments.count < 0 or arguments.count == 1 or not 0 < arguments.keep < 1:
+        raise SdrrlError("--count must be 0 or at least 2, and --keep between 0 and 1")
     config = load_config(PreprocessConfig, arguments.config, arguments.overrides)
     import_plugins(config.plugins)
     import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded engines
@@ -107,7 +116,9 @@ def main(argv: Sequence[str]) -> int:
         "seed": config.seed,
     }
     write_json(arguments.json, {"origin": provenance(), "settings": settings, "pairs": rows})
-    print(table(rows, arguments.keep, config.quality.tau))
+    if arguments.count:
+        print("\n".join([*quality_table(rows, arguments.keep, config.quality.tau), ""]))
+    print("\n".join(rejects_table(rows)))
     return 0
 
 
