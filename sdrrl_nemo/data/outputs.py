@@ -44,7 +44,7 @@ class Publication:
     tokenizer: PreTrainedTokenizerBase
     packing: PackingConfig
     seed: int
-    engines: list[dict[str, str]]
+    engines: list[dict[str, Any]]
     licences: list[dict[str, Any]]
     stages: list[StageResult]
     configuration: dict[str, Any]

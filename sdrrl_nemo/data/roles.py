@@ -29,6 +29,7 @@ from sdrrl_nemo.data.engines.base import (
     QUALITY_ESTIMATORS,
     TRANSLATORS,
     Engine,
+    QualityEstimator,
 )
 from sdrrl_nemo.data.filters import Filter, make_filters
 from sdrrl_nemo.data.methods import Plan, plan
@@ -64,19 +65,23 @@ class Engines:
         if mark not in self._built:
             self._built[mark] = _create(role, chosen)
             self._uses[mark] = (role, chosen, [])
+        if role == "quality":
+            _require_languages(self._built[mark], chosen.name, scope)
         self._uses[mark][2].append(scope)
 
     def get(self, role: str, config: PreprocessConfig) -> Any:
         """The engine of ``role`` under ``config``, which is the configuration for one source language or pair."""
         return self._built[_mark(role, engine_config(config, role))]
 
-    def table(self) -> list[dict[str, str]]:
-        """``{"role", "name", "identity", "licence", "for"}`` per engine; ``for`` lists languages or pairs."""
+    def table(self) -> list[dict[str, Any]]:
+        """``{"role", "name", "identity", "licence", "noncommercial", "for"}`` per engine; ``for`` lists languages or
+        pairs."""
         rows = []
         for mark, (role, chosen, scopes) in self._uses.items():
             engine: Engine = self._built[mark]
-            about = {"role": role, "name": chosen.name, "for": " ".join(scopes)}
-            rows.append({**about, "identity": engine.identity, "licence": engine.licence})
+            about: dict[str, Any] = {"role": role, "name": chosen.name, "for": " ".join(scopes)}
+            terms = {"licence": engine.licence, "noncommercial": engine.noncommercial}
+            rows.append({**about, "identity": engine.identity, **terms})
         return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
 
 
@@ -122,6 +127,16 @@ def _create(role: str, chosen: EngineConfig) -> Any:
         raise SdrrlError(f"{key}: {e}") from None
     except TypeError as e:
         raise SdrrlError(f"{key}: backend '{chosen.name}' cannot be built from its options ({e})") from None
+
+
+def _require_languages(engine: QualityEstimator, name: str, pair: str) -> None:
+    """SdrrlError when the estimator is no judge of one of the pair's languages: its scores would look like scores."""
+    unserved = [code for code in pair.split("-") if engine.languages is not None and code not in engine.languages]
+    if unserved:
+        raise SdrrlError(
+            f"quality.engine: '{name}' is no judge of {', '.join(unserved)} (pair {pair}); choose another estimator "
+            "for this pair under by_pair, such as cometkiwi, or translation.name=none"
+        )
 
 
 def _segmentation(chosen: TranslationConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def _console(file: TextIO | None) -> Console:
     return console if console.is_terminal else Console(file=file, highlight=False, width=120)
 
 
-def print_engines(engines: list[dict[str, str]], inputs: list[dict[str, Any]], file: TextIO | None = None) -> None:
+def print_engines(engines: list[dict[str, Any]], inputs: list[dict[str, Any]], file: TextIO | None = None) -> None:
     """Role, backend, version and licence of each engine, and which languages or pairs it serves; the licences of
     ``inputs`` (instruction sets, base model), and what all of them together allow."""
     columns = ("role", "backend", "for", "identity", "licence")

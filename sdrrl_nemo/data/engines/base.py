@@ -71,6 +71,9 @@ class Translator(Engine):
 class QualityEstimator(Engine):
     """Reference-free translation quality; the threshold tau is meaningful per engine only."""
 
+    languages: frozenset[str] | None = None
+    """The only languages whose texts its scores mean something for; None: no limit is known."""
+
     @abstractmethod
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         """One score per pair, higher is better."""

@@ -88,6 +88,7 @@ class NllbCTranslate2Translator(NllbTranslator):
         self._compute_type, self._device = compute_type, device
         self._device_index, self._threads = list(devices), (inter_threads, intra_threads)
         self.licence = licence or LICENCE
+        self.noncommercial = self.licence == LICENCE  # a licence that is given speaks for itself
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]

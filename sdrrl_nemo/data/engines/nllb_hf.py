@@ -43,6 +43,7 @@ class NllbHfTranslator(NllbTranslator):
             raise SdrrlError(f"translator 'nllb_hf': dtype '{dtype}' is unknown{suggest(dtype, DTYPES)}")
         self._dtype, self._device_name = dtype, device
         self.licence = licence or LICENCE
+        self.noncommercial = self.licence == LICENCE  # a licence that is given speaks for itself
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.provenance import REPO_ROOT
+from sdrrl_nemo.data.config import PreprocessConfig, for_pair
 from sdrrl_nemo.data.engines.cld3 import OTHER_LABELS, Cld3Identifier
 from sdrrl_nemo.data.engines.use import UseQualityEstimator, segments
 from sdrrl_nemo.data.languages import from_cld3
+from sdrrl_nemo.data.roles import Engines
 
 PAIRS = [
     ("The capital of France is Paris.", "A capital da França é Paris."),
@@ -40,6 +46,17 @@ def test_scores_do_not_depend_on_the_batch(use: UseQualityEstimator) -> None:
     alone = [use.score([s], [t])[0] for s, t in PAIRS]
     assert use.score(sources, targets) == pytest.approx(alone, abs=1e-4)
     assert use.score(["Text.", "", "12"], ["", "", "12"]) == [-1.0, 1.0, 1.0]
+
+
+def test_languages_that_it_cannot_judge_are_refused() -> None:
+    """Before anything runs: true Czech translations score about as badly as wrong ones."""
+    changes = ["synth.mode=answers", "target_languages=[por,ces]"]
+    config = load_config(PreprocessConfig, REPO_ROOT / "configs/data/demo_por.yaml", changes)
+    with pytest.raises(SdrrlError, match=r"quality\.engine: 'use' is no judge of ces \(pair eng-ces\)"):
+        Engines(config)
+    other = {"*-ces": {"quality": {"engine": {"name": "cometkiwi", "options": {"model": "none"}}, "tau": 0.8}}}
+    engines = Engines(dataclasses.replace(config, by_pair=other))
+    assert isinstance(engines.get("quality", for_pair(config, ("eng", "por"))), UseQualityEstimator)
 
 
 def test_segments_fall_back_to_larger_parts() -> None:
