@@ -208,7 +208,9 @@ def pack_many(args: argparse.Namespace) -> dict[str, Any]:
                 if number % every == 0:
                     marks.append({"samples": number, "rss_mib": process.memory_info().rss >> 20})
                 tokens = np.full(n, number % 49152, np.int32)
-                yield TokenizedSample(f"{number:016x}", "LL", tokens, np.ones(n, np.uint8))
+                mask = np.ones(n, np.uint8)
+                mask[0] = 0  # a question of one token
+                yield TokenizedSample(f"{number:016x}", "LL", tokens, mask)
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:

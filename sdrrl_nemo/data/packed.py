@@ -24,10 +24,11 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import torch
-from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
+from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
+from sdrrl_nemo.data.indexed import open_indexed
 from sdrrl_nemo.data.subsets import SUBSETS
 
 FORMAT = "sdrrl-packed/2"
@@ -221,7 +222,7 @@ class PackedDataset:
         self.manifest = self._verified_manifest(tokenizer_sha256)
         self.subset_names: tuple[str, ...] = tuple(self.manifest["subset_names"])
         prefix = self.directory / name
-        self.indexed = IndexedDataset(str(prefix))
+        self.indexed = open_indexed(prefix)
         self.loss_mask = np.load(f"{prefix}.loss_mask.npy", mmap_mode="r")
         self.subset = np.load(f"{prefix}.subset.npy")
         self.answer_tokens = np.load(f"{prefix}.answer_tokens.npy")
