@@ -1,7 +1,7 @@
 """Write the lock files in requirements/ from the environment this runs in.
 
     python3.11 -m venv /tmp/full                                                  # let pip resolve all
-    /tmp/full/bin/pip install -e '.[demo,data,translate,scale,eval,dev]'
+    /tmp/full/bin/pip install -e '.[demo,data,translate,lid,scale,eval,dev]'
     /tmp/full/bin/python tools/update_lock.py                                     # write what is needed of it
     .venv/bin/python tools/update_lock.py --check                                 # is an environment as locked?
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 BUILD = ("setuptools", "wheel")  # build the few source distributions, and this project, without build isolation
 # file -> extras of pyproject.toml, first file first
-GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "eval"), "lock-dev.txt": ("scale", "dev")}
+GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "lid", "eval"), "lock-dev.txt": ("scale", "dev")}
 HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
