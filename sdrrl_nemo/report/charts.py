@@ -65,7 +65,7 @@ def moving_mean(values: Sequence[float], window: int) -> list[float]:
 
 def loss_keys(rows: list[dict[str, Any]]) -> list[str]:
     """The total and every subset's loss, in the order in which the run logged them."""
-    return [k for k in (rows[0] if rows else {}) if k == "loss" or k.startswith("loss_")]
+    return list(dict.fromkeys(k for row in rows for k in row if k == "loss" or k.startswith("loss_")))
 
 
 def training_curves(rows: list[dict[str, Any]], meaning: dict[str, str]) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from sdrrl_nemo.common.fileio import write_json
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -137,10 +139,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="append the outcome to this file's list")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         done = check(Path(folder), a.backend, a.workers, a.kills, a.seed, a.rows)
     print(f"killed {done['driver']} drivers and {done['worker']} workers; nothing lost, nothing twice, same bytes")
+    if a.json:
+        before = json.loads(a.json.read_text(encoding="utf-8")) if a.json.is_file() else []
+        options = {"backend": a.backend, "workers": a.workers, "kills": a.kills, "rows": a.rows, "seed": a.seed}
+        killed = {"killed_drivers": done["driver"], "killed_workers": done["worker"]}
+        outcome = {"rows_lost": 0, "rows_twice": 0, "bytes_equal": True}  # anything else is an AssertionError above
+        when = {"command": "python tests/end_to_end/data_chaos.py", "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        write_json(a.json, [*before, {**when, **options, **killed, **outcome}])
 
 
 if __name__ == "__main__":
