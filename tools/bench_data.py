@@ -26,7 +26,7 @@ import numpy as np
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import read_jsonl, write_json, write_jsonl
+from sdrrl_nemo.common.fileio import read_json, read_jsonl, write_json, write_jsonl
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.seeding import named_generator
 
@@ -255,9 +255,13 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         preprocess(config, Path(config.output_dir))
         whole = time.perf_counter() - start
+        rows = next(
+            s["out"] for s in read_json(Path(config.output_dir) / "stats.json")["stages"] if s["name"] == "ingest"
+        )
     engines = sum(seconds.values())
     return {
-        "config": str(args.config),
+        "config": str(args.config.relative_to(ROOT) if args.config.is_absolute() else args.config),
+        "rows": rows,
         "chain_seconds": round(whole, 2),
         "engine_seconds": {k: round(v, 2) for k, v in sorted(seconds.items())},
         "ratio": round(whole / engines, 4),
