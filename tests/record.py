@@ -37,7 +37,7 @@ def main() -> None:
             "command": args.command,
             "date": suite.get("timestamp"),
             "machine": f"{platform.machine()}, {platform.processor() or 'CPU only'}",
-            "provenance": provenance(),
+            "provenance": {k: v for k, v in provenance().items() if k != "command"},
             "tests": {n: {**tests[n], "seconds": round(seconds[n], 1)} for n in sorted(tests)},
         },
     )

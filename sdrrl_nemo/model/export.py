@@ -110,6 +110,7 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
     ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    ids = ids[:, : getattr(hf_model.config, "sliding_window", None)]  # within the window both are plainly causal
     with torch.no_grad():
         theirs = hf_model.eval()(ids).logits.float()
     ours = standalone.logits(model, ids.to(torch.cuda.current_device())).cpu()[..., : theirs.shape[-1]]

@@ -1,8 +1,10 @@
-"""Weights between Hugging Face Llama-family folders and Megatron tensors; every copy is exact.
+"""Weights between Hugging Face folders and Megatron tensors, for the families of ``families.py``; copies are exact.
 
 Layouts (h hidden, d head size, g key/value groups, r query heads per group, f feed-forward size, V vocabulary):
 
     linear_qkv.weight   [g * (r + 2) * d, h]   per group: its r query heads, its key, its value
+    linear_qkv.bias     [g * (r + 2) * d]      the same order
+    q_layernorm, k_layernorm  [d]              where queries and keys are normalised, shared by all heads
     linear_proj.weight  [h, g * r * d]
     linear_fc1.weight   [2 * f, h]             gate rows, then up rows (under TP each rank holds its own pair)
     word_embeddings     [V padded, h]
@@ -31,6 +33,8 @@ NORMS = {
     "self_attention.linear_qkv.layer_norm_weight": "input_layernorm",  # Transformer Engine fuses the norm
     "pre_mlp_layernorm.weight": "post_attention_layernorm",
     "mlp.linear_fc1.layer_norm_weight": "post_attention_layernorm",
+    "self_attention.q_layernorm.weight": "self_attn.q_norm",
+    "self_attention.k_layernorm.weight": "self_attn.k_norm",
 }
 
 
@@ -95,6 +99,9 @@ def _full_layer_tensor(hf: HFTensors, layer: int, rest: str, c: SdrrlGPTConfig) 
     if rest == "self_attention.linear_qkv.weight":
         q, k, v = (hf[f"{base}.self_attn.{x}_proj.weight"] for x in "qkv")
         return pack_qkv(q, k, v, c)
+    if rest == "self_attention.linear_qkv.bias":
+        q, k, v = (hf[f"{base}.self_attn.{x}_proj.bias"].unsqueeze(1) for x in "qkv")
+        return pack_qkv(q, k, v, c).squeeze(1)
     if rest == "self_attention.linear_proj.weight":
         width = c.num_attention_heads * c.kv_channels
         return _pad_rows(hf[f"{base}.self_attn.o_proj.weight"].t(), width).t().contiguous()
@@ -177,6 +184,12 @@ def megatron_to_hf(get: Callable[[str], Tensor], c: SdrrlGPTConfig) -> dict[str,
             f"{hf}.input_layernorm.weight": get(f"{pre}.input_layernorm.weight"),
             f"{hf}.post_attention_layernorm.weight": get(f"{pre}.pre_mlp_layernorm.weight"),
         }
+        if c.add_qkv_bias:
+            parts = unpack_qkv(get(f"{pre}.self_attention.linear_qkv.bias").unsqueeze(1), c)
+            out |= {f"{hf}.self_attn.{x}_proj.bias": t.squeeze(1) for x, t in zip("qkv", parts, strict=True)}
+        if c.qk_layernorm:
+            for x in "qk":
+                out[f"{hf}.self_attn.{x}_norm.weight"] = get(f"{pre}.self_attention.{x}_layernorm.weight")
     out["model.norm.weight"] = get("decoder.final_layernorm.weight")
     if not c.share_embeddings_and_output_weights:
         out["lm_head.weight"] = get("output_layer.weight")[:v]

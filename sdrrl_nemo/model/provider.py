@@ -13,9 +13,8 @@ from nemo.collections import llm
 from transformers import AutoConfig, PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.model.families import family, rotary
 from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
-
-SUPPORTED = ("llama",)
 
 
 @dataclass
@@ -31,6 +30,9 @@ class SdrrlGPTConfig(llm.LlamaConfig):
     true_num_attention_heads: int = 0
     true_num_query_groups: int = 0
     true_vocab_size: int = 0
+    inverse_frequencies: list[float] | None = None
+    """Of the rotary embedding, where they are scaled (Llama 3.x and others); megatron-core's own scaling knows only
+    one of Llama 3's four factors."""
     on_model_built: Callable[[Any], None] | None = None
 
     def configure_model(
@@ -38,24 +40,31 @@ class SdrrlGPTConfig(llm.LlamaConfig):
     ) -> Any:
         """Build this rank's part of the model, then run the hook (weight loading, loss)."""
         model = super().configure_model(tokenizer, pre_process, post_process, vp_stage=vp_stage)
+        if self.inverse_frequencies is not None:
+            plain = model.rotary_pos_emb.inv_freq
+            model.rotary_pos_emb.inv_freq = torch.tensor(self.inverse_frequencies, dtype=plain.dtype).to(plain.device)
         if self.on_model_built is not None:
             self.on_model_built(model)
         return model
 
 
 def read_hf_config(folder: str | Path) -> PretrainedConfig:
-    """Config of an HF folder; SdrrlError when the folder is missing or of a family that is not served."""
+    """Config of an HF folder; SdrrlError when the folder is missing, or the family or a field of it is not served."""
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise SdrrlError(f"{path}: no Hugging Face model here (config.json is missing); see tools/import_gguf.py")
-    config = AutoConfig.from_pretrained(path)
-    if config.model_type not in SUPPORTED:
-        raise SdrrlError(f"{path}: model type '{config.model_type}' is not supported; known: {', '.join(SUPPORTED)}")
-    if getattr(config, "rope_scaling", None):
-        raise SdrrlError(f"{path}/config.json: rope_scaling is not supported yet")
-    if config.attention_bias or config.mlp_bias:
-        raise SdrrlError(f"{path}/config.json: attention_bias / mlp_bias are not supported yet")
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (ValueError, KeyError, OSError) as e:
+        reason = str(e).strip().partition("\n")[0]
+        raise SdrrlError(f"{path}/config.json: transformers cannot read it ({reason})") from None
+    family(config, f"{path}/config.json")
     return config
+
+
+def head_size(hf: PretrainedConfig) -> int:
+    """Size of one attention head; not every config states it."""
+    return int(getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads)
 
 
 def padded_heads(hf: PretrainedConfig, multiple: int) -> tuple[int, int]:
@@ -83,7 +92,7 @@ def check_parallelism(hf: PretrainedConfig, heads: int, groups: int, tp: int, pp
 def gpt_config(
     hf: PretrainedConfig, *, seq_length: int, tp: int = 1, pp: int = 1, pad_heads_to: int = 1, where: str = "model"
 ) -> SdrrlGPTConfig:
-    """Megatron configuration of an HF Llama-family config.
+    """Megatron configuration of an HF config of one of the families in ``families.py``.
 
     Args:
         seq_length: tokens of one row of a micro-batch.
@@ -92,18 +101,25 @@ def gpt_config(
     """
     heads, groups = padded_heads(hf, pad_heads_to)
     check_parallelism(hf, heads, groups, tp, pp, where)
-    head_dim = getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads
+    kind = family(hf, where)
+    scaled = rotary(hf, where)
+    d = head_size(hf)
     fused = has_transformer_engine()
     return SdrrlGPTConfig(
         num_layers=hf.num_hidden_layers,
         hidden_size=hf.hidden_size,
         num_attention_heads=heads,
         num_query_groups=groups,
-        kv_channels=head_dim,
+        kv_channels=d,
+        add_qkv_bias=kind.qkv_bias,
+        qk_layernorm=kind.qk_norm,
         ffn_hidden_size=hf.intermediate_size,
         layernorm_epsilon=hf.rms_norm_eps,
         init_method_std=hf.initializer_range,
-        rotary_base=int(hf.rope_theta),
+        rotary_base=int(hf.rope_theta) if hf.rope_theta == int(hf.rope_theta) else hf.rope_theta,
+        inverse_frequencies=scaled[0].tolist() if scaled else None,
+        # a factor on the cosines and sines of queries and keys is its square on the attention scores
+        softmax_scale=d**-0.5 * scaled[1] ** 2 if scaled and scaled[1] != 1.0 else None,
         share_embeddings_and_output_weights=bool(hf.tie_word_embeddings),
         seq_length=seq_length,
         vocab_size=math.ceil(hf.vocab_size / tp) * tp,

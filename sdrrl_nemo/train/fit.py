@@ -22,6 +22,7 @@ from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
@@ -213,6 +214,8 @@ def fit(config: RunConfig) -> None:
         hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to
     )  # fails early, before any data is hashed
     batches, held_out = all_batches(config, hf.vocab_size)
+    longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
+    check_window(hf, longest, f"{config.model.hf_path}/config.json")
     steps = total_steps(config, batches)
     folder = Path(config.run_dir) / "checkpoints"
     finished = Path(config.run_dir) / FINISHED_FILE
