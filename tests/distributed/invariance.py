@@ -138,7 +138,7 @@ def reference(model_folder: Path, data: PackedDataset, packed: bool) -> list[dic
                 loss = torch.nn.functional.cross_entropy(logits, tokens[-answer:])  # mean over the answer
                 loss = loss * schedule.steps_per_epoch / int(sizes[subset])
                 loss.backward()
-                addends[data.subset_names[subset]] += float(loss)
+                addends[data.subset_names[subset]] += float(loss.detach())
         norm = adam.step(learning_rate(o, step, STEPS))
         out.append({"loss": sum(addends.values()), **{f"loss_{k}": v for k, v in addends.items()}, "grad_norm": norm})
     return out
