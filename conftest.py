@@ -1,10 +1,19 @@
-"""Before anything imports triton: without a GPU its kernels run in the interpreter, on CPU tensors."""
+"""Before anything imports triton: without a GPU its kernels run in the interpreter, on CPU tensors.
+
+Property tests draw the same examples every time, so that a checkout that passed once passes again;
+``HYPOTHESIS_PROFILE=search`` draws new ones.
+"""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("search")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -90,7 +90,7 @@ def content_key(*parts: Any) -> str:
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object) of a JSON Lines file; blank lines are skipped.
+    """Yield (line number from 1, object) of a JSON Lines file; blank lines and a byte-order mark are skipped.
 
     Raises SdrrlError that names file and line when the file is missing, not UTF-8, or a line is no JSON object.
     """
@@ -102,7 +102,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not raw.strip():
                 continue
             try:
-                row = json.loads(raw.decode("utf-8"))
+                row = json.loads(raw.decode("utf-8-sig" if n == 1 else "utf-8"))
             except (json.JSONDecodeError, UnicodeDecodeError) as e:
                 raise SdrrlError(f"{p}, line {n}: not valid JSON ({e}); mend or remove the line") from None
             if not isinstance(row, dict):

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.execution.config import ExecutionConfig, Resources, resources_of
+from sdrrl_nemo.data.execution.isolation import Suspect, note_path
 from sdrrl_nemo.data.execution.shard import Task, work_shard
 from sdrrl_nemo.data.execution.stage import Row
 from sdrrl_nemo.data.execution.worker import Reply, pack
@@ -115,6 +116,7 @@ class _Run:
         self.idle: list[Any] = []
         self.busy: dict[Any, Shard | None] = {}  # None: loading the task
         self.deaths: dict[int | None, int] = {}
+        self.suspects: dict[int, Suspect] = {}
 
     def results(self, first: Shard, shards: Iterator[Shard]) -> Iterator[Finished]:
         for worker in self.workers:
@@ -147,7 +149,8 @@ class _Run:
         while self.ready and self.idle:
             worker, shard = self.idle.pop(), self.ready.popleft()
             self.busy[worker] = shard
-            self.pool.call(worker, "work", *shard)
+            suspect = self.suspects.get(shard[0])
+            self.pool.call(worker, "work", *shard, None if suspect is None else suspect.killers())
 
     def _take(self, worker: Any, reply: Reply | str) -> Finished | None:
         shard = self.busy.pop(worker)
@@ -162,21 +165,33 @@ class _Run:
         if shard is None or reply.facts is None:
             self.deaths.pop(None, None)
             return None
+        self.suspects.pop(shard[0], None)
         return shard[0], reply.facts
 
     def _replace(self, worker: Any, shard: Shard | None, how: str) -> None:
-        """A new worker for one that died; its shard is next. A shard that kills every worker stops the run."""
+        """A new worker for one that died; its shard is next."""
         number = None if shard is None else shard[0]
         self.deaths[number] = self.deaths.get(number, 0) + 1
         if self.deaths[number] > self.config.retries:
-            what = "loading" if shard is None else f"shard {number} (first row {shard[1][0].get('key', '?')})"
-            raise SdrrlError(
-                f"stage {self.task.stage.name}: {what}: the worker died {self.deaths[number]} times ({how}); look for "
-                "too little memory or a crashing engine, then run the same command again: what is finished is kept"
-            )
+            self._suspect(shard, how)
         if shard is not None:
             self.ready.appendleft(shard)
         self.pool.stop(worker)
         fresh = self.pool.start()
         self.workers[self.workers.index(worker)] = fresh
         self._load(fresh)
+
+    def _suspect(self, shard: Shard | None, how: str) -> None:
+        """A shard that kills every worker is searched for the row that does; where there is none, the run stops."""
+        if shard is not None:
+            number, rows = shard
+            suspect = self.suspects.setdefault(number, Suspect(len(rows), self.config.retries))
+            suspect.blame(note_path(self.task.directory, number))
+            if not suspect.hopeless:
+                return
+        what = "loading" if shard is None else f"shard {shard[0]} (first row {shard[1][0].get('key', '?')})"
+        times = self.deaths[None if shard is None else shard[0]]
+        raise SdrrlError(
+            f"stage {self.task.stage.name}: {what}: the worker died {times} times ({how}); look for too little memory "
+            "or a crashing engine, then run the same command again: what is finished is kept"
+        )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
+from sdrrl_nemo.data.execution.isolation import Killers, Span, note_path
 from sdrrl_nemo.data.execution.stage import Outcome, Row, Stage
 
 FAILED = "error: "
@@ -37,10 +38,16 @@ def shard_path(directory: Path, number: int, kind: str) -> Path:
     return directory / (f"{number:05d}.{kind}.json" + ("" if kind == "facts" else "l"))
 
 
-def work_shard(task: Task, number: int, rows: list[Row]) -> dict[str, Any]:
-    """Process one shard and write its files, its facts last; returns the facts."""
+def work_shard(task: Task, number: int, rows: list[Row], killers: frozenset[Span] | None = None) -> dict[str, Any]:
+    """Process one shard and write its files, its facts last; returns the facts.
+
+    ``killers``: the parts of a suspected shard (``isolation.py``) on which earlier workers died.
+    """
     begin = time.perf_counter()
-    outcome, failed = _with_retries(task, rows)
+    suspected = None if killers is None else Killers(note_path(task.directory, number), killers)
+    outcome, failed = _with_retries(task, rows, suspected)
+    if suspected is not None:
+        suspected.done()
     return write_shard(task.directory, number, outcome, read=len(rows), failed=failed, begin=begin)
 
 
@@ -67,11 +74,11 @@ def too_many_failures(task: Task, failed: int, last: Row) -> SdrrlError:
     )
 
 
-def _with_retries(task: Task, rows: list[Row]) -> tuple[Outcome, int]:
+def _with_retries(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome, int]:
     """A failing disk, network or server (OSError) says nothing of a row: wait, try again, then stop the run."""
     for attempt in range(task.retries + 1):
         try:
-            return _process(task, rows)
+            return _process(task, rows, killers)
         except OSError as e:
             if attempt == task.retries:
                 raise SdrrlError(
@@ -82,40 +89,54 @@ def _with_retries(task: Task, rows: list[Row]) -> tuple[Outcome, int]:
     raise AssertionError("unreachable")
 
 
-def _process(task: Task, rows: list[Row]) -> tuple[Outcome, int]:
+def _process(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome, int]:
     """(outcome, rows that failed)."""
     if task.stage.shard_size is None:
         return task.stage.process(rows), 0  # its one row stands for all: there is nothing to single out
     failed: list[Row] = []
-    outcome = _bisect(task, rows, failed)
+    outcome = _bisect(task, rows, (0, len(rows)), failed, killers)
     return outcome, len(failed)
 
 
-def _bisect(task: Task, rows: list[Row], failed: list[Row]) -> Outcome:
-    """Process ``rows``; where that raises, each half for itself, down to the single rows that cannot be processed.
+def _bisect(task: Task, shard: list[Row], span: Span, failed: list[Row], killers: Killers | None) -> Outcome:
+    """Process the rows of ``span``; where that raises, each half for itself, down to the single rows that cannot be
+    processed.
 
     Which rows fail, and what the others are processed together with, follow from the rows alone.
     """
-    try:
-        return task.stage.process(rows)
-    except (SdrrlError, OSError):
-        raise
-    except Exception as e:
+    rows = shard[slice(*span)]
+    if killers is not None and span in killers.spans:
         if len(rows) == 1:
+            return _drop(task, rows[0], "worker died", "the process that worked on this row alone died", failed)
+    else:
+        try:
+            if killers is not None:
+                killers.trying(span)
+            return task.stage.process(rows)
+        except (SdrrlError, OSError):
+            raise
+        except Exception as e:
+            if len(rows) == 1:
+                if out_of_memory(e):
+                    raise SdrrlError(
+                        f"stage {task.stage.name}: the device's memory is too small for row "
+                        f"{rows[0].get('key', '?')} alone ({_one_line(e)}); use a smaller model, number type or beam"
+                    ) from e
+                return _drop(task, rows[0], type(e).__name__, _one_line(e), failed)
             if out_of_memory(e):
-                raise SdrrlError(
-                    f"stage {task.stage.name}: the device's memory is too small for row "
-                    f"{rows[0].get('key', '?')} alone ({_one_line(e)}); use a smaller model, number type or beam"
-                ) from e
-            reason = f"{FAILED}{type(e).__name__}"
-            failed.append({"key": rows[0].get("key"), "reason": reason, "detail": _one_line(e), "row": rows[0]})
-            if len(failed) > task.allowed:
-                raise too_many_failures(task, len(failed), failed[-1]) from e
-            return Outcome([], 1, 0, [failed[-1]], Counter([reason]))
-        if out_of_memory(e):
-            _free_device_memory()
-    middle = len(rows) // 2
-    return _bisect(task, rows[:middle], failed) + _bisect(task, rows[middle:], failed)
+                _free_device_memory()
+    middle = span[0] + len(rows) // 2
+    first = _bisect(task, shard, (span[0], middle), failed, killers)
+    return first + _bisect(task, shard, (middle, span[1]), failed, killers)
+
+
+def _drop(task: Task, row: Row, kind: str, detail: str, failed: list[Row]) -> Outcome:
+    """The outcome of a row that cannot be processed; SdrrlError when there are more of those than may be."""
+    reason = f"{FAILED}{kind}"
+    failed.append({"key": row.get("key"), "reason": reason, "detail": detail, "row": row})
+    if len(failed) > task.allowed:
+        raise too_many_failures(task, len(failed), failed[-1])
+    return Outcome([], 1, 0, [failed[-1]], Counter([reason]))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import Engine
+from sdrrl_nemo.data.execution.isolation import Span
 from sdrrl_nemo.data.execution.shard import Task, work_shard
 from sdrrl_nemo.data.execution.stage import Row
 
@@ -83,11 +84,11 @@ class Worker:
             self.engines.popitem(last=False)
         return Reply()
 
-    def work(self, number: int, rows: list[Row]) -> Reply:
-        """Finish one shard: its files are written here."""
+    def work(self, number: int, rows: list[Row], killers: frozenset[Span] | None) -> Reply:
+        """Finish one shard: its files are written here. ``killers``: of a shard whose workers died."""
         assert self.task is not None
         try:
-            return Reply(facts=work_shard(self.task, number, rows))
+            return Reply(facts=work_shard(self.task, number, rows, killers))
         except SdrrlError as e:
             return Reply(stop=str(e))
         except Exception:

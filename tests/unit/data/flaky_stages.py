@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -36,7 +38,8 @@ class CountingTranslator(Translator):
 class Flaky(Stage):
     """Triples numbers. ``trouble``: number -> what happens at it.
 
-    ``raise``: always; ``kill once``: the process dies, the first time; ``kill``: every time; ``oserror once``;
+    ``raise``: always; ``kill once``: the process dies, the first time; ``kill``: every time; ``segfault``: every time,
+    as native code does; ``oserror once``;
     ``disk``: a file that is too large for this process; ``oom N``: more than N rows together do not fit.
     """
 
@@ -62,6 +65,9 @@ class Flaky(Stage):
             raise ValueError(f"cannot do {n}: <object at 0x7f{os.getpid():010x}>")
         if kind == "kill" or (kind == "kill once" and self._first_time(n)):
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "segfault":
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            ctypes.string_at(0)
         if kind == "oserror" or (kind == "oserror once" and self._first_time(n)):
             raise ConnectionResetError("the server went away")
         if kind.startswith("oom") and together > int(kind.split()[1]):

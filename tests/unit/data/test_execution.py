@@ -27,6 +27,7 @@ from sdrrl_nemo.data.execution import (
     resources_of,
     validate_execution,
 )
+from sdrrl_nemo.data.execution.isolation import Killers, Suspect, note_path
 from sdrrl_nemo.data.execution.worker import pack
 from sdrrl_nemo.data.runner import Runner, Source, StageResult
 from tests.unit.data.flaky_stages import Flaky, Large
@@ -78,9 +79,30 @@ def test_a_dead_worker_loses_nothing(tmp_path: Path, pool: Executor) -> None:
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("trouble", ["kill", "segfault"])
+def test_a_row_that_kills_every_worker_is_found_and_rejected(tmp_path: Path, pool: Executor, trouble: str) -> None:
+    stage = Flaky({17: trouble, 22: trouble}, shard_size=10)
+    result = run(tmp_path / "killed", stage, replace(TWO, max_failed_fraction=0.1), pool)
+    assert [r["n"] // 3 for r in result.source().read()] == [n for n in range(30) if n % 5 and n not in {17, 22}]
+    dropped = [r for r in result.rejects() if r["reason"] == "error: worker died"]
+    assert [r["key"] for r in dropped] == ["0017", "0022"]
+    assert [r["row"]["n"] for r in dropped] == [17, 22]
+    assert not list(tmp_path.rglob(".*.tmp"))
+    raising = Flaky({17: "raise", 22: "raise"}, shard_size=10)
+    run(tmp_path / "raised", raising, replace(TWO, max_failed_fraction=0.1), pool)
+    rows = [{k: v for k, v in contents(tmp_path / run).items() if "rows" in k} for run in ("killed", "raised")]
+    assert rows[0] == rows[1]  # what is left is batched alike
+
+
+def test_where_no_row_may_fail_the_row_that_kills_is_named(tmp_path: Path, pool: Executor) -> None:
+    with pytest.raises(SdrrlError, match=r"1 rows failed where 0 may .* the last one, 0017: error: worker died"):
+        run(tmp_path, Flaky({17: "kill"}), replace(TWO, on_error="fail"), pool)
+
+
 def test_a_shard_that_kills_every_worker_stops_the_run_and_the_rest_stays(tmp_path: Path, pool: Executor) -> None:
-    with pytest.raises(SdrrlError, match=r"shard 4 \(first row 0016\): the worker died 3 times \(signal SIGKILL\)"):
-        run(tmp_path, Flaky({17: "kill"}), TWO, pool)
+    deadly = Flaky(dict.fromkeys(range(16, 20), "kill"))
+    with pytest.raises(SdrrlError, match=r"shard 4 \(first row 0016\): the worker died \d+ times \(signal SIGKILL\)"):
+        run(tmp_path, deadly, replace(TWO, max_failed_fraction=0.5), pool)
     kept = {p.name for p in tmp_path.rglob("*.facts.json")}
     assert "00000.facts.json" in kept
     assert "00004.facts.json" not in kept
@@ -88,6 +110,20 @@ def test_a_shard_that_kills_every_worker_stops_the_run_and_the_rest_stays(tmp_pa
     run(tmp_path / "whole", Flaky())
     run(tmp_path, Flaky(), TWO, pool)  # the cause is mended: it goes on from there
     assert contents(next(tmp_path.glob("flaky-*"))) == contents(next((tmp_path / "whole").glob("flaky-*")))
+
+
+def test_a_worker_that_dies_while_it_writes_is_not_a_rows_fault(tmp_path: Path) -> None:
+    suspect = Suspect(8, retries=1)
+    note = note_path(tmp_path, 3)
+    suspect.blame(note)  # the whole shard
+    for span, blamed in (((0, 4), {(0, 8), (0, 4)}), ((2, 3), {(0, 8), (0, 4)}), ((2, 3), {(0, 8), (0, 4), (2, 3)})):
+        Killers(note, frozenset()).trying(span)
+        suspect.blame(note)
+        assert not note.exists()
+        assert suspect.killers() == blamed
+    for hopeless in (False, True):
+        suspect.blame(note)
+        assert suspect.hopeless is hopeless
 
 
 def test_an_engine_is_loaded_once_by_each_worker_and_kept_for_the_next_stage(tmp_path: Path, pool: Executor) -> None:
