@@ -56,7 +56,8 @@ class Schedule:
 def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int) -> npt.NDArray[np.float64]:
     """Weight of each answer token of each sample, float64 [samples]: w such that mean step loss of an epoch = Eq. 6.
 
-    mean: S / (|D_d| * answer tokens);  sum: S / |D_d|;  token: S / (answer tokens of D_d).
+    mean: S / (|D_d| * answer tokens);  sum: S / |D_d|;  token: S / (answer tokens of D_d). ``step`` is not Eq. 6: all
+    ones, which ``MicroBatches.build`` divides by the answer tokens of the step (ordinary fine-tuning).
     """
     size = dataset.subset_sizes().astype(np.float64)
     answer = dataset.answer_tokens.astype(np.float64)
@@ -68,7 +69,9 @@ def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int)
     if reduction == "token":
         totals = np.bincount(of, weights=answer, minlength=len(size))
         return np.asarray(steps_per_epoch / totals[of])
-    raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token")
+    if reduction == "step":
+        return np.ones(len(answer))
+    raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token, step")
 
 
 class MicroBatches:
@@ -100,6 +103,7 @@ class MicroBatches:
         whole = self.granularity * row_multiple
         self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack(), seq_length), whole)
         self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch)
+        self.by_step = reduction == "step"
 
     def _fullest_pack(self) -> int:
         """Tokens of the fullest row once every sample is padded for context parallelism."""
@@ -128,21 +132,27 @@ class MicroBatches:
             return range(0)
         return self.dataset.samples_of(row) if self.packed else range(row, row + 1)
 
+    def samples_of_step(self, step: int) -> list[int]:
+        """Sample numbers of the global batch of ``step``, in order."""
+        return [i for r in self.schedule.batch(step) for i in self.samples_of_row(int(r))]
+
     def useful_tokens(self, step: int) -> int:
         """Question and answer tokens in the global batch of ``step``, padding not counted."""
-        return sum(
-            int(self.dataset.lengths[list(self.samples_of_row(int(r)))].sum()) for r in self.schedule.batch(step)
-        )
+        return int(self.dataset.lengths[self.samples_of_step(step)].sum())
+
+    def scale(self, step: int) -> float:
+        """What the weights of ``step`` are multiplied by: 1, or 1 / answer tokens of the step (``step`` reduction)."""
+        return 1.0 / int(self.dataset.answer_tokens[self.samples_of_step(step)].sum()) if self.by_step else 1.0
 
     def keys(self, step: int, dp_rank: int, dp_size: int, micro: int) -> list[str]:
         """Keys (16 hexadecimal digits) of the samples of one micro-batch."""
         rows = self.schedule.batch(step).reshape(-1, dp_size, self.micro_batch_size)[micro, dp_rank]
         return [f"{int(self.dataset.sample_key[i]):016x}" for row in rows for i in self.samples_of_row(int(row))]
 
-    def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32, all of
-        ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence) and max_seqlen
-        int32 []."""
+    def build(self, rows: npt.NDArray[np.int64], scale: float = 1.0) -> dict[str, Tensor]:
+        """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32 (times ``scale``),
+        all of ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence) and
+        max_seqlen int32 []."""
         b, length = self.row_shape
         fill = {"tokens": 0, "labels": IGNORE_INDEX, "subset_ids": 0, "position_ids": 0}
         out: dict[str, Any] = {k: np.full((b, length), v, np.int64) for k, v in fill.items()}
@@ -160,6 +170,8 @@ class MicroBatches:
                 bounds.append(length)
             out["cu_seqlens"] = np.asarray(bounds, np.int32)
             out["max_seqlen"] = np.asarray(np.diff(bounds).max(), np.int32)
+        if scale != 1.0:
+            out["weights"] *= np.float32(scale)
         return {k: torch.from_numpy(v) for k, v in out.items()}
 
     def _place(self, out: dict[str, Any], line: int, at: int, sample: int) -> int:
@@ -207,7 +219,8 @@ class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
         step = self.first_step
         while True:
             rows = self.batches.schedule.batch(step).reshape(-1, self.dp_size, m)
+            scale = self.batches.scale(step)
             for micro in rows:
-                batch = self.batches.build(micro[self.dp_rank])
+                batch = self.batches.build(micro[self.dp_rank], scale)
                 yield on_this_rank(batch, self.batches.context_parallel_size, self.cp_rank)
             step += 1

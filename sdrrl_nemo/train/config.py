@@ -36,7 +36,8 @@ class LossSettings:
     """Eq. 6."""
 
     sample_reduction: str = "mean"
-    """l_CE of a sample: ``mean`` over its answer tokens, ``sum``, or ``token`` (subset mean over all answer tokens)."""
+    """l_CE of a sample: ``mean`` over its answer tokens, ``sum``, or ``token`` (subset mean over all answer tokens).
+    ``step``: no Eq. 6 but the mean over all answer tokens of a step, as ordinary fine-tuning has it."""
     kernel: str = "auto"
     """``auto`` (Triton on CUDA, torch elsewhere), ``triton``, ``fused_linear`` (output projection inside the loss, in
     chunks of rows: no logits in memory) or ``torch``."""
@@ -137,7 +138,7 @@ def check(config: RunConfig, world_size: int) -> int:
     choices = {
         "trainer.precision": (t.precision, ("bf16", "fp32")),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
-        "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token")),
+        "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
         "loss.kernel": (config.loss.kernel, ("auto", "triton", "fused_linear", "torch")),
     }
     for key, (value, known) in choices.items():
@@ -183,6 +184,11 @@ def _check_optimisation(config: RunConfig) -> None:
         raise SdrrlError("optim.warmup_steps and optim.warmup_fraction are both set; keep one")
     if not 0 <= o.warmup_fraction < 1:
         raise SdrrlError(f"optim.warmup_fraction: must be in [0, 1), is {o.warmup_fraction}")
+    if config.data.validation and config.loss.sample_reduction == "step":
+        raise SdrrlError(
+            "loss.sample_reduction: step gives no loss of a whole held-out set; use mean, sum or token with "
+            "data.validation"
+        )
     if (v.every or v.patience) and not config.data.validation:
         raise SdrrlError("validation.every / validation.patience need a held-out set: set data.validation to its name")
     if v.patience and not v.every:

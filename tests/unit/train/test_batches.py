@@ -133,3 +133,15 @@ def test_reductions(dataset: PackedDataset) -> None:
         np.testing.assert_allclose((token * answer)[dataset.subset == i].sum(), 7)
     with pytest.raises(SdrrlError, match="sample_reduction"):
         sample_weights(dataset, "median", 7)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_step_reduction_is_the_mean_over_the_answer_tokens_of_a_step(dataset: PackedDataset, packed: bool) -> None:
+    schedule = Schedule(MicroBatches.row_count(dataset, packed), 8, 11)
+    batches = MicroBatches(dataset, packed=packed, micro_batch_size=2, reduction="step", schedule=schedule)
+    for step in range(schedule.steps_per_epoch):  # the last one is short
+        streams = [iter(MicroBatchStream(batches, step, rank, 2)) for rank in range(2)]
+        weights = torch.cat([next(s)["weights"].flatten() for s in streams for _ in range(2)])
+        answer_tokens = int(dataset.answer_tokens[batches.samples_of_step(step)].sum())
+        assert int((weights > 0).sum()) == answer_tokens
+        assert weights[weights > 0].tolist() == pytest.approx([1 / answer_tokens] * answer_tokens, rel=1e-6)
