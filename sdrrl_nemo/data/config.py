@@ -182,6 +182,9 @@ class PackingConfig:
     seq_length: int = 512
     buffer: int = 100_000
     """Samples looked at together by the packer."""
+    validation_fraction: float = 0.0
+    """Share of the questions and sentence pairs whose samples go to a second packed set, ``validation``, for early
+    stopping; all samples of one question go together, so no text is in both."""
 
 
 @dataclass
@@ -328,6 +331,10 @@ def validate(config: PreprocessConfig, files: bool = True) -> None:
     _at_least("shard_size", config.shard_size, 1)
     _at_least("packing.seq_length", config.packing.seq_length, 8)
     _at_least("packing.buffer", config.packing.buffer, 1)
+    if not 0 <= config.packing.validation_fraction < 1:
+        raise SdrrlError(
+            f"packing.validation_fraction: must be at least 0 and under 1, is {config.packing.validation_fraction}"
+        )
     for source in sources_of(pairs):
         _validate_source(for_language(config, source), files)
     for pair in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from sdrrl_nemo.data.config import PackingConfig, Pair, pair_name
 from sdrrl_nemo.data.methods import Plan
 from sdrrl_nemo.data.packing import pack_windows
 from sdrrl_nemo.data.runner import Row, Source, StageResult
+from sdrrl_nemo.data.stages import for_validation
 from sdrrl_nemo.data.tokenization import tokenizer_sha256
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 TOKEN_FIELDS = ("tokens", "prompt_tokens")
 PACKED_NAME = "train"
+VALIDATION_NAME = "validation"
+SPLITS = {False: PACKED_NAME, True: VALIDATION_NAME}
 
 
 @dataclass(frozen=True)
@@ -123,37 +126,59 @@ def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
 
 
 def _write_samples(publication: Publication, rows: Source) -> dict[str, Any]:
-    """transfer_set.jsonl and the packed set in one pass; returns the packed set's manifest."""
+    """transfer_set.jsonl and the packed sets; returns the manifest of the one for training."""
+    fraction, seed = publication.packing.validation_fraction, publication.seed
+
+    def held_out(row: Row) -> bool:
+        return for_validation(seed, fraction, row["source_key"])
+
+    for path in (publication.directory / "packed").glob(f"{VALIDATION_NAME}.*"):
+        path.unlink()  # of a run with another configuration
+    with room_on_disk(publication.directory):
+        with atomic_write(publication.directory / "transfer_set.jsonl") as text:
+            split = (lambda r: SPLITS[held_out(r)]) if fraction else None
+            written = _with_text(progress(rows.read(), "pack", total=rows.total), text, split)
+            manifest = _write_packed(publication, PACKED_NAME, (r for r in written if not held_out(r)))
+        if fraction:
+            _write_packed(publication, VALIDATION_NAME, (r for r in rows.read() if held_out(r)))
+    return manifest
+
+
+def _write_packed(publication: Publication, name: str, rows: Iterable[Row]) -> dict[str, Any]:
+    """One packed set; returns its manifest."""
     from sdrrl_nemo.data.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
     size, names = publication.packing.seq_length, publication.plan.subset_names()
-    folder = publication.directory / "packed"
-    writer = PackedWriter(folder, PACKED_NAME, len(publication.tokenizer), size, names)
+    writer = PackedWriter(publication.directory / "packed", name, len(publication.tokenizer), size, names)
     try:
-        with room_on_disk(publication.directory), atomic_write(publication.directory / "transfer_set.jsonl") as text:
-            samples = _written(progress(rows.read(), "pack", total=rows.total), text, TokenizedSample)
-            for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):
-                writer.add_pack(pack)
-            return writer.finish(
-                {
-                    "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
-                    "request": publication.request,
-                    **_about(publication),
-                }
-            )
+        samples = (_sample(row, TokenizedSample) for row in rows)
+        for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):
+            writer.add_pack(pack)
+        return writer.finish(
+            {
+                "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
+                "request": publication.request,
+                **_about(publication),
+            }
+        )
     except BaseException:
         writer.discard()
         raise
 
 
-def _written(rows: Iterable[Row], text: IO[str], kind: Any) -> Iterator[TokenizedSample]:
-    """Each row as a sample, once its text is written to transfer_set.jsonl."""
+def _with_text(rows: Iterable[Row], text: IO[str], split: Callable[[Row], str] | None) -> Iterator[Row]:
+    """Each row, once its text is written to transfer_set.jsonl, with the packed set it goes to where there are two."""
     for row in rows:
         plain = {k: v for k, v in row.items() if k not in TOKEN_FIELDS}
-        text.write(canonical_json(plain) + "\n")
-        mask = np.ones(len(row["tokens"]), np.uint8)
-        mask[: row["prompt_tokens"]] = 0
-        yield kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
+        text.write(canonical_json(plain | {"split": split(row)} if split else plain) + "\n")
+        yield row
+
+
+def _sample(row: Row, kind: Any) -> TokenizedSample:
+    mask = np.ones(len(row["tokens"]), np.uint8)
+    mask[: row["prompt_tokens"]] = 0
+    out: TokenizedSample = kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
+    return out
 
 
 def packs_in_order(

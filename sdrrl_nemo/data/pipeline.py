@@ -57,6 +57,7 @@ from sdrrl_nemo.data.stages import (
     SwitchDictionary,
     Translate,
     draws_y_hat,
+    for_validation,
     require_rows,
     synth_row,
 )
@@ -268,8 +269,12 @@ class Pipeline:
         return self.runner.run(stage, samples)
 
     def _require_samples(self, tokens: StageResult) -> None:
-        counts = Counter(row["subset"] for row in tokens.source().read())
-        require_rows({d: counts[d] for d in self.plan.subset_names()})
+        seed, fraction = self.config.seed, self.config.packing.validation_fraction
+        counts = Counter(
+            (for_validation(seed, fraction, row["source_key"]), row["subset"]) for row in tokens.source().read()
+        )
+        train, held = ({d: counts[part, d] for d in self.plan.subset_names()} for part in (False, True))
+        require_rows(train, held if fraction else None)
 
 
 def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:

@@ -395,11 +395,22 @@ class AnswerLanguage(Stage):
         return Outcome(out, len(rows), len(rows))
 
 
-def require_rows(rows: Mapping[str, int]) -> None:
+def for_validation(seed: int, fraction: float, source_key: str) -> bool:
+    """Whether a question's or sentence pair's samples go to the validation set (``packing.validation_fraction``)."""
+    return named_random(seed, "validation", source_key).random() < fraction
+
+
+def require_rows(rows: Mapping[str, int], validation: Mapping[str, int] | None = None) -> None:
     """SdrrlError when a subset of Eq. 6 came out empty: its term 1/|D_d| has no value."""
     for subset, count in rows.items():
         if count == 0:
             raise SdrrlError(
                 f"subset {subset} has no sample left, so Eq. 6 has no value; look at the rejects under "
                 "output_dir/stages and relax quality.tau or the filters"
+            )
+    for subset, count in (validation or {}).items():
+        if count == 0:
+            raise SdrrlError(
+                f"packing.validation_fraction: subset {subset} has no sample in the validation set, so Eq. 6 has no "
+                "value there; raise the fraction"
             )

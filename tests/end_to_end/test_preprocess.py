@@ -132,6 +132,26 @@ def test_held_out_rows_stay_out_of_training(finished: Path) -> None:
     assert not {r["answer"] for r in rows} & {text for p in pairs for text in (p["source"], p["target"])}
 
 
+def test_validation_set_shares_no_question_with_training(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = finished.parent / "split"
+    fraction = "packing.validation_fraction"
+    assert run_here(finished, f"output_dir={output}", f"{fraction}=0.3") == 0
+    whole = [json.loads(line) for line in (finished.parent / "out/transfer_set.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (output / "transfer_set.jsonl").read_text().splitlines()]
+    assert [r["key"] for r in rows] == [r["key"] for r in whole]
+    sets = {name: PackedDataset(output / "packed", name) for name in ("train", "validation")}
+    for name, packed in sets.items():
+        assert sorted(packed.sample_key.tolist()) == sorted(int(r["key"], 16) for r in rows if r["split"] == name)
+        assert packed.subset_sizes().min() > 0
+    sources = {name: {r["source_key"] for r in rows if r["split"] == name} for name in sets}
+    assert not sources["train"] & sources["validation"]
+    assert len(sources["validation"]) / len(sources["train"] | sources["validation"]) == pytest.approx(0.3, abs=0.15)
+    assert run_here(finished, f"output_dir={output}", f"{fraction}=1e-9") == 2
+    assert "packing.validation_fraction: subset" in capsys.readouterr().err
+    assert run_here(finished, f"output_dir={output}") == 0
+    assert not list((output / "packed").glob("validation.*"))
+
+
 def test_second_run_says_so_quickly(finished: Path) -> None:
     before = final_bytes(finished.parent / "out")
     code, out, _ = run(finished)
