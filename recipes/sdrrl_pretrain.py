@@ -3,7 +3,8 @@
 
     torchrun --nproc-per-node 2 recipes/sdrrl_pretrain.py --config configs/demo_por.yaml trainer.tp=2
 
-Run the same command again after an interruption: it continues from the last checkpoint.
+Run the same command again after an interruption: it continues from the last checkpoint. ``--dry-run`` checks settings,
+model and data and prints what would run, without torchrun: ``--gpus`` says on how many processes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,22 @@ from sdrrl_nemo.train.config import RunConfig
 
 def main(argv: Sequence[str]) -> None:
     """Configuration -> data and weights of Eq. 6 -> Megatron model from HF -> NeMo trainer -> checkpoints."""
-    args = config_parser(__doc__ or "").parse_args(argv)
+    parser = config_parser(__doc__ or "")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
+    parser.add_argument(
+        "--gpus", type=int, default=0, help="with --dry-run: processes (default: those torchrun started)"
+    )
+    args = parser.parse_intermixed_args(argv)
     config = load_config(RunConfig, args.config, args.overrides)
 
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
     adapt_to_cpu()  # before anything of Megatron or NeMo is imported
+    if args.dry_run:
+        from sdrrl_nemo.train.dry_run import dry_run
+
+        dry_run(config, args.gpus)
+        return
     from sdrrl_nemo.train.fit import fit
 
     fit(config)

@@ -93,6 +93,19 @@ class ValidationSettings:
 
 
 @dataclass
+class WandbSettings:
+    """Weights & Biases beside TensorBoard; needs the package ``wandb``."""
+
+    project: str = ""
+    """Empty: not used."""
+    entity: str = ""
+    name: str = ""
+    """Name of the run; empty: the last part of ``run_dir``."""
+    offline: bool = False
+    """Write to ``run_dir/wandb`` only; ``wandb sync`` sends it later."""
+
+
+@dataclass
 class TrainerSettings:
     """Parallelism, batch sizes and length of the run. Batch sizes count rows: packs if data.packed, else samples."""
 
@@ -130,6 +143,7 @@ class RunConfig:
     spikes: SpikeSettings = field(default_factory=SpikeSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    wandb: WandbSettings = field(default_factory=WandbSettings)
 
 
 def check(config: RunConfig, world_size: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,28 @@ from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
+from omegaconf import OmegaConf
 from transformers import PretrainedConfig
 
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
+from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
+from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.checkpoint import AtomicCheckpoint, newest_sound, remove_unfinished
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.guard import StepGuard
 from sdrrl_nemo.train.heldout import HeldOutLoss
 from sdrrl_nemo.train.loss import attach_loss, check_kernel
-from sdrrl_nemo.train.metrics import METRICS_FILE, StepMetrics, read_metrics
+from sdrrl_nemo.train.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.module import PackedDataModule, SdrrlModel, SummingOptimizer, data_step, forward_step
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy
@@ -203,12 +207,22 @@ def claim_run_dir(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     write_json(path, identity)
 
 
-def fit(config: RunConfig) -> None:
-    """Train as configured; run again after any interruption it continues from the last checkpoint."""
-    check(config, world_size())
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose settings, model and data fit together, before anything is written or loaded."""
+
+    hf: PretrainedConfig
+    batches: MicroBatches
+    held_out: MicroBatches | None
+    steps: int
+
+
+def prepare(config: RunConfig, world: int) -> Prepared:
+    """Everything that can be wrong is found here, on ``world`` processes; SdrrlError says what."""
+    check(config, world)
     check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if config.trainer.num_threads:
-        torch.set_num_threads(config.trainer.num_threads)
+    if config.wandb.project:
+        require("wandb", "wandb", "wandb")
     hf = read_hf_config(config.model.hf_path)
     gpt_config(
         hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to
@@ -216,11 +230,18 @@ def fit(config: RunConfig) -> None:
     batches, held_out = all_batches(config, hf.vocab_size)
     longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
     check_window(hf, longest, f"{config.model.hf_path}/config.json")
-    steps = total_steps(config, batches)
+    return Prepared(hf, batches, held_out, total_steps(config, batches))
+
+
+def fit(config: RunConfig) -> None:
+    """Train as configured; run again after any interruption it continues from the last checkpoint."""
+    if config.trainer.num_threads:
+        torch.set_num_threads(config.trainer.num_threads)
+    run = prepare(config, world_size())
     folder = Path(config.run_dir) / "checkpoints"
     finished = Path(config.run_dir) / FINISHED_FILE
     if is_rank_zero():
-        claim_run_dir(config, batches, steps)
+        claim_run_dir(config, run.batches, run.steps)
         remove_unfinished(folder)
     if finished.is_file():
         if is_rank_zero():
@@ -228,7 +249,7 @@ def fit(config: RunConfig) -> None:
             print(f"{config.run_dir}: all {end['step']} steps are done ({end['reason']}); checkpoints in {folder}")
         return
     init_distributed()
-    launch(config, hf, (batches, held_out), steps, resume_from=newest_sound(folder))
+    launch(config, run.hf, (run.batches, run.held_out), run.steps, resume_from=newest_sound(folder))
 
 
 def init_distributed() -> None:
@@ -258,7 +279,8 @@ def launch(
     megatron = strategy(config, steps, batches)
     megatron.guard = step_guard(config, batches, first_step)
     subset_names = batches.dataset.subset_names
-    callbacks: list[Any] = [StepMetrics(config.run_dir, subset_names, batches.useful_tokens)]
+    speed = Speed(batches, ModelShape.of(hf), world_size())
+    callbacks: list[Any] = [StepMetrics(config.run_dir, subset_names, speed)]
     held: HeldOutLoss | None = None
     if held_out is not None:
         held = HeldOutLoss(held_out, config.validation, config.run_dir, subset_names)
@@ -284,13 +306,33 @@ def launch(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        logger=TensorBoardLogger(config.run_dir, name="tensorboard", version=""),
+        logger=loggers(config),
         callbacks=callbacks,
     )
     model = SdrrlModel(model_config(config, hf, batches), tokenizer=None, optim=optimizer(config))
     datamodule = PackedDataModule(batches, config.trainer.global_batch_size)
     trainer.fit(model, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None)
     finish(config, trainer.global_step, held, interrupted=checkpoints.terminated)
+
+
+def loggers(config: RunConfig) -> list[Any]:
+    """TensorBoard always, Weights & Biases where a project is named."""
+    found: list[Any] = [TensorBoardLogger(config.run_dir, name="tensorboard", version="")]
+    w = config.wandb
+    if w.project:
+        from lightning.pytorch.loggers import WandbLogger
+
+        found.append(
+            WandbLogger(
+                project=w.project,
+                entity=w.entity or None,
+                name=w.name or Path(config.run_dir).name,
+                save_dir=config.run_dir,
+                offline=w.offline,
+                config=OmegaConf.to_container(OmegaConf.structured(config)),
+            )
+        )
+    return found
 
 
 def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:

@@ -5,18 +5,56 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from sdrrl_nemo.common.fileio import atomic_write, read_jsonl
 from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.plan.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.plan.gpus import gpu_of_device
+from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.loss import loss_names
 
 METRICS_FILE = "metrics.jsonl"
+CLOCK_FIELDS = ("seconds", "tokens_per_second", "tflops_per_rank", "mfu", "mfu_6nd", "memory_mib")
+"""Fields of a row that depend on the machine; all others have the same bits in every run of one configuration."""
+
+
+def memory_mib() -> float:
+    """Peak memory of this rank in MiB: the GPU's allocator, or the resident set where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Speed:
+    """What a step's seconds mean. Question and answer tokens count, padding does not."""
+
+    def __init__(self, batches: MicroBatches, shape: ModelShape, ranks: int) -> None:
+        self.batches, self.shape, self.ranks = batches, shape, ranks
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+        known = gpu_of_device(name)
+        self.peak = known.bf16_tflops * 1e12 if known else None
+
+    def of(self, step: int, seconds: float) -> dict[str, float | None]:
+        """CLOCK_FIELDS of global step ``step`` (from 0). MFU: of the dense bf16 peak; None for an unknown GPU."""
+        lengths = self.batches.dataset.lengths[self.batches.samples_of_step(step)]
+        tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths)
+        per_rank = 1.0 / (seconds * self.ranks)
+        return {
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+            "tflops_per_rank": flops * per_rank / 1e12,
+            "mfu": flops * per_rank / self.peak if self.peak else None,
+            "mfu_6nd": six_nd(self.shape, tokens) * per_rank / self.peak if self.peak else None,
+            "memory_mib": memory_mib(),
+        }
 
 
 def truncate_metrics(path: Path, last_step: int) -> None:
@@ -37,12 +75,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class StepMetrics(pl.Callback):
-    """Writes one row a step: step, loss and its addends by subset (Eq. 6), lr, grad_norm, tokens, seconds."""
+    """Writes one row a step: step, loss and its addends by subset (Eq. 6), lr, grad_norm, tokens, CLOCK_FIELDS."""
 
-    def __init__(self, run_dir: str, subset_names: Sequence[str], tokens_of_step: Any) -> None:
+    def __init__(self, run_dir: str, subset_names: Sequence[str], speed: Speed) -> None:
         self.run_dir = run_dir
         self.names = loss_names(subset_names)
-        self.tokens_of_step = tokens_of_step
+        self.speed = speed
         self._bar: Any = None
         self._file: Any = None
         self._clock = 0.0
@@ -69,7 +107,8 @@ class StepMetrics(pl.Callback):
         row = {
             k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()
         }  # JSON has no NaN
-        row |= {"tokens": self.tokens_of_step(trainer.global_step - 1), "seconds": now - self._clock}
+        step = trainer.global_step - 1
+        row |= {"tokens": self.speed.batches.useful_tokens(step), **self.speed.of(step, max(now - self._clock, 1e-9))}
         self._clock = now
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -77,9 +116,10 @@ class StepMetrics(pl.Callback):
         scalars = {k: v for k, v in row.items() if k != "step" and v is not None}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=trainer.global_step)
-        self._bar.set_postfix(
-            loss=f"{metrics['vector'][0]:.4f}", tok_s=f"{row['tokens'] / max(row['seconds'], 1e-9):.0f}"
-        )
+        shown = {"loss": f"{metrics['vector'][0]:.4f}", "tok_s": f"{row['tokens_per_second']:.0f}"}
+        if row["mfu"] is not None:
+            shown["mfu"] = f"{100 * row['mfu']:.1f}%"
+        self._bar.set_postfix(shown)
         self._bar.update(1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -30,6 +30,7 @@ from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
+from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from sdrrl_nemo.train.schedule import learning_rate
 from tests.launch import torchrun
 from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
@@ -260,7 +261,7 @@ def resumes(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
 
 def _rows(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
 
 
 def reshardings(work: Workspace, expected: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Any]:

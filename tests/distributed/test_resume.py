@@ -15,10 +15,9 @@ import pytest
 import torch
 import yaml
 
+from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.launch import ROOT, environment, python, torchrun
 from tests.tiny import packed_set, tiny_model
-
-TIMED = ("seconds",)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
 
 def _rows(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
 
 
 def _killed_after(run: Path, config: Path, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import yaml
 
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.eq6 import eq6_float64, samples_of
 from tests.launch import ROOT, environment, torchrun
 from tests.tiny import packed_set, tiny_model
@@ -45,7 +47,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def without_clock(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(run / "metrics.jsonl")]
+    return [{k: v for k, v in row.items() if k not in CLOCK_FIELDS} for row in rows(run / "metrics.jsonl")]
 
 
 def test_early_stopping_on_exact_held_out_loss(config: Path, tmp_path: Path) -> None:
@@ -89,8 +91,13 @@ def test_spikes_are_skipped_and_end_the_run(config: Path, tmp_path: Path) -> Non
 def test_sigterm_saves_and_a_flipped_byte_falls_back(config: Path, tmp_path: Path) -> None:
     straight = tmp_path / "straight"
     plain = ["trainer.save_every=3", "trainer.keep_checkpoints=9"]
+    if importlib.util.find_spec("wandb"):
+        plain += ["wandb.project=sdrrl", "wandb.offline=true"]
     done = torchrun(1, RECIPE, "--config", str(config), f"run_dir={straight}", *plain)
     assert done.returncode == 0, done.stdout[-4000:]
+    assert bool(list((straight / "wandb").glob("offline-run-*"))) == bool(importlib.util.find_spec("wandb"))
+    speeds = [r["tokens_per_second"] for r in rows(straight / "metrics.jsonl")]
+    assert all(r["tokens"] / r["seconds"] == s for r, s in zip(rows(straight / "metrics.jsonl"), speeds, strict=True))
     run = tmp_path / "run"
     _terminated(run, config, 4, plain)
     saved = sorted(p.name for p in (run / "checkpoints").iterdir())

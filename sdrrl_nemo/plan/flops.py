@@ -1,0 +1,83 @@
+"""Floating-point operations of a training step, exact and as 6ND; no Megatron here, so it costs nothing to import.
+
+A matrix product of [m, k] by [k, n] is 2mkn operations; the backward pass does two of each, so a step is three times
+its forward pass (Narayanan et al. 2021, appendix). Recomputed activations and padding are not counted: these are the
+model's operations (MFU of Chowdhery et al. 2022), not the hardware's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a Llama-like decoder: RMSNorm, SwiGLU, grouped queries; true ones, without padding."""
+
+    layers: int
+    hidden: int
+    heads: int
+    groups: int
+    """Key/value heads."""
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    tied: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+
+    @classmethod
+    def of(cls, hf: Any) -> ModelShape:
+        """From a Hugging Face config (an object with its attributes)."""
+        family = str(hf.model_type)
+        return cls(
+            layers=hf.num_hidden_layers,
+            hidden=hf.hidden_size,
+            heads=hf.num_attention_heads,
+            groups=getattr(hf, "num_key_value_heads", None) or hf.num_attention_heads,
+            head_dim=getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads,
+            feed_forward=hf.intermediate_size,
+            vocabulary=hf.vocab_size,
+            tied=bool(hf.tie_word_embeddings),
+            qkv_bias=family == "qwen2" or bool(getattr(hf, "attention_bias", False)),
+            qk_norm=family == "qwen3",
+        )
+
+    def layer_matrices(self) -> int:
+        """Parameters of one layer's projections: query, key, value, output, gate, up, down."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.groups)
+        return attention + 3 * self.hidden * self.feed_forward
+
+    def layer_parameters(self) -> int:
+        """All parameters of one layer."""
+        biases = (self.heads + 2 * self.groups) * self.head_dim if self.qkv_bias else 0
+        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
+        return self.layer_matrices() + biases + norms
+
+    def parameters(self) -> int:
+        """All parameters; a tied embedding counts once."""
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters() + self.hidden + embeddings
+
+
+def training_flops(shape: ModelShape, lengths: npt.NDArray[np.int64]) -> float:
+    """Operations of forward and backward over samples of these lengths int64 [samples].
+
+    Causal attention within each sample: token i meets i keys, once for the scores and once for the values.
+    """
+    n = np.asarray(lengths, np.float64)
+    tokens = float(n.sum())
+    pairs = float((n * (n + 1) / 2).sum())
+    matrices = 2 * tokens * (shape.layers * shape.layer_matrices() + shape.hidden * shape.vocabulary)
+    attention = 4 * pairs * shape.layers * shape.heads * shape.head_dim
+    return 3 * (matrices + attention)
+
+
+def six_nd(shape: ModelShape, tokens: float) -> float:
+    """6ND of Kaplan et al. 2020: N parameters without the input embedding, D tokens."""
+    n = shape.parameters() - (0 if shape.tied else shape.vocabulary * shape.hidden)
+    return 6.0 * n * tokens
