@@ -18,13 +18,16 @@ def is_rank_zero() -> bool:
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Call ``main``; an SdrrlError becomes one line on stderr (rank 0 only) and exit code 2, Ctrl-C 130."""
+    """Call ``main``; an SdrrlError becomes one line on stderr and exit code 2, Ctrl-C 130.
+
+    Rank 0 speaks, or the rank that alone knows (``SdrrlError.from_any_rank``).
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_third_parties()
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
     except SdrrlError as e:
-        if is_rank_zero():
+        if is_rank_zero() or e.from_any_rank:
             print(f"error: {e}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -43,11 +44,20 @@ def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def remove_unfinished(folder: Path) -> None:
     """Delete what a killed run left half written; finished checkpoints are never touched."""
     for p in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(p)
+        # The writer of an asynchronous save can outlive its killed run for a moment and add a file while we delete;
+        # what it adds belongs to nobody and goes at the next start.
+        shutil.rmtree(p, ignore_errors=True)
 
 
 def _ranks() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _common_token() -> str:
+    """A name that no save had before, the same on every rank."""
+    token: list[Any] = [uuid.uuid4().hex[:8]]
+    dist.broadcast_object_list(token, src=0)
+    return str(token[0])
 
 
 def _gather(mine: dict[str, Any]) -> dict[str, Any]:
@@ -132,14 +142,24 @@ def _fsync_tree(folder: Path) -> None:
 class AtomicCheckpoint(pl.Callback):
     """Saves every ``every`` steps, at the end, and on SIGTERM (never if ``every`` is -1).
 
-    Keeps the newest ``keep`` and, with ``best_step``, the one of the best held-out loss.
+    Keeps the newest ``keep`` and, with ``best_step``, the one of the best held-out loss. ``asynchronous``: files are
+    written by processes of their own while training goes on (NeMo's AsyncFinalizableCheckpointIO); hashing and the
+    rename follow after the first step at whose end all ranks' writers are done.
     """
 
-    def __init__(self, folder: str, every: int, keep: int, best_step: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        every: int,
+        keep: int,
+        best_step: Callable[[], int] | None = None,
+        asynchronous: bool = False,
+    ) -> None:
         self.folder = folder
         self.every = every
         self.keep = keep
         self.best_step = best_step
+        self.asynchronous = asynchronous
         self.terminated = False
         self._asked = False
 
@@ -172,24 +192,27 @@ class AtomicCheckpoint(pl.Callback):
         return bool(flag.item())
 
     def save(self, trainer: pl.Trainer, step: int) -> None:
-        """Write the checkpoint of ``step``; every rank calls this."""
-        folder = Path(self.folder)
-        final = folder / checkpoint_name(step)
-        temporary = folder / f"{UNFINISHED}{final.name}"
-        if trainer.is_global_zero and temporary.exists():
-            shutil.rmtree(temporary)
-        dist.barrier()
+        """Write the checkpoint of ``step``, or start to; every rank calls this."""
+        final = Path(self.folder) / checkpoint_name(step)
+        temporary = final.with_name(f"{UNFINISHED}{final.name}-{_common_token()}")
+        if self.asynchronous:
+            trainer.save_checkpoint(temporary, storage_options={"finalize_fn": lambda: self._publish(temporary, final)})
+            return
         trainer.save_checkpoint(temporary)
         dist.barrier()
+        self._publish(temporary, final)
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        """Hash, fsync and rename what all ranks have written; every rank calls this."""
         digests = hashes(temporary)
-        if trainer.is_global_zero:
+        if dist.get_rank() == 0:
             write_json(temporary / MANIFEST, digests)
             _fsync_tree(temporary)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
-            fsync_dir(folder)
-            self._remove_old(folder)
+            fsync_dir(final.parent)
+            self._remove_old(final.parent)
         dist.barrier()
 
     def _remove_old(self, folder: Path) -> None:

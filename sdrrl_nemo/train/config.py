@@ -126,6 +126,8 @@ class TrainerSettings:
     save_every: int = 0
     """Checkpoint every so many steps; 0: only at the end; -1: never (measurements)."""
     keep_checkpoints: int = 2
+    async_checkpoints: bool = False
+    """Write checkpoints in processes of their own while training goes on; takes a copy of the state in host memory."""
     num_threads: int = 0
     """CPU threads a rank uses; 0: leave torch's choice."""
 

@@ -32,6 +32,7 @@ from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.checkpoint import AtomicCheckpoint, newest_sound, remove_unfinished
 from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.faults import one_sentence
 from sdrrl_nemo.train.guard import StepGuard
 from sdrrl_nemo.train.heldout import HeldOutLoss
 from sdrrl_nemo.train.loss import attach_loss, check_kernel
@@ -153,7 +154,8 @@ def strategy(config: RunConfig, steps: int, batches: MicroBatches) -> SdrrlStrat
             use_distributed_optimizer=config.optim.use_distributed_optimizer,
             check_for_nan_in_grad=False,  # train/guard.py skips the step and names its samples
         ),
-        ckpt_async_save=False,
+        ckpt_async_save=config.trainer.async_checkpoints,
+        ckpt_optim_fully_reshardable=True,  # the distributed optimiser's part too can be continued in any layout
         replace_progress_bar=False,
     )
     out.loss_entries = 1 + len(batches.dataset.subset_names)
@@ -291,6 +293,7 @@ def launch(
         t.save_every,
         t.keep_checkpoints,
         best_step=(lambda: held.progress.best_step) if held else None,
+        asynchronous=t.async_checkpoints,
     )
     callbacks.append(checkpoints)
     trainer = nl.Trainer(
@@ -311,7 +314,8 @@ def launch(
     )
     model = SdrrlModel(model_config(config, hf, batches), tokenizer=None, optim=optimizer(config))
     datamodule = PackedDataModule(batches, config.trainer.global_batch_size)
-    trainer.fit(model, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None)
+    with one_sentence(config.run_dir):
+        trainer.fit(model, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None)
     finish(config, trainer.global_step, held, interrupted=checkpoints.terminated)
 
 

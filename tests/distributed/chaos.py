@@ -1,0 +1,346 @@
+"""Training under faults: killed ranks, SIGTERM, full disks, damaged checkpoints, at random moments.
+
+    python -m tests.distributed.chaos --faults 30 --json docs/results/chaos.json
+
+Every layout trains a tiny model once undisturbed. Then the same command meets one fault after another in one run
+directory until it is done, and every row of the metrics and every tensor of the last checkpoint must have the same
+bits. A full disk is a small file system of its own where mounting is allowed, else a limit on the size of files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.train.metrics import CLOCK_FIELDS
+from tests.launch import ROOT, environment, python
+from tests.tiny import packed_set, tiny_model
+
+STEPS, EVERY = 24, 3
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "TP2, bf16": {"trainer.tp": 2, "trainer.precision": "bf16"},
+    "PP2": {"trainer.pp": 2},
+    "DP2, distributed optimizer, asynchronous": {
+        "optim.use_distributed_optimizer": "true",
+        "trainer.async_checkpoints": "true",
+    },
+}
+KILLS = ("one rank", "all", "SIGTERM")
+DAMAGE = ("flipped byte", "truncated file", "deleted file")
+KINDS = (*KILLS, "full disk", *DAMAGE)
+SENTENCE = re.compile(r"^error: .+|.+; going back to the checkpoint before it$|.+: SIGTERM after step \d+; .+$", re.M)
+
+
+@dataclass
+class Bench:
+    """Model, data and configuration in one folder."""
+
+    folder: Path
+    base: Path
+    config: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        model = tiny_model(self.folder / "model", self.base)
+        packed_set(self.folder / "data", model)
+        settings = {
+            "run_dir": "unset",
+            "model": {"hf_path": str(model), "pad_heads_to": 2},
+            "data": {"path": str(self.folder / "data")},
+            "trainer": {
+                "precision": "fp32",
+                "global_batch_size": 4,
+                "max_steps": STEPS,
+                "save_every": EVERY,
+                "keep_checkpoints": 3,
+                "num_threads": 1,
+            },
+            "optim": {"lr": 1.0e-3, "warmup_steps": 2},
+        }
+        self.config = self.folder / "config.yaml"
+        self.config.write_text(yaml.safe_dump(settings))
+
+    def command(self, run: Path, layout: dict[str, Any]) -> list[str]:
+        """The user's command."""
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        keys = [f"{k}={v}" for k, v in {"run_dir": run, **layout}.items()]
+        return [*launcher, "recipes/sdrrl_pretrain.py", "--config", str(self.config), *keys]
+
+
+def steps_done(run: Path) -> int:
+    """Lines of metrics.jsonl."""
+    metrics = run / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids below ``pid``; ranks are sessions of their own, so a process group is not enough."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def ranks_of(pid: int) -> list[int]:
+    """Direct children of the launcher that run the recipe."""
+    out = []
+    for child in descendants(pid):
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid and b"recipes/sdrrl_pretrain.py" in words:
+            out.append(child)
+    return sorted(out)
+
+
+def signalled(pids: list[int], number: int) -> None:
+    """Send a signal to those that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def strike(kind: str, launcher: subprocess.Popen[bytes], rng: random.Random) -> None:
+    """One of KILLS."""
+    if kind == "one rank":
+        signalled([rng.choice(ranks_of(launcher.pid))], signal.SIGKILL)
+    elif kind == "SIGTERM":
+        signalled(ranks_of(launcher.pid), signal.SIGTERM)
+    else:
+        signalled([launcher.pid, *descendants(launcher.pid)], signal.SIGKILL)
+
+
+def damaged(kind: str, run: Path, rng: random.Random) -> str:
+    """Damage one file of the newest checkpoint; returns its name, empty if there is no checkpoint to fall back to."""
+    found = sorted((run / "checkpoints").glob("step-*"))
+    if len(found) < 2:
+        return ""
+    files = sorted(p for p in found[-1].rglob("*") if p.is_file() and p.stat().st_size)
+    victim = rng.choice(files)
+    data = bytearray(victim.read_bytes())
+    if kind == "deleted file":
+        victim.unlink()
+    elif kind == "truncated file":
+        victim.write_bytes(data[: len(data) // 2])
+    else:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        victim.write_bytes(data)
+    return str(victim.relative_to(run))
+
+
+class SmallDisk:
+    """Room for a run directory that a filler file can take away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.filler = folder, folder / "filler"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)]
+        self.mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+    def fill(self, leave: int) -> None:
+        """Leave ``leave`` bytes."""
+        size = max(0, shutil.disk_usage(self.folder).free - leave)
+        with open(self.filler, "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, max(1, size))
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+def attempt(
+    bench: Bench, run: Path, layout: dict[str, Any], kind: str | None, disk: SmallDisk, rng: random.Random
+) -> dict[str, Any]:
+    """One start of the command, with one fault; what happened."""
+    before = steps_done(run)
+    at = rng.randint(before + 1, max(before + 1, STEPS - 3))
+    facts: dict[str, Any] = {"fault": kind, "asked_at_step": at}
+    command, log = bench.command(run, layout), run.parent / f"{run.name}.log"
+    if kind in DAMAGE:
+        facts["file"] = damaged(kind, run, rng)
+    if kind == "full disk" and not disk.mounted:
+        limit = rng.choice([64, 512, 2048])
+        command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
+    with open(bench.folder / log.name, "wb") as out:
+        p = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=out, stderr=out, start_new_session=True)
+        deadline = time.monotonic() + 600
+        while kind in (*KILLS, "full disk") and p.poll() is None and steps_done(run) < at:
+            if time.monotonic() > deadline:
+                raise AssertionError((bench.folder / log.name).read_text()[-4000:])
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.3 if kind in KILLS else 0)
+        facts["steps_logged"] = steps_done(run)
+        if kind in KILLS and p.poll() is None:
+            strike(str(kind), p, rng)
+        if kind == "full disk" and disk.mounted and p.poll() is None:
+            disk.fill(leave=rng.choice([0, 20_000, 2_000_000]))
+        facts["exit_code"] = p.wait(timeout=600)
+    disk.filler.unlink(missing_ok=True)
+    said = (bench.folder / log.name).read_text(errors="replace")
+    facts["said"] = [line.replace(str(run), "RUN") for line in dict.fromkeys(SENTENCE.findall(said))]
+    facts["stack_trace_of_ours"] = "sdrrl_nemo/" in said and "Traceback" in said
+    if facts["stack_trace_of_ours"]:
+        facts["output"] = said[-3000:]
+    return facts
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
+
+
+def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything in nested dictionaries and lists, in order of the names."""
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield from leaves(f"{name}/{key}", value[key])
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from leaves(f"{name}/{i}", item)
+    else:
+        yield name, value
+
+
+def fingerprint(run: Path) -> str:
+    """SHA-256 over name, type, shape and bytes of every tensor of the last checkpoint, optimiser included."""
+    from megatron.core import dist_checkpointing
+
+    newest = max((run / "checkpoints").glob("step-*"))
+    digest = hashlib.sha256()
+    for name, t in leaves("", dist_checkpointing.load_plain_tensors(str(newest / "weights"))):
+        if isinstance(t, torch.Tensor):
+            digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+            digest.update(t.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of(run: Path) -> str:
+    """The same in a process of its own: loading needs a process group."""
+    done = python("tests/distributed/chaos.py", "--fingerprint", str(run))
+    if done.returncode:
+        raise AssertionError(done.stdout[-3000:])
+    return done.stdout.strip().splitlines()[-1]
+
+
+def disturbed(
+    bench: Bench, name: str, kinds: list[str], rng: random.Random, tick: Any = lambda: None
+) -> list[dict[str, Any]]:
+    """The faults of one layout, one after another, in as many run directories as they need; the facts of each start."""
+    layout, out = LAYOUTS[name], []
+    slug = re.sub(r"\W+", "-", name)
+    straight = bench.folder / f"{slug}-straight"
+    done = subprocess.run(
+        bench.command(straight, layout), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise AssertionError(done.stderr[-4000:])
+    expected, digest = rows(straight), fingerprint_of(straight)
+    todo, number = list(kinds), 0
+    while todo:
+        disk = SmallDisk(bench.folder / f"{slug}-{number}")
+        run = disk.folder / "run"
+        try:
+            while not (run / "finished.json").is_file():
+                usable = [k for k in todo if k not in DAMAGE or len(list((run / "checkpoints").glob("step-*"))) > 1]
+                kind = usable[0] if usable and steps_done(run) < STEPS - 4 else None
+                facts = {"layout": name, **attempt(bench, run, layout, kind, disk, rng)}
+                out.append(facts)
+                print(json.dumps({k: v for k, v in facts.items() if k != "output"}), file=sys.stderr, flush=True)
+                if kind:
+                    todo.remove(kind)
+                    tick()
+            facts["same_rows"] = rows(run) == expected
+            facts["same_checkpoint"] = fingerprint_of(run) == digest
+            facts["left_over"] = [p.name for p in (run / "checkpoints").glob("unfinished-*")]
+        finally:
+            disk.close()
+        number += 1
+    return out
+
+
+def verdict(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts; a fault is survived when the run that met it ended as the undisturbed one."""
+    ends = [f for f in facts if "same_rows" in f]
+    damage = [f for f in facts if f["fault"] in DAMAGE]
+    named = [f for f in damage if any(f["file"].split("/")[-1] in s or "is missing" in s for s in f["said"])]
+    return {
+        "faults": sum(f["fault"] is not None for f in facts),
+        "by_kind": {k: sum(f["fault"] == k for f in facts) for k in KINDS},
+        "runs": len(ends),
+        "runs_with_the_same_rows": sum(f["same_rows"] for f in ends),
+        "runs_with_the_same_checkpoint": sum(f["same_checkpoint"] for f in ends),
+        "damaged_files": len(damage),
+        "damaged_files_named": len(named),
+        "stack_traces_of_ours": sum(f["stack_trace_of_ours"] for f in facts),
+        "left_over": sum(len(f["left_over"]) for f in ends),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--layouts", nargs="*", default=list(LAYOUTS), choices=list(LAYOUTS))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--base", type=Path, default=ROOT / "work/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--fingerprint", type=Path, help="print the fingerprint of a run's last checkpoint")
+    args = parser.parse_args()
+    if args.fingerprint:
+        from sdrrl_nemo.train.cpu import adapt_to_cpu
+
+        adapt_to_cpu()
+        from sdrrl_nemo.model import standalone
+
+        standalone.init_parallel()
+        print(fingerprint(args.fingerprint))
+        return
+    rng = random.Random(args.seed)
+    kinds = [KINDS[i % len(KINDS)] for i in range(args.faults)]
+    rng.shuffle(kinds)
+    facts: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, progress(None, "faults", total=args.faults) as bar:
+        bench = Bench(Path(folder), args.base)
+        for i, name in enumerate(args.layouts):
+            facts += disturbed(bench, name, kinds[i :: len(args.layouts)], rng, bar.update)
+    result = {"date": datetime.now(UTC).date().isoformat(), **provenance(), **verdict(facts), "starts": facts}
+    print(json.dumps({k: v for k, v in result.items() if k != "starts"}, indent=1))
+    if args.json:
+        write_json(args.json, result)
+
+
+if __name__ == "__main__":
+    main()
