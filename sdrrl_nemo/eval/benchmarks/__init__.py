@@ -1,0 +1,1 @@
+"""The paper's benchmarks and analyses on a Hugging Face folder."""

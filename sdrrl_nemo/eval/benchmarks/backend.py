@@ -1,0 +1,97 @@
+"""What runs the model: one small interface, chosen by name in YAML."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.registry import Registry
+from sdrrl_nemo.data.tokenization import prompt_text
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.benchmarks.task import Choose, Generate, Request, State
+from sdrrl_nemo.eval.models import ModelFolder
+
+Advance = Callable[[float], object]
+GENERATED_TOKEN_COST = 3
+"""Cost of one generated token in prompt tokens (2-core CPU); only the progress bar's ETA uses it."""
+
+
+class Backend(ABC):
+    """Answers requests in order; ``folder`` brings the tokenizer, so that every backend sees the same token ids."""
+
+    def __init__(self, folder: ModelFolder, config: BenchmarkConfig) -> None:
+        self.folder, self.config = folder, config
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Everything besides the model folder that can change an output."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
+        """Greedy answers {"text", "tokens", "finished"} of at most ``limits[i]`` tokens."""
+
+    @abstractmethod
+    def choose(
+        self, contexts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]], advance: Advance
+    ) -> list[list[float]]:
+        """ln p of each continuation of each context, summed over the continuation's tokens."""
+
+    def states(self, prompts: Sequence[Sequence[int]], advance: Advance) -> list[Any]:
+        """Hidden states; a server does not give them away."""
+        raise SdrrlError(
+            f"backend '{self.config.backend.name}' has no hidden states; leave 'alignment' out of names, or use "
+            "backend.name=transformers"
+        )
+
+    def encode(self, text: str, chat: bool) -> list[int]:
+        """Token ids of a user's turn (``chat``), or of plain text with the tokenizer's own beginning token."""
+        if chat:
+            text = prompt_text(self.folder.tokenizer, text)
+        ids = self.folder.tokenizer(text, add_special_tokens=not chat)["input_ids"]
+        return without_end(list(ids), self.folder.eos_token_id) if not chat else list(ids)
+
+    def encode_choice(self, request: Choose) -> tuple[list[int], list[list[int]]]:
+        """Context and continuations as token ids: the text is tokenised whole, then cut, as lm-evaluation-harness does,
+        so a space before the answer belongs to the answer's token."""
+        context = self.encode(request.context, request.chat)
+        if request.chat:
+            options = {"add_special_tokens": False}
+            return context, [list(self.folder.tokenizer(c, **options)["input_ids"]) for c in request.choices]
+        whole = [self.encode(request.context + c, False) for c in request.choices]
+        return context, [w[len(context) :] for w in whole]
+
+    def work(self, requests: Sequence[Request]) -> int:
+        """Rough cost in tokens, for the progress bar: characters / 4 and the answers' limits."""
+        total = 0.0
+        for r in requests:
+            total += len(r.context if isinstance(r, Choose) else r.prompt) / 4
+            if isinstance(r, Generate):
+                total += GENERATED_TOKEN_COST * r.max_new_tokens
+        return round(total)
+
+    def run(self, requests: Sequence[Request], advance: Advance) -> list[Any]:
+        """Outputs in the order of ``requests``, which are all of one kind."""
+        cost = self.work(requests) / len(requests)
+        step: Advance = lambda n: advance(n * cost)  # noqa: E731
+        if isinstance(requests[0], Generate):
+            asked = [r for r in requests if isinstance(r, Generate)]
+            prompts = [self.encode(r.prompt, r.chat) for r in asked]
+            return self.generate(prompts, [r.max_new_tokens for r in asked], step)
+        if isinstance(requests[0], Choose):
+            encoded = [self.encode_choice(r) for r in requests if isinstance(r, Choose)]
+            for (_, choices), r in zip(encoded, requests, strict=True):
+                if not all(choices):
+                    raise SdrrlError(f"a choice has no tokens of its own after its context: {r!r:.200}")
+            return self.choose([c for c, _ in encoded], [k for _, k in encoded], step)
+        return self.states([self.encode(r.prompt, True) for r in requests if isinstance(r, State)], step)
+
+
+def without_end(ids: list[int], eos: int) -> list[int]:
+    """Some tokenizers close plain text with their end token; a prompt must stay open."""
+    return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
+
+
+BACKENDS: Registry[Backend] = Registry("evaluation backend")
+"""name -> class; filled by importing sdrrl_nemo.eval.benchmarks.backends."""

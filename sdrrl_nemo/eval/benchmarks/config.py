@@ -1,0 +1,165 @@
+"""Typed configuration of the benchmark runner; every key of configs/eval/benchmarks*.yaml is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from string import Formatter
+
+from omegaconf import MISSING
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.data.config import EngineConfig
+from sdrrl_nemo.data.languages import language
+
+KIND = "benchmarks"
+"""``kind`` of a YAML file that tools/evaluate.py hands to the benchmark runner."""
+NAMES = ("belebele", "belebele_letter", "mkqa", "xlsum", "flores", "off_target", "alignment")
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda")
+BELEBELE_PROMPTS = ("paper", "lm_eval")
+
+
+@dataclass
+class PromptConfig:
+    """Wording; ``{...}`` are filled per item. The paper prints no prompts and no number of shots: all are zero-shot."""
+
+    chat_template: bool = True
+    """Generated answers: the question is the user's turn of the model's chat template, as in training."""
+    belebele: str = "paper"
+    """``paper``: Passage/Query/Choices (A)-(D)/Answer of Belebele's authors; ``lm_eval``: P/Q/A/B/C/D/Answer."""
+    belebele_chat: bool = False
+    """Log-likelihood scoring behind the chat template; False scores the plain text as lm-evaluation-harness does."""
+    mkqa: str = "Answer the following question in {language} with a few words only.\n{question}"
+    xlsum: str = "Summarize the following text in one sentence in {language}.\n{text}"
+    flores: str = "Translate the following sentence from {source} to {target}.\n{sentence}"
+    """Table 1's wording."""
+
+
+@dataclass
+class OffTargetConfig:
+    """Instructions of Bactrian-X (appendix E)."""
+
+    id_prefix: str = ""
+    """Only prompts whose id begins so; ``dolly`` is the part the paper used, empty takes all."""
+    min_letters: int = 20
+    """Shorter answers are not judged."""
+    language_identifier: EngineConfig = field(default_factory=lambda: EngineConfig(name="cld3"))
+
+
+@dataclass
+class CometConfig:
+    """COMET of FLORES translations, in its own environment (tools/make_comet_env.py)."""
+
+    enabled: bool = False
+    python: str = "work/comet-env/bin/python"
+    checkpoint: str = "work/comet/wmt22-comet-da"
+    batch_size: int = 16
+
+
+@dataclass
+class BenchmarkConfig:
+    """Which benchmarks in which languages, where their data lies, and how the model runs."""
+
+    kind: str = KIND
+    models: dict[str, str] = field(default_factory=dict)
+    """tools/evaluate.py: role -> Hugging Face folder, in the order of the tables; the API takes one folder instead."""
+    output_dir: str = MISSING
+    """tools/evaluate.py only; run_benchmarks takes it as an argument."""
+    names: list[str] = field(default_factory=lambda: [*NAMES])
+    source_language: str = "eng"
+    """The resource-rich language; measured beside every target language."""
+    languages: list[str] = field(default_factory=lambda: ["por"])
+    """Target languages (ISO 639-3)."""
+    data_dir: str = "data/benchmarks"
+    """Folder with the data sets in their official formats (docs/evaluation.md)."""
+    download: bool = False
+    """Fetch what is missing under data_dir by name through ``datasets``."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """benchmark -> first N items; absent or 0 means all."""
+    backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
+    """``transformers``, ``vllm`` (in this process, GPU) or ``openai_server`` (a vLLM server)."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's own choice."""
+    dtype: str = "float32"
+    """float32 gives scores that no batch size and no order changes; in half precision close calls may turn."""
+    batch_tokens: int = 4096
+    """Prompt tokens (padding and new tokens included) of one forward pass; speed and memory only."""
+    max_new_tokens: dict[str, int] = field(default_factory=dict)
+    """benchmark -> longest answer in tokens; see DEFAULT_NEW_TOKENS."""
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    off_target: OffTargetConfig = field(default_factory=OffTargetConfig)
+    comet: CometConfig = field(default_factory=CometConfig)
+    tsne_perplexity: float = 15.0
+    cases: int = 6
+    """Answers shown side by side (appendix D)."""
+    seed: int = 1234
+    plugins: list[str] = field(default_factory=list)
+    """Python modules to import first; they may register backends or language identifiers."""
+
+
+DEFAULT_NEW_TOKENS = {"belebele_letter": 8, "mkqa": 32, "xlsum": 96, "flores": 256, "off_target": 96}
+"""Longest answers where ``max_new_tokens`` says nothing."""
+
+
+def new_tokens(config: BenchmarkConfig, name: str) -> int:
+    """Longest answer of benchmark ``name`` in tokens."""
+    return config.max_new_tokens.get(name, DEFAULT_NEW_TOKENS[name])
+
+
+def check(config: BenchmarkConfig) -> None:
+    """SdrrlError for a value that no later stage could name as clearly."""
+    for code in (config.source_language, *config.languages):
+        language(code)
+    if not config.languages or not config.names:
+        raise SdrrlError("names and languages need at least one entry each")
+    if config.source_language in config.languages:
+        raise SdrrlError(
+            f"languages holds the source language '{config.source_language}'; it is measured anyway, leave it out"
+        )
+    for key, values, known in (
+        ("names", config.names, NAMES),
+        ("limits", config.limits, NAMES),
+        ("max_new_tokens", config.max_new_tokens, tuple(DEFAULT_NEW_TOKENS)),
+        ("dtype", [config.dtype], DTYPES),
+        ("device", [config.device], DEVICES),
+        ("prompts.belebele", [config.prompts.belebele], BELEBELE_PROMPTS),
+    ):
+        for value in values:
+            if value not in known:
+                raise SdrrlError(f"{key}: unknown value '{value}'{suggest(value, known)}")
+    at_least = {
+        "threads": (config.threads, 0),
+        "batch_tokens": (config.batch_tokens, 1),
+        "cases": (config.cases, 0),
+        "off_target.min_letters": (config.off_target.min_letters, 1),
+        **{f"limits.{k}": (v, 0) for k, v in config.limits.items()},
+        **{f"max_new_tokens.{k}": (v, 1) for k, v in config.max_new_tokens.items()},
+    }
+    for key, (value, least) in at_least.items():
+        if value < least:
+            raise SdrrlError(f"{key} is {value}; it must be at least {least}")
+    _check_templates(config.prompts)
+
+
+def _check_templates(prompts: PromptConfig) -> None:
+    """Every prompt must hold its own fields and no other."""
+    needed = {"mkqa": {"question"}, "xlsum": {"text"}, "flores": {"sentence"}}
+    known = {
+        "mkqa": {"question", "language"},
+        "xlsum": {"text", "language"},
+        "flores": {"sentence", "source", "target"},
+    }
+    from string import Formatter
+
+    for name, fields in needed.items():
+        template = getattr(prompts, name)
+        try:
+            found = {f for _, f, _, _ in Formatter().parse(template) if f is not None}
+        except ValueError as e:
+            raise SdrrlError(f"prompts.{name}: not a template ({e}); write a literal brace twice") from None
+        if not fields <= found or not found <= known[name]:
+            raise SdrrlError(
+                f"prompts.{name}: it must hold {{{', '.join(sorted(fields))}}} and may hold "
+                f"{', '.join(f'{{{f}}}' for f in sorted(known[name]))}; found {sorted(found)}"
+            )
