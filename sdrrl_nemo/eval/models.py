@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -29,19 +29,27 @@ class ModelFolder:
     tokenizer_sha256: str
 
     @property
+    def positions(self) -> int | None:
+        """Tokens that fit into one text; None where the model states no limit."""
+        limit = read_json(self.path / "config.json").get("max_position_embeddings")
+        return None if limit is None else int(limit)
+
+    @property
     def eos_token_id(self) -> int:
         """The token that ends an answer, as in training."""
         return int(self.tokenizer.eos_token_id)
 
 
 def open_model_folder(role: str, path: str | Path) -> ModelFolder:
-    """Check the folder and read its tokenizer (not the weights); ``role`` is ``base`` or ``trained``."""
+    """Check the folder and read its tokenizer (not the weights); ``role`` is ``base``, ``trained`` or, where one model
+    is measured alone, ``model``."""
     folder = Path(path)
     made_by = "tools/import_gguf.py" if role == "base" else "tools/export_hf.py"
+    key = "the model" if role == "model" else f"{role}_model"
     if not folder.is_dir():
-        raise SdrrlError(f"{folder}: no such folder; {role}_model must be a Hugging Face folder as {made_by} writes it")
+        raise SdrrlError(f"{folder}: no such folder; {key} must be a Hugging Face folder as {made_by} writes it")
     if not (folder / "config.json").is_file():
-        raise SdrrlError(f"{folder}/config.json: no such file; {role}_model is not a complete Hugging Face folder")
+        raise SdrrlError(f"{folder}/config.json: no such file; {key} is not a complete Hugging Face folder")
     if not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
         raise SdrrlError(f"{folder}: no weights (*.safetensors) here; make the folder again with {made_by}")
     for weights in sorted(folder.glob("*.safetensors")):  # reads the header only: a cut file is found at once

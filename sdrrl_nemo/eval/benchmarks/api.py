@@ -4,18 +4,20 @@
     result = run_benchmarks("work/runs/x/hf", config, "work/eval/x")
     result["tasks"]["mkqa.por"]["metrics"]["f1"], [i["score"] for i in result["tasks"]["mkqa.por"]["items"]]
 
-Task names and what their items' ``score`` is (all higher = better but off_target):
+Task names, their ``metrics`` (percent, as the paper prints them; alignment's cosines excepted) and what their items'
+``score`` is (higher = better but for off_target):
 
-    belebele.<lang>           1 when the likeliest letter is right        metrics: accuracy
-    belebele_letter.<lang>    1 when the generated letter is right        metrics: accuracy, answered
-    mkqa.<lang>               token F1, 0..1                              metrics: f1, em
-    xlsum.<lang>              ROUGE-L F1, 0..1 (also rouge1)              metrics: rouge1, rougeL
-    flores.<from>-<to>        sentence BLEU, 0..100 (smoothed; also comet) metrics: bleu, chrf [, comet]
-    off_target.<lang>         1 when the answer is in another language; None when too short   metrics: rate
-    alignment.<src>-<tgt>     retrieval hit, 0, 0.5 or 1 (also margin)    metrics: precision_at_1, parallel, margin
+    belebele.<lang>         accuracy                          1 when the likeliest letter is right
+    belebele_letter.<lang>  accuracy, answered                1 when the generated letter is right
+    mkqa.<lang>             f1, em                            token F1, 0..1 (also exact_match)
+    xlsum.<lang>            rouge1, rougeL                    ROUGE-L F1, 0..1 (also rouge1, rouge2)
+    flores.<from>-<to>      bleu, chrf [, comet]              sentence BLEU, 0..100 [also comet, about 0..1]
+    off_target.<lang>       rate                              1: in another language; None: too short to judge
+    alignment.<src>-<tgt>   precision_at_1, parallel,         retrieval hit: 0, 0.5 or 1 (also margin)
+                            non_parallel, margin
 
 ``metrics`` of FLORES are corpus figures, not means of the items; items carry ``prediction`` and ``reference``, so that
-a bootstrap can score resampled corpora.
+a bootstrap can score resampled corpora. All other metrics of percent are 100 times the mean of the items' figures.
 """
 
 from __future__ import annotations

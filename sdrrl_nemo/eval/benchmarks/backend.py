@@ -52,6 +52,26 @@ class Backend(ABC):
         ids = self.folder.tokenizer(text, add_special_tokens=not chat)["input_ids"]
         return without_end(list(ids), self.folder.eos_token_id) if not chat else list(ids)
 
+    def fit(self, request: Generate) -> tuple[list[int], bool]:
+        """Token ids of the prompt, and whether its ``text`` lost its end to fit in with the answer.
+
+        The longest beginning (in words, or characters where there are no spaces) that fits is kept.
+        """
+        ids = self.encode(request.prompt, request.chat)
+        limit = self.folder.positions
+        if limit is None or len(ids) + request.max_new_tokens <= limit or not request.text:
+            return ids, False
+        before, found, after = request.prompt.partition(request.text)
+        assert found, "the text is part of its prompt"
+        spaced = request.text.count(" ") > len(request.text) / 50
+        pieces, joint = (request.text.split(" "), " ") if spaced else (list(request.text), "")
+        low, high = 0, len(pieces) - 1  # pieces kept: low fits, or nothing does
+        while low < high:
+            middle = (low + high + 1) // 2
+            ids = self.encode(before + joint.join(pieces[:middle]) + after, request.chat)
+            low, high = (middle, high) if len(ids) + request.max_new_tokens <= limit else (low, middle - 1)
+        return self.encode(before + joint.join(pieces[:low]) + after, request.chat), True
+
     def encode_choice(self, request: Choose) -> tuple[list[int], list[list[int]]]:
         """Context and continuations as token ids: the text is tokenised whole, then cut, as lm-evaluation-harness does,
         so a space before the answer belongs to the answer's token."""
@@ -77,8 +97,9 @@ class Backend(ABC):
         step: Advance = lambda n: advance(n * cost)  # noqa: E731
         if isinstance(requests[0], Generate):
             asked = [r for r in requests if isinstance(r, Generate)]
-            prompts = [self.encode(r.prompt, r.chat) for r in asked]
-            return self.generate(prompts, [r.max_new_tokens for r in asked], step)
+            fitted = [self.fit(r) for r in asked]
+            outputs = self.generate([ids for ids, _ in fitted], [r.max_new_tokens for r in asked], step)
+            return [{**o, "shortened": cut} for o, (_, cut) in zip(outputs, fitted, strict=True)]
         if isinstance(requests[0], Choose):
             encoded = [self.encode_choice(r) for r in requests if isinstance(r, Choose)]
             for (_, choices), r in zip(encoded, requests, strict=True):

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.config import EngineConfig
+from sdrrl_nemo.data.engines.comet import PYTHON
 from sdrrl_nemo.data.languages import language
 
 KIND = "benchmarks"
@@ -48,12 +49,17 @@ class OffTargetConfig:
 
 @dataclass
 class CometConfig:
-    """COMET of FLORES translations, in its own environment (tools/make_comet_env.py)."""
+    """COMET of FLORES translations, in its own environment (``make comet-env``)."""
 
     enabled: bool = False
-    python: str = "work/comet-env/bin/python"
-    checkpoint: str = "work/comet/wmt22-comet-da"
-    batch_size: int = 16
+    model: str = ""
+    """Folder of wmt22-comet-da as the hub gives it (checkpoints/model.ckpt, hparams.yaml)."""
+    encoder: str = ""
+    """Folder of its encoder (xlm-roberta-large); by default the one that hparams.yaml names."""
+    python: str = PYTHON
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch_size: int = 32
 
 
 @dataclass
@@ -74,6 +80,8 @@ class BenchmarkConfig:
     """Folder with the data sets in their official formats (docs/evaluation.md)."""
     download: bool = False
     """Fetch what is missing under data_dir by name through ``datasets``."""
+    hub: dict[str, str] = field(default_factory=dict)
+    """Data set (belebele, flores, xlsum, mkqa, bactrian) -> repository or folder to fetch it from instead."""
     limits: dict[str, int] = field(default_factory=dict)
     """benchmark -> first N items; absent or 0 means all."""
     backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
@@ -89,6 +97,8 @@ class BenchmarkConfig:
     """benchmark -> longest answer in tokens; see DEFAULT_NEW_TOKENS."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
     off_target: OffTargetConfig = field(default_factory=OffTargetConfig)
+    bleu_tokenize: str = "flores200"
+    """sacreBLEU's tokeniser; the paper's needs FLORES-200's SentencePiece model on disk, 13a needs nothing."""
     comet: CometConfig = field(default_factory=CometConfig)
     tsne_perplexity: float = 15.0
     cases: int = 6
@@ -120,6 +130,7 @@ def check(config: BenchmarkConfig) -> None:
     for key, values, known in (
         ("names", config.names, NAMES),
         ("limits", config.limits, NAMES),
+        ("hub", config.hub, ("belebele", "flores", "xlsum", "mkqa", "bactrian")),
         ("max_new_tokens", config.max_new_tokens, tuple(DEFAULT_NEW_TOKENS)),
         ("dtype", [config.dtype], DTYPES),
         ("device", [config.device], DEVICES),
@@ -136,9 +147,13 @@ def check(config: BenchmarkConfig) -> None:
         **{f"limits.{k}": (v, 0) for k, v in config.limits.items()},
         **{f"max_new_tokens.{k}": (v, 1) for k, v in config.max_new_tokens.items()},
     }
-    for key, (value, least) in at_least.items():
-        if value < least:
-            raise SdrrlError(f"{key} is {value}; it must be at least {least}")
+    for key, (number, least) in at_least.items():
+        if number < least:
+            raise SdrrlError(f"{key} is {number}; it must be at least {least}")
+    if config.tsne_perplexity <= 0:
+        raise SdrrlError(f"tsne_perplexity is {config.tsne_perplexity}; it must be positive")
+    if config.comet.enabled and not config.comet.model:
+        raise SdrrlError("comet.enabled needs comet.model, the folder of wmt22-comet-da (docs/quality.md)")
     _check_templates(config.prompts)
 
 
@@ -150,8 +165,6 @@ def _check_templates(prompts: PromptConfig) -> None:
         "xlsum": {"text", "language"},
         "flores": {"sentence", "source", "target"},
     }
-    from string import Formatter
-
     for name, fields in needed.items():
         template = getattr(prompts, name)
         try:

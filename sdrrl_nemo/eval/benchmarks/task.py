@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
@@ -14,11 +13,16 @@ from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
 
 @dataclass(frozen=True)
 class Generate:
-    """Greedy answer to ``prompt``; with ``chat`` it is the user's turn of the chat template."""
+    """Greedy answer to ``prompt``; with ``chat`` it is the user's turn of the chat template.
+
+    ``text``: the part of ``prompt`` that loses its end when the model has too few positions for all of it; empty: an
+    error.
+    """
 
     prompt: str
     max_new_tokens: int
     chat: bool
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ class Scored:
 @dataclass(frozen=True)
 class BenchmarkTask:
     """``requests``: all of one kind. ``score`` gets their outputs in order: Generate -> {"text", "tokens", "finished"},
-    Choose -> list of log-likelihoods (nats), State -> float32 array [H]."""
+    Choose -> list of log-likelihoods (nats), State -> float32 array [H]. ``translation``: the items' prompt, prediction
+    and reference are source, translation and reference, which COMET can judge."""
 
     name: str
     requests: Sequence[Request]
     score: Callable[[list[Any]], Scored]
+    translation: bool = False
 
     @property
     def kind(self) -> str:
@@ -67,10 +73,6 @@ class BenchmarkTask:
     def content(self) -> str:
         """Fingerprint of everything the model is asked."""
         return content_key(self.kind, [sorted(vars(r).items()) for r in self.requests])
-
-
-class NotServed(SdrrlError):
-    """The data set does not cover this language; the task is listed as skipped (appendix A)."""
 
 
 Planner = Callable[[BenchmarkConfig], list[BenchmarkTask | tuple[str, str]]]

@@ -1,0 +1,130 @@
+"""All benchmarks of one model, top down: read the data, ask what is missing, score, write results.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sdrrl_nemo.data.engines
+import sdrrl_nemo.eval.benchmarks.backends
+import sdrrl_nemo.eval.benchmarks.suites  # noqa: F401  registers the benchmarks
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, sha256_file, write_json
+from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.data.config import import_plugins
+from sdrrl_nemo.eval.benchmarks.api import FORMAT
+from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Backend
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, check
+from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Scored, State
+from sdrrl_nemo.eval.models import open_model_folder
+from sdrrl_nemo.eval.scorers import comet
+from sdrrl_nemo.eval.store import TaskStore, pack_array, unpack_array
+
+
+def plan(config: BenchmarkConfig) -> tuple[list[BenchmarkTask], dict[str, str]]:
+    """Tasks in the order of ``names`` and languages, and the skipped ones with their reason; reads all data."""
+    tasks: list[BenchmarkTask] = []
+    skipped: dict[str, str] = {}
+    for name in config.names:
+        for entry in BENCHMARKS.factory(name)(config):
+            if isinstance(entry, BenchmarkTask):
+                tasks.append(entry)
+            else:
+                skipped[entry[0]] = entry[1]
+    return tasks, skipped
+
+
+def measure(model_folder: str | Path, config: BenchmarkConfig, output_dir: str | Path) -> dict[str, Any]:
+    """See api.run_benchmarks."""
+    check(config)
+    import_plugins(config.plugins)
+    tasks, skipped = plan(config)
+    folder = open_model_folder("model", model_folder)
+    backend = BACKENDS.create(config.backend.name, folder=folder, config=config, **config.backend.options)
+    store = TaskStore(output_dir, folder.fingerprint)
+    outputs = ask(tasks, backend, store)
+    results = {}
+    for task in tasks:
+        stored = outputs[task.name]
+        started = time.perf_counter()
+        scored = task.score(stored["outputs"])
+        if task.translation and config.comet.enabled:
+            scored = with_comet(scored, task.name, config, store)
+        results[task.name] = {
+            "metrics": scored.metrics,
+            "n": len(scored.items),
+            "items": scored.items,
+            **scored.extra,
+            "seconds": stored["seconds"],
+            "scoring_seconds": round(time.perf_counter() - started, 2),
+        }
+    document = {
+        "format": FORMAT,
+        "model": {"path": str(folder.path), "fingerprint": folder.fingerprint},
+        "backend": backend.identity(),
+        "tasks": results,
+        "skipped": skipped,
+        "configuration": dataclasses.asdict(config),
+        "provenance": provenance(),
+    }
+    write_json(Path(output_dir) / "results.json", document)
+    return document
+
+
+def ask(tasks: Sequence[BenchmarkTask], backend: Backend, store: TaskStore) -> dict[str, dict[str, Any]]:
+    """Task name -> {"outputs", "seconds"}; stored ones are read, each missing one is stored as soon as it is done."""
+    found: dict[str, dict[str, Any]] = {}
+    missing: list[tuple[BenchmarkTask, dict[str, Any]]] = []
+    for task in tasks:
+        settings = {"requests": task.content(), "backend": backend.identity()}
+        stored = store.load(task.name, settings)
+        if stored is None:
+            missing.append((task, settings))
+        else:
+            found[task.name] = stored
+    print(f"{backend.folder.path}: {len(tasks)} tasks, {len(found)} already done", flush=True)
+    if missing:
+        total = sum(backend.work(task.requests) for task, _ in missing)
+        with progress(None, backend.folder.path.name, total=total, unit="tok", unit_scale=True) as bar:
+            for task, settings in missing:
+                bar.set_postfix_str(task.name)
+                started = time.perf_counter()
+                outputs = backend.run(task.requests, bar.update)
+                if isinstance(task.requests[0], State):
+                    outputs = [pack_array(x) for x in outputs]
+                result = {"outputs": outputs, "seconds": round(time.perf_counter() - started, 2)}
+                store.save(task.name, settings, result)
+                found[task.name] = result
+    for task in tasks:
+        if isinstance(task.requests[0], State):
+            found[task.name] = {**found[task.name], "outputs": [unpack_array(x) for x in found[task.name]["outputs"]]}
+    return found
+
+
+def with_comet(scored: Scored, name: str, config: BenchmarkConfig, store: TaskStore) -> Scored:
+    """``comet`` in metrics (times 100, as the paper prints it) and items (about 0 to 1); scores are stored too."""
+    c = config.comet
+    segments = comet.make_segments(*([str(i[k]) for i in scored.items] for k in ("prompt", "prediction", "reference")))
+    scorer = comet.open_scorer(c.model, c.encoder, c.python, c.device, c.precision, c.batch_size)
+    if not scorer.checkpoint.is_file():
+        raise SdrrlError(f"comet.model: no COMET model at {scorer.checkpoint} (docs/quality.md says how to get it)")
+    settings = {
+        "segments": content_key(segments),
+        "checkpoint": sha256_file(scorer.checkpoint),
+        "encoder": c.encoder,
+        "precision": c.precision,
+    }
+    stored = store.load(f"comet.{name}", settings)
+    if stored is None:
+        try:
+            scores = [s for part in comet.score_batches(scorer, segments) for s in part]
+        finally:
+            scorer.close()
+        stored = {"scores": scores}
+        store.save(f"comet.{name}", settings, stored)
+    items = [{**i, "comet": s} for i, s in zip(scored.items, stored["scores"], strict=True)]
+    return Scored({**scored.metrics, "comet": comet.corpus_score(stored["scores"])}, items, scored.extra)

@@ -1,0 +1,87 @@
+"""Belebele, zero-shot: the likeliest of the letters A to D, or the letter that the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.benchmarks.readers import Belebele
+from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, read
+from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Choose, Generate, Scored
+from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_generated, score_item
+
+PAPER = (
+    "Given the following passage, query, and answer choices, output the letter corresponding to the correct answer.\n"
+    "###\nPassage:\n{passage}\n###\nQuery:\n{question}\n###\nChoices:\n(A) {a}\n(B) {b}\n(C) {c}\n(D) {d}\n"
+    "###\nAnswer:\n"
+)
+"""sample_zero_shot_instructions.md of facebookresearch/belebele, the prompt of Belebele's own zero-shot results."""
+LM_EVAL = "P: {passage}\nQ: {question}\nA: {a}\nB: {b}\nC: {c}\nD: {d}\nAnswer:"
+"""lm-evaluation-harness 0.4.13; the letter follows after a space."""
+
+
+def prompt(item: Belebele, style: str) -> str:
+    """The question as the model reads it; ``style``: ``paper`` or ``lm_eval``."""
+    a, b, c, d = item.choices
+    template = PAPER if style == "paper" else LM_EVAL
+    return template.format(passage=item.passage, question=item.question.strip(), a=a, b=b, c=c, d=d)
+
+
+@BENCHMARKS.register("belebele")
+def likelihood(config: BenchmarkConfig) -> list[Entry]:
+    """Accuracy in percent by log-likelihood; items carry the four log-likelihoods (nats)."""
+    style, chat = config.prompts.belebele, config.prompts.belebele_chat
+    gap = "" if style == "paper" or chat else " "
+
+    def task(lang: str) -> BenchmarkTask:
+        items: list[Belebele] = first(read(config, "belebele", lang), config, "belebele")
+
+        def score(outputs: Sequence[Any]) -> Scored:
+            judged = [score_item(o, x.correct) for o, x in zip(outputs, items, strict=True)]
+            rows = [
+                {
+                    "id": x.id,
+                    "prediction": None if j.picked is None else LETTERS[j.picked],
+                    "reference": LETTERS[x.correct],
+                    "score": j.score,
+                    "log_likelihoods": list(o),
+                }
+                for x, j, o in zip(items, judged, outputs, strict=True)
+            ]
+            return Scored({"accuracy": corpus_score(judged).accuracy}, rows)
+
+        choices = tuple(gap + letter for letter in LETTERS)
+        return BenchmarkTask(f"belebele.{lang}", [Choose(prompt(x, style), choices, chat) for x in items], score)
+
+    return [task(lang) for lang in measured(config)]
+
+
+@BENCHMARKS.register("belebele_letter")
+def letter(config: BenchmarkConfig) -> list[Entry]:
+    """Accuracy in percent of the generated letter; an answer that names no letter is wrong."""
+
+    def task(lang: str) -> BenchmarkTask:
+        items: list[Belebele] = first(read(config, "belebele", lang), config, "belebele_letter")
+
+        def score(outputs: Sequence[Any]) -> Scored:
+            judged = [score_generated(o["text"], x.correct) for o, x in zip(outputs, items, strict=True)]
+            rows = [
+                {
+                    "id": x.id,
+                    "prediction": o["text"],
+                    "picked": None if j.picked is None else LETTERS[j.picked],
+                    "reference": LETTERS[x.correct],
+                    "score": j.score,
+                }
+                for x, j, o in zip(items, judged, outputs, strict=True)
+            ]
+            total = corpus_score(judged)
+            answered = 100.0 * (total.items - total.unanswered) / total.items
+            return Scored({"accuracy": total.accuracy, "answered": answered}, rows)
+
+        limit, chat = new_tokens(config, "belebele_letter"), config.prompts.chat_template
+        requests = [Generate(prompt(x, config.prompts.belebele), limit, chat) for x in items]
+        return BenchmarkTask(f"belebele_letter.{lang}", requests, score)
+
+    return [task(lang) for lang in measured(config)]

@@ -1,0 +1,58 @@
+"""FLORES-200 devtest in both directions: sacreBLEU, chrF++ and, where its environment is, COMET."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, read
+from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored
+from sdrrl_nemo.eval.scorers import bleu
+
+
+@BENCHMARKS.register("flores")
+def flores(config: BenchmarkConfig) -> list[Entry]:
+    """Corpus BLEU and chrF++ (0 to 100); the items' ``score`` is sentence BLEU."""
+    sentence_bleu, _ = bleu._metrics(config.bleu_tokenize, sentence=True)  # says at once what it lacks
+    src = config.source_language
+    sentences = {lang: read(config, "flores", lang) for lang in (src, *config.languages)}
+    for lang, lines in sentences.items():
+        if len(lines) != len(sentences[src]):
+            raise SdrrlError(
+                f"{config.data_dir}/flores200_dataset/devtest: {len(lines)} sentences in {lang}, "
+                f"{len(sentences[src])} in {src}; the files must come from one release"
+            )
+
+    def task(one: str, other: str) -> BenchmarkTask:
+        given, wanted = (first(sentences[x], config, "flores") for x in (one, other))
+
+        def score(outputs: Sequence[Any]) -> Scored:
+            texts = [" ".join(str(o["text"]).split()) for o in outputs]  # the metric takes one line a sentence
+            corpus = bleu.corpus_score(texts, wanted, config.bleu_tokenize)
+            rows = [
+                {
+                    "id": str(n),
+                    "prompt": s,
+                    "prediction": t,
+                    "reference": w,
+                    "score": float(sentence_bleu.sentence_score(t, [w]).score),
+                }
+                for n, (s, t, w) in enumerate(zip(given, texts, wanted, strict=True), 1)
+            ]
+            return Scored({"bleu": corpus.bleu, "chrf": corpus.chrf}, rows, {"signature": corpus.signature})
+
+        names = {"source": language(one).name, "target": language(other).name}
+        requests = [
+            Generate(
+                config.prompts.flores.format(sentence=s, **names),
+                new_tokens(config, "flores"),
+                config.prompts.chat_template,
+            )
+            for s in given
+        ]
+        return BenchmarkTask(f"flores.{one}-{other}", requests, score, translation=True)
+
+    return [task(*pair) for lang in config.languages for pair in ((src, lang), (lang, src))]

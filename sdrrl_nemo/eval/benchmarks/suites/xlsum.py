@@ -1,0 +1,52 @@
+"""XL-Sum: one-sentence summaries of news, ROUGE with XL-Sum's tokenisers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.benchmarks.readers import Article
+from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, or_reason, read
+from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored
+from sdrrl_nemo.eval.scorers.rouge import score_item
+
+
+@BENCHMARKS.register("xlsum")
+def xlsum(config: BenchmarkConfig) -> list[Entry]:
+    """ROUGE-1 and ROUGE-L F1 in percent; ``shortened`` counts articles cut to fit the model's positions."""
+
+    def task(lang: str) -> BenchmarkTask:
+        items: list[Article] = first(read(config, "xlsum", lang), config, "xlsum")
+
+        def score(outputs: Sequence[Any]) -> Scored:
+            rows = []
+            for x, o in zip(items, outputs, strict=True):
+                found = score_item(o["text"], x.summary, lang)
+                rows.append(
+                    {
+                        "id": x.id,
+                        "prediction": o["text"],
+                        "reference": x.summary,
+                        "score": found.rougeL,
+                        "rouge1": found.rouge1,
+                        "rouge2": found.rouge2,
+                        "shortened": bool(o.get("shortened", False)),
+                    }
+                )
+            metrics: dict[str, float | None] = {
+                "rouge1": 100.0 * fmean(float(r["rouge1"]) for r in rows),
+                "rougeL": 100.0 * fmean(float(r["score"]) for r in rows),
+            }
+            return Scored(metrics, rows, {"shortened": sum(bool(r["shortened"]) for r in rows)})
+
+        name, limit = language(lang).name, new_tokens(config, "xlsum")
+        prompts = [config.prompts.xlsum.format(language=name, text=x.text) for x in items]
+        requests = [
+            Generate(p, limit, config.prompts.chat_template, x.text) for p, x in zip(prompts, items, strict=True)
+        ]
+        return BenchmarkTask(f"xlsum.{lang}", requests, score)
+
+    return [or_reason(f"xlsum.{lang}", lambda lang=lang: task(lang)) for lang in measured(config)]  # type: ignore[misc]
