@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -68,9 +69,11 @@ def recipe(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     sys.argv = ["sdrrl_pretrain.py", "--config", str(path)]
-    from recipes.sdrrl_pretrain import main
-
-    main(sys.argv[1:])
+    try:
+        runpy.run_path(str(ROOT / "recipes/sdrrl_pretrain.py"), run_name="__main__")
+    except SystemExit as e:
+        if e.code:
+            raise
     rows = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     return {"losses": [r["loss"] for r in rows], "seconds": [r["seconds"] for r in rows]}
 
