@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -104,41 +106,62 @@ def check_linear(
     digest += [out.loss.detach(), out.subset_sums]
 
 
-def check_megatron_layer(rank: int, world: int) -> None:
-    """A column-parallel output layer as Megatron has it: sequence first, hidden gradient summed over the group."""
+def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: bool) -> None:
+    """megatron-core's own vocab-parallel output layer, sequence first: its logits, or its weight in the fused form."""
+    from megatron.core import parallel_state
+    from megatron.core.model_parallel_config import ModelParallelConfig
+    from megatron.core.tensor_parallel import ColumnParallelLinear
 
-    class Copy(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):  # type: ignore[no-untyped-def]
-            return x.view_as(x)
-
-        @staticmethod
-        def backward(ctx, g):  # type: ignore[no-untyped-def]
-            g = g.contiguous()
-            dist.all_reduce(g)
-            return g
-
-    case = make(12, 64, torch.float32, 3)
+    config = ModelParallelConfig(
+        tensor_model_parallel_size=world,
+        sequence_parallel=sequence_parallel,
+        use_cpu_initialization=True,
+        params_dtype=torch.float32,
+    )
+    layer = ColumnParallelLinear(8, 64, config=config, init_method=torch.nn.init.normal_, bias=False)
+    case = make(12, 61, torch.float32, 3, padded=64)
+    case.weights.clamp_(max=10)
     g = torch.Generator().manual_seed(0)
     hidden, table = torch.randn(6, 2, 8, generator=g), torch.randn(64, 8, generator=g)
-    local = slice(rank * 32, rank * 32 + 32)
-    h, t = hidden.clone().requires_grad_(), table[local].clone().requires_grad_()
-    out = cross_entropy(
-        (Copy.apply(h) @ t.t()).view(12, 32),
-        case.labels,
-        case.weights,
-        case.subset,
-        SUBSETS,
-        vocab_start=local.start,
-        tp_group=dist.group.WORLD,
-        expected_upstream=1.0,
-    )
+    local = slice(rank * 64 // world, (rank + 1) * 64 // world)
+    rows = slice(rank * 6 // world, (rank + 1) * 6 // world) if sequence_parallel else slice(0, 6)
+    h = hidden[rows].clone().requires_grad_()
+    with torch.no_grad():
+        layer.weight.copy_(table[local])
+    common: dict[str, Any] = {
+        "vocab_start": local.start,
+        "vocab_size": case.vocab,
+        "tp_group": parallel_state.get_tensor_model_parallel_group(),
+        "expected_upstream": 1.0,
+    }
+    rest = (case.labels, case.weights, case.subset, SUBSETS)
+    if fused:
+        out = linear_cross_entropy(
+            h.reshape(-1, 8), layer.weight, *rest, sequence_parallel=sequence_parallel, rows_per_chunk=5, **common
+        )
+    else:
+        out = cross_entropy(layer(h)[0].reshape(12, -1), *rest, **common)
     out.loss.backward()
-    h64 = hidden.double().requires_grad_()
-    reference_token_losses((h64 @ table.double().t()).view(12, 64), case.labels, case.weights.double()).sum().backward()
-    assert h.grad is not None
-    assert h64.grad is not None
-    torch.testing.assert_close(h.grad.double(), h64.grad, rtol=1e-4, atol=2e-6 * float(h64.grad.abs().max()))
+    h64, t64 = hidden.double().requires_grad_(), table.double().requires_grad_()
+    token = reference_token_losses((h64 @ t64.t()).view(12, 64)[:, : case.vocab], case.labels, case.weights.double())
+    token.sum().backward()
+    assert float(out.loss.detach()) == pytest.approx(float(token.detach().sum()), rel=2e-6)
+    for found, whole, mine in ((h.grad, h64.grad, rows), (layer.weight.grad, t64.grad, local)):
+        assert found is not None
+        assert whole is not None
+        torch.testing.assert_close(found.double(), whole[mine], rtol=1e-4, atol=2e-6 * float(whole.abs().max()))
+
+
+def check_megatron_layers(rank: int, world: int) -> None:
+    """Both forms of the loss, without and with sequence parallelism."""
+    from megatron.core import parallel_state
+
+    device: Any = torch.device("cpu")
+    torch.cuda.current_device = lambda: device  # all of CUDA that the layer asks for; sdrrl_nemo.train.cpu brings NeMo
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=world)
+    for sequence_parallel in (False, True):
+        for fused in (False, True):
+            check_megatron_layer(rank, world, sequence_parallel, fused)
 
 
 def main() -> None:
@@ -157,7 +180,7 @@ def main() -> None:
         for sequence_parallel in (False, True):
             for reduction in ("sum", "none"):
                 check_linear(rank, world, kernel, sequence_parallel, reduction, digest)
-    check_megatron_layer(rank, world)
+    check_megatron_layers(rank, world)
     blob = b"".join(t.contiguous().numpy().tobytes() for t in digest)
     dist.destroy_process_group()
     print(hashlib.sha256(blob).hexdigest())

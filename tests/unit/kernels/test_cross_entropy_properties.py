@@ -38,10 +38,11 @@ def test_a_shift_of_all_logits_changes_nothing(n: int, vocab: int, seed: int, ke
 
 @pytest.mark.usefixtures("interpreter")
 @shared
-@given(z_loss=st.sampled_from([0.0]), smoothing=st.sampled_from([0.0, 0.2]), **inputs)
-def test_gradient_rows_sum_to_zero(n: int, vocab: int, seed: int, kernel: str, z_loss: float, smoothing: float) -> None:
+@given(smoothing=st.sampled_from([0.0, 0.2]), **inputs)
+def test_gradient_rows_sum_to_zero(n: int, vocab: int, seed: int, kernel: str, smoothing: float) -> None:
+    """Without z-loss, which pushes all logits of a row in one direction."""
     case = make(n, vocab, torch.float32, seed)
-    _, gradient, _ = run(case, kernel, ONE, label_smoothing=smoothing, z_loss=z_loss)
+    _, gradient, _ = run(case, kernel, ONE, label_smoothing=smoothing)
     assert bool((gradient.double().sum(1).abs() <= 2e-6 * case.weights.double() + 1e-30).all())
 
 

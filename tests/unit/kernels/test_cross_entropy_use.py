@@ -48,9 +48,8 @@ def test_second_use_of_overwritten_logits_is_refused(expected: float | None) -> 
     base = case.logits.clone().requires_grad_()
     loss = loss_of(case, base * 1, expected_upstream=expected)
     loss.backward(retain_graph=True)
-    if expected is None:
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            loss.backward()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_other_user_of_the_logits_is_warned_by_autograd() -> None:
@@ -75,6 +74,30 @@ def test_not_in_place_allows_a_second_backward_and_a_leaf() -> None:
     assert torch.equal(leaf.detach(), case.logits)
     with pytest.raises(ValueError, match="leaf"):
         loss_of(case, leaf)
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("kernel", ["torch", "triton"])
+@pytest.mark.parametrize("expected", [None, 1.0])
+def test_int32_labels_and_subsets_are_the_same_labels(kernel: str, expected: float | None) -> None:
+    case = make(9, 130, torch.bfloat16, 4)
+    found = []
+    for dtype in (torch.int64, torch.int32):
+        base = case.logits.clone().requires_grad_()
+        out = cross_entropy(
+            base * 1,
+            case.labels.to(dtype),
+            case.weights,
+            case.subset.to(dtype),
+            SUBSETS,
+            checks=True,
+            return_logsumexp=True,
+            expected_upstream=expected,
+            kernel=kernel,
+        )
+        out.loss.backward()
+        found.append([out.loss, out.subset_sums, out.subset_counts, out.logsumexp, base.grad])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_without_gradient_the_logits_stay() -> None:
