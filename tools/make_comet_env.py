@@ -1,5 +1,7 @@
 """Make the environment that COMET runs in: its pins (torchmetrics, setuptools, numpy) do not fit beside NeMo's.
 
+CometKiwi filters translations in it (docs/quality.md) and wmt22-comet-da scores them (docs/scorers.md).
+
 python tools/make_comet_env.py            # .venv-comet; the same command again does nothing, or mends it
 """
 
@@ -20,7 +22,10 @@ from sdrrl_nemo.common.fileio import atomic_write, sha256_file
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "comet.txt"
 MARK = ".installed"
-CHECK = "import comet.models, sys; print('unbabel-comet with Python', sys.version.split()[0])"
+CHECK = (  # the classes of wmt22-cometkiwi-da (quality estimation) and wmt22-comet-da (scores with references)
+    "import sys; from comet.models import str2model; [str2model[k] for k in ('unified_metric', 'regression_metric')]; "
+    "print('unbabel-comet with Python', sys.version.split()[0])"
+)
 
 
 def _run(command: Sequence[str], what: str) -> str:

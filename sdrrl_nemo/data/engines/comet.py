@@ -1,4 +1,7 @@
-"""CometKiwi (Rei et al. 2022), the paper's quality estimator, in an environment of its own, fed over a pipe."""
+"""COMET models in an environment of their own, fed over a pipe; CometKiwi (Rei et al. 2022) is the paper's estimator.
+
+The same worker scores wmt22-comet-da with references for sdrrl_nemo/eval/scorers/comet.py.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ PYTHON = ".venv-comet/bin/python"
 DIGITS = 6
 """Scores are rounded: the same segment in another batch differs in the seventh digit (fp32)."""
 PRECISIONS = ("fp32", "bf16", "fp16")
+KIWI = "quality estimator 'cometkiwi'"
 Segment = dict[str, str]
 
 
@@ -34,17 +38,37 @@ class CometScorer:
         python: interpreter of the environment that has unbabel-comet.
         device: ``cpu`` or ``cuda`` or ``cuda:1``.
         batch_size: segments scored together.
+        reference: whether the model must score with references (wmt22-comet-da) or must do without (CometKiwi); a
+            model of the other kind is refused, for it would score without complaint. None: whatever it is.
+        name: who asks, the start of error sentences; ``docs`` is where they send the reader.
     """
 
-    def __init__(self, model: str, encoder: str, python: str, device: str, precision: str, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        encoder: str,
+        python: str,
+        device: str,
+        precision: str,
+        batch_size: int,
+        reference: bool | None = None,
+        name: str = KIWI,
+        docs: str = "docs/quality.md",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise SdrrlError(f"{name}: precision '{precision}' is not one of {', '.join(PRECISIONS)}")
+        if batch_size < 1:
+            raise SdrrlError(f"{name}: batch_size is {batch_size}; give 1 or more")
         self.checkpoint = Path(model) / "checkpoints" / "model.ckpt"
         self.python = python
+        self.name, self.docs = name, docs
         self.options = {
             "model": str(self.checkpoint),
             "encoder": encoder,
             "device": device,
             "precision": precision,
             "batch_size": batch_size,
+            "reference": reference,
         }
         self._process: subprocess.Popen[str] | None = None
         self._asked = 0
@@ -61,19 +85,25 @@ class CometScorer:
             raise self._failed(f"gave {json.dumps(reply)[:200]} for {len(segments)} segments")
         return [round(float(x), DIGITS) for x in reply["scores"]]
 
+    @cached_property
+    def identity(self) -> str:
+        """Content key of checkpoint, encoder and precision, which all change scores; batch size and device do not."""
+        if not self.checkpoint.is_file():
+            raise SdrrlError(
+                f"{self.name}: no COMET model at {self.checkpoint}; correct the option 'model' "
+                f"({self.docs} says how to get it)"
+            )
+        return content_key(sha256_file(self.checkpoint), self.options["encoder"], self.options["precision"])
+
     def _start(self) -> None:
         for path, what in (
             (self.checkpoint, "no COMET model"),
             (self.checkpoint.parent.parent / "hparams.yaml", "no hparams.yaml"),
         ):
             if not path.is_file():
-                raise SdrrlError(
-                    f"quality estimator 'cometkiwi': {what} at {path}; correct the option 'model' (docs/quality.md)"
-                )
+                raise SdrrlError(f"{self.name}: {what} at {path}; correct the option 'model' ({self.docs})")
         if not Path(self.python).exists():
-            raise SdrrlError(
-                f"quality estimator 'cometkiwi': {self.python} is not there; make COMET's environment: make comet-env"
-            )
+            raise SdrrlError(f"{self.name}: {self.python} is not there; make COMET's environment: make comet-env")
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the worker
         read, write = os.pipe()
         self._process = subprocess.Popen(
@@ -161,24 +191,12 @@ class CometKiwi(QualityEstimator):
         precision: str = "fp32",
         batch_size: int = 32,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise SdrrlError(
-                f"quality estimator 'cometkiwi': precision '{precision}' is not one of {', '.join(PRECISIONS)}"
-            )
-        if batch_size < 1:
-            raise SdrrlError(f"quality estimator 'cometkiwi': batch_size is {batch_size}; give 1 or more")
-        self._scorer = CometScorer(model, encoder, python, device, precision, batch_size)
+        self._scorer = CometScorer(model, encoder, python, device, precision, batch_size, reference=False)
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Checkpoint, encoder and precision."""
-        checkpoint, o = self._scorer.checkpoint, self._scorer.options
-        if not checkpoint.is_file():
-            raise SdrrlError(
-                f"quality estimator 'cometkiwi': no COMET model at {checkpoint}; correct the option 'model' "
-                "(docs/quality.md says how to get it)"
-            )
-        return "cometkiwi/" + content_key(sha256_file(checkpoint), o["encoder"], o["precision"])
+        return "cometkiwi/" + self._scorer.identity
 
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         pairs = zip(sources, translations, strict=True)

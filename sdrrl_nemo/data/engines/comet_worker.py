@@ -1,8 +1,8 @@
 """Scores translations with a COMET model; run by the Python of COMET's own environment, never imported.
 
 Requests are JSON lines on stdin, replies JSON lines on the file descriptor named by the second argument; whatever
-libraries print goes to stderr. First request: {"model", "encoder", "device", "precision", "batch_size"}; reply
-{"ready": {...versions}}. Then {"id", "data": [{"src", "mt"[, "ref"]}]} -> {"id", "scores": [...]}; an error is
+libraries print goes to stderr. First request: {"model", "encoder", "device", "precision", "batch_size", "reference"};
+reply {"ready": {...versions}}. Then {"id", "data": [{"src", "mt"[, "ref"]}]} -> {"id", "scores": [...]}; an error is
 {"id", "error": "one sentence"}. The worker ends when stdin does, so it never outlives its parent.
 """
 
@@ -28,6 +28,12 @@ def load(options: dict[str, Any]) -> Any:
     kind = hparams.get("class_identifier")
     if kind not in str2model:
         raise ValueError(f"{hparams_file}: class_identifier '{kind}' is not a model of this COMET")
+    takes_reference = uses_reference(kind, hparams)
+    if options.get("reference") not in (None, takes_reference):
+        raise ValueError(
+            f"{hparams_file}: this model scores {'with' if takes_reference else 'without'} references ({kind}); "
+            "quality estimation needs wmt22-cometkiwi-da, scores with references need wmt22-comet-da"
+        )
     encoder = options["encoder"] or hparams["pretrained_model"]
     if not os.path.isdir(encoder):
         raise ValueError(
@@ -55,6 +61,13 @@ def load(options: dict[str, Any]) -> Any:
     elif options["precision"] == "fp16":
         model.half()
     return model.to(options["device"])
+
+
+def uses_reference(kind: str, hparams: dict[str, Any]) -> bool:
+    """Whether a model reads ``ref``: unified ones say which segments they read, one class does without."""
+    if kind == "unified_metric":
+        return "ref" in hparams.get("input_segments", ["mt", "src", "ref"])
+    return kind != "referenceless_regression_metric"
 
 
 def score(model: Any, rows: list[dict[str, str]], batch_size: int) -> list[float]:

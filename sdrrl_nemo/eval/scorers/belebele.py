@@ -19,12 +19,12 @@ from sdrrl_nemo.common.errors import SdrrlError
 LETTERS = ("A", "B", "C", "D")
 Norm = Literal["none", "characters", "bytes"]
 
-_MARKED = re.compile(r"(?:^|[\s\"'“‘«*#:>])[(\[]([A-D])[)\]]", re.IGNORECASE)
-"""A letter in brackets, as the prompt shows the choices."""
-_FIRST = re.compile(r"^[\s\"'“‘«*#>]*([A-D])(?:[\s).:,;。、：．\]*\"'”’»]|$)")
-"""A capital letter that the text begins with."""
-_SAID = re.compile(r"(?:answer|choice|option)\s*(?:is|:|=)?\s*[(\[\"'*]*([A-D])\b(?!['’])", re.IGNORECASE)
-"""``the answer is B``; other languages' ways of saying so are not known here and count as no answer."""
+_FIRST = re.compile(r"^[\s\"'“‘«*#>]*(?:([A-D])(?=[).:,;。、：．\]*\"'”’»\r\n]|\s*$)(?![’']\w)|([B-D])(?=\s))")
+"""A capital letter that the text begins with. Before a space only B to D: in many languages A is a word."""
+_MARKED = re.compile(r"(?<![A-Za-z0-9])[(\[（]([A-Da-d])[)\]）]")
+"""A letter in brackets, as prompts show the choices, anywhere."""
+_SAID = re.compile(r"\b(?i:answer|choice|option)\s*(?i:is|:|=)?\s*[\"'*]*([A-D])\b(?![’']\w)")
+"""``the answer is B``; what other languages say so with is not known here, and counts as no answer."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def score_item(
 def extract_letter(text: str) -> int | None:
     """Index of the choice that a generated answer names, None for no answer (docs/scorers.md lists the rules)."""
     for pattern in (_FIRST, _MARKED, _SAID):
-        found = {m.upper() for m in pattern.findall(text)}
+        found = {(m[1] or m[m.re.groups]).upper() for m in pattern.finditer(text)}
         if len(found) == 1:
             return LETTERS.index(found.pop())
         if found:

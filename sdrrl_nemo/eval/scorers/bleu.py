@@ -6,9 +6,9 @@ Signature of the paper (appendix A): ``nrefs:1|case:mixed|eff:no|tok:flores200|s
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,27 @@ class Bleu:
 
 
 def model_path() -> Path:
-    """Where sacreBLEU looks for FLORES-200's SentencePiece model: $SACREBLEU/models, by default ~/.sacrebleu/models."""
-    return Path(os.environ.get("SACREBLEU") or Path.home() / ".sacrebleu") / "models" / MODEL
+    """Where sacreBLEU looks for FLORES-200's SentencePiece model: $SACREBLEU/models, by default ~/.sacrebleu/models.
+
+    It reads the variable once, when it is imported.
+    """
+    return Path(require("sacrebleu.tokenizers.tokenizer_spm", "sacrebleu", "eval").SACREBLEU_DIR) / "models" / MODEL
 
 
 def _metrics(tokenize: str, sentence: bool = False) -> tuple[Any, Any]:
-    """BLEU and chrF++ of sacreBLEU. SdrrlError before it would download; never lets it."""
-    if tokenize == TOKENIZE and not model_path().is_file():
+    """BLEU and chrF++ of sacreBLEU. SdrrlError where sacreBLEU would download a model."""
+    path = model_path() if tokenize == TOKENIZE else None
+    if path and not (path.is_file() and path.stat().st_size):
         raise SdrrlError(
-            f"tok:flores200 needs FLORES-200's SentencePiece model; put {URL} at {model_path()}, or set the "
+            f"tok:flores200 needs FLORES-200's SentencePiece model; put {URL} at {path}, or set the "
             f"environment variable SACREBLEU to the folder that has models/{MODEL}"
         )
+    return _make(tokenize, sentence, path)
+
+
+@cache
+def _make(tokenize: str, sentence: bool, path: Path | None) -> tuple[Any, Any]:
+    """``path`` is only a key: another model is another metric."""
     metrics = require("sacrebleu.metrics", "sacrebleu", "eval")
     try:
         return metrics.BLEU(tokenize=tokenize, effective_order=sentence), metrics.CHRF(word_order=2)

@@ -9,7 +9,6 @@ from typing import Protocol
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.comet import PYTHON, CometScorer, Segment
 
-CometDA = CometScorer
 NAME = "COMET wmt22-comet-da"
 
 
@@ -24,7 +23,9 @@ def open_scorer(
     batch_size: int = 32,
 ) -> CometScorer:  # fmt: skip
     """A worker with the checkpoint folder ``model``; it starts with the first segments. Close it after use."""
-    return CometScorer(model, encoder, python, device, precision, batch_size)
+    return CometScorer(
+        model, encoder, python, device, precision, batch_size, reference=True, name=NAME, docs="docs/scorers.md"
+    )
 
 
 def make_segments(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]) -> list[Segment]:
