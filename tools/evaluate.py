@@ -1,8 +1,11 @@
-"""Compare a base model with a trained one on held-out data; write results.json, generations.jsonl and report.html.
+"""Evaluate Hugging Face folders: base against trained on held-out data, or any number of them on the benchmarks.
 
     python tools/evaluate.py --config configs/eval/demo_por.yaml [key=value ...]
+    python tools/evaluate.py --config configs/eval/benchmarks_por.yaml models.mine=work/runs/mine/hf [key=value ...]
 
-Every finished part is kept under <output_dir>/tasks, so a stopped evaluation continues where it was.
+The first writes results.json, generations.jsonl and report.html, the second (``kind: benchmarks`` in the YAML file)
+<role>/results.json, summary.json and cases.md. Every finished part is kept under <output_dir>, so a stopped evaluation
+continues where it was.
 """
 
 from __future__ import annotations
@@ -12,12 +15,18 @@ from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.eval.benchmarks.config import KIND, BenchmarkConfig, kind_of
 from sdrrl_nemo.eval.config import EvalConfig
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, load the configuration, evaluate, write the report."""
+    """Parse, load the configuration, evaluate, write what a reader wants."""
     args = config_parser(__doc__.splitlines()[0]).parse_args(argv)
+    if kind_of(args.config) == KIND:
+        from sdrrl_nemo.eval.benchmarks.several import evaluate_models
+
+        print(evaluate_models(load_config(BenchmarkConfig, args.config, args.overrides)))
+        return 0
     config = load_config(EvalConfig, args.config, args.overrides)
     from sdrrl_nemo.eval.runner import evaluate
     from sdrrl_nemo.report.build import write_report

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from string import Formatter
 
+import yaml
 from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
@@ -176,3 +178,22 @@ def _check_templates(prompts: PromptConfig) -> None:
                 f"prompts.{name}: it must hold {{{', '.join(sorted(fields))}}} and may hold "
                 f"{', '.join(f'{{{f}}}' for f in sorted(known[name]))}; found {sorted(found)}"
             )
+
+
+def kind_of(path: str | Path) -> str:
+    """``kind`` of a YAML file or of the file it is based on; empty where there is none or the file cannot be read (the
+    configuration's own loader says why)."""
+    current: Path | None = Path(path)
+    for _ in range(10):
+        if current is None or not current.is_file():
+            return ""
+        try:
+            data = yaml.safe_load(current.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return ""
+        if not isinstance(data, dict):
+            return ""
+        if "kind" in data:
+            return str(data["kind"])
+        current = current.parent / str(data["base"]) if data.get("base") else None
+    return ""

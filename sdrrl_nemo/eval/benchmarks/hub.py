@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,12 @@ def _write(name: str, target: Path, rows: Iterable[dict[str, Any]]) -> None:
     elif name == "mkqa":
         write_jsonl(target, (_mkqa_row(dict(r)) for r in rows))
     else:
-        write_jsonl(target, (dict(r) for r in rows))
+        write_jsonl(target, ({k: _plain(v) for k, v in r.items()} for r in rows))
+
+
+def _plain(value: Any) -> Any:
+    """datasets reads texts that look like dates (Belebele's ``ds``) as dates."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _mkqa_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""The shipped samples and the readers of the official formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_jsonl
+from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.eval.benchmarks import readers
+from sdrrl_nemo.eval.benchmarks.hub import fetch
+from sdrrl_nemo.eval.benchmarks.readers import NotCovered
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "data" / "benchmarks"
+SCRIPTS = SAMPLES / "scripts"
+
+
+def test_samples_have_the_counts_their_readme_states_and_are_parallel():
+    eng, por = (readers.read_belebele(SAMPLES, lang) for lang in ("eng", "por"))
+    assert len(eng) == len(por) == 30
+    assert [(x.id, x.correct) for x in eng] == [(x.id, x.correct) for x in por]
+    assert {x.correct for x in eng} == {0, 1, 2, 3}
+    assert len({x.passage for x in eng}) == 15
+    for lang in ("eng", "por"):
+        assert len(readers.read_flores(SAMPLES, lang)) == 40
+        assert len(readers.read_xlsum(SAMPLES, lang)) == 12
+        assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 24
+        questions, skipped = readers.read_mkqa(SAMPLES, lang)
+        assert (len(questions), skipped) == (40, 3)
+    assert [x.id for x in readers.read_xlsum(SAMPLES, "eng")] == [x.id for x in readers.read_xlsum(SAMPLES, "por")]
+
+
+@pytest.mark.parametrize("lang", ["eng", "ces", "jpn", "kor", "tha", "khm"])
+def test_samples_in_other_scripts(lang: str):
+    assert len(readers.read_belebele(SCRIPTS, lang)) == 2
+    assert len(readers.read_flores(SCRIPTS, lang)) == 6
+    assert len(readers.read_instructions(SCRIPTS, lang)) == 4
+    if lang == "ces":
+        with pytest.raises(NotCovered, match="mkqa has no Czech"):
+            readers.read_mkqa(SCRIPTS, lang)
+    else:
+        assert len(readers.read_mkqa(SCRIPTS, lang)[0]) == 4
+    if lang in readers.XLSUM_LANGUAGES:
+        assert len(readers.read_xlsum(SCRIPTS, lang)) == 1
+
+
+def test_no_benchmark_prompt_is_a_training_instruction():
+    trained = {
+        " ".join(row["instruction"].lower().split()).rstrip("?.")
+        for _, row in read_jsonl(ROOT / "data" / "instructions_en.jsonl")
+    }
+    prompts = [x.question for x in readers.read_mkqa(SAMPLES, "eng")[0]]
+    prompts += [x.prompt.split("\n")[0] for x in readers.read_instructions(SAMPLES, "eng") if "\n" not in x.prompt]
+    prompts += [x.question for x in readers.read_belebele(SAMPLES, "eng")]
+    same = [p for p in prompts if " ".join(p.lower().split()).rstrip("?.") in trained]
+    assert same == []
+
+
+def test_mkqa_reads_gzip_and_collects_aliases(tmp_path: Path):
+    (tmp_path / "mkqa").mkdir()
+    raw = (SAMPLES / "mkqa" / "mkqa.jsonl").read_bytes()
+    (tmp_path / "mkqa" / "mkqa.jsonl.gz").write_bytes(gzip.compress(raw))
+    found, skipped = readers.read_mkqa(tmp_path, "por")
+    assert (found, skipped) == readers.read_mkqa(SAMPLES, "por")
+    by_question = {x.question: x for x in found}
+    assert by_question["quantos dias há em um ano bissexto"].answers == ("366.0", "366", "366 dias")
+
+
+def test_bactrian_reads_gzip(tmp_path: Path):
+    folder = tmp_path / "Bactrian-X" / "data"
+    folder.mkdir(parents=True)
+    (folder / "pt.json.gz").write_bytes(gzip.compress((SAMPLES / "Bactrian-X" / "data" / "pt.json").read_bytes()))
+    assert readers.read_instructions(tmp_path, "por") == readers.read_instructions(SAMPLES, "por")
+    with pytest.raises(SdrrlError, match=r"0 item\(s\); at least 2"):
+        readers.read_instructions(tmp_path, "por", "alpaca")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(SAMPLES, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "read", "says"),
+    [
+        ("Belebele/por_Latn.jsonl", ('"correct_answer_num": "3"', '"correct_answer_num": "5"'), "belebele", "is '5'"),
+        ("Belebele/por_Latn.jsonl", ('"question":', '"query":'), "belebele", "line 1: field 'question' must be"),
+        ("Belebele/por_Latn.jsonl", ('"question_number": 2', '"question_number": 1'), "belebele", "is there twice"),
+        ("flores200_dataset/devtest/por_Latn.devtest", ("\n", "\n\n"), "flores", "line 2: empty"),
+        ("xlsum/portuguese_test.jsonl", ('"summary"', '"headline"'), "xlsum", "line 1: field 'summary'"),
+        ("mkqa/mkqa.jsonl", ('"pt": [', '"pt_br": ['), "mkqa", "no question or answers in 'pt'"),
+        ("mkqa/mkqa.jsonl", ('"queries"', '"questions"'), "mkqa", "needs 'example_id', 'queries' and 'answers'"),
+        ("Bactrian-X/data/pt.json", ('"instruction"', '"prompt"'), "bactrian", "field 'instruction'"),
+        ("Bactrian-X/data/pt.json", ("[", ""), "bactrian", "cannot be read"),
+    ],
+)
+def test_damage_is_one_sentence_with_file_and_line(copy: Path, file: str, change, read: str, says: str):
+    path = copy / file
+    path.write_text(path.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    with pytest.raises(SdrrlError) as e:
+        readers.READERS[read](copy, "por")
+    assert says in str(e.value) and path.name in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["belebele", "flores", "xlsum", "mkqa", "bactrian"])
+def test_missing_data_says_what_to_put_where(tmp_path: Path, name: str):
+    with pytest.raises(SdrrlError) as e:
+        readers.READERS[name](tmp_path, "por")
+    assert str(tmp_path / readers.relative_path(name, "por")) in str(e.value)
+    assert readers.SOURCES[name] in str(e.value)
+
+
+def test_every_language_has_a_place_or_a_reason():
+    for lang in LANGUAGES:
+        for name in readers.READERS:
+            try:
+                path = readers.relative_path(name, lang)
+            except NotCovered as e:
+                assert "has no" in str(e)
+            else:
+                assert not path.is_absolute()
+    missing = {"mkqa": {"ces", "ukr", "bul", "ind", "slv"}, "bactrian": {"bul", "dan", "hun", "nob"}}
+    for name, langs in missing.items():
+        for lang in langs:
+            with pytest.raises(NotCovered):
+                readers.relative_path(name, lang)
+
+
+@pytest.mark.parametrize("name", ["belebele", "xlsum"])
+def test_fetch_writes_the_official_format(tmp_path: Path, name: str):
+    """A local folder stands in for the hub: datasets.load_dataset opens both alike."""
+    source = SAMPLES / readers.relative_path(name, "por")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    split = "test"
+    shutil.copy(source, mirror / f"{split}.jsonl")
+    configuration = "por_Latn" if name == "belebele" else "portuguese"
+    (mirror / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: {configuration}\n  data_files:\n  - split: {split}\n    path: {split}.jsonl\n---\n"
+    )
+    written = fetch(name, "por", tmp_path / "data", {name: str(mirror)})
+    assert readers.READERS[name](tmp_path / "data", "por") == readers.READERS[name](SAMPLES, "por")
+    before = written.stat().st_mtime_ns
+    shutil.rmtree(mirror)
+    fetch(name, "por", tmp_path / "data", {name: str(mirror)})  # what is on disk is not fetched again
+    assert written.stat().st_mtime_ns == before
+
+
+def test_fetch_failure_says_what_to_do(tmp_path: Path):
+    with pytest.raises(SdrrlError) as e:
+        fetch("flores", "por", tmp_path, {"flores": str(tmp_path / "nowhere")})
+    assert "cannot be fetched" in str(e.value) and "por_Latn.devtest" in str(e.value)
+
+
+def test_hub_mkqa_types_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [json.loads(line) for line in (SAMPLES / "mkqa" / "mkqa.jsonl").read_text(encoding="utf-8").splitlines()]
+    from sdrrl_nemo.eval.benchmarks import hub
+
+    for row in rows:
+        for answers in row["answers"].values():
+            for a in answers:
+                a["type"] = hub.MKQA_TYPES.index(a["type"])
+    monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: rows)
+    fetch("mkqa", "por", tmp_path, {})
+    assert readers.read_mkqa(tmp_path, "por") == readers.read_mkqa(SAMPLES, "por")
