@@ -29,6 +29,8 @@ class ModelShape:
     tied: bool = False
     qkv_bias: bool = False
     qk_norm: bool = False
+    gated: bool = True
+    """SwiGLU's three feed-forward matrices; False: two, as in GPT (sizes of published runs)."""
 
     @classmethod
     def of(cls, hf: Any) -> ModelShape:
@@ -48,9 +50,9 @@ class ModelShape:
         )
 
     def layer_matrices(self) -> int:
-        """Parameters of one layer's projections: query, key, value, output, gate, up, down."""
+        """Parameters of one layer's projections: query, key, value, output, gate (if gated), up, down."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.groups)
-        return attention + 3 * self.hidden * self.feed_forward
+        return attention + (3 if self.gated else 2) * self.hidden * self.feed_forward
 
     def layer_parameters(self) -> int:
         """All parameters of one layer."""

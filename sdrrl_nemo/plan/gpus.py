@@ -1,4 +1,4 @@
-"""GPUs and their peak bf16 matrix throughput (dense, no sparsity), memory and bandwidth, from NVIDIA's data sheets."""
+"""GPUs from NVIDIA's data sheets: peak bf16 matrix throughput (dense, no sparsity), memory, bandwidths."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ class Gpu:
     """Usable device memory, in units of 1e9 bytes."""
     bandwidth_gb_s: float
     marks: tuple[str, ...]
+    link_gb_s: float = 32.0
+    """To the other GPUs of the node, one direction: NVLink, else PCIe."""
+    network_gb_s: float = 25.0
+    """Share of one GPU in its node's network, one direction, in the vendor's reference node: 25 is HDR InfiniBand
+    (200 Gbit/s) per GPU, 50 is NDR. ``--network-gb-s`` says what a cluster really has."""
+    generation: str = "ampere"
+    """Which efficiencies of plan/speed.py apply."""
 
 
 GPUS = (
-    Gpu("a100-40g", 312.0, 40.0, 1555.0, ("A100", "40GB")),
-    Gpu("a100-80g", 312.0, 80.0, 2039.0, ("A100", "80GB")),
-    Gpu("a800-80g", 312.0, 80.0, 2039.0, ("A800",)),
-    Gpu("h100-pcie", 756.0, 80.0, 2000.0, ("H100", "PCIe")),
-    Gpu("h100-80g", 989.4, 80.0, 3350.0, ("H100",)),
-    Gpu("h800-80g", 989.4, 80.0, 3350.0, ("H800",)),
-    Gpu("h200", 989.4, 141.0, 4800.0, ("H200",)),
-    Gpu("b200", 2250.0, 180.0, 8000.0, ("B200",)),
-    Gpu("l40s", 362.0, 48.0, 864.0, ("L40S",)),
+    Gpu("a100-40g", 312.0, 40.0, 1555.0, ("A100", "40GB"), 300.0),
+    Gpu("a100-80g", 312.0, 80.0, 2039.0, ("A100", "80GB"), 300.0),
+    Gpu("a800-80g", 312.0, 80.0, 2039.0, ("A800",), 200.0),
+    Gpu("h100-pcie", 756.0, 80.0, 2000.0, ("H100", "PCIe"), 64.0, 50.0, "hopper"),
+    Gpu("h100-80g", 989.4, 80.0, 3350.0, ("H100",), 450.0, 50.0, "hopper"),
+    Gpu("h800-80g", 989.4, 80.0, 3350.0, ("H800",), 200.0, 50.0, "hopper"),
+    Gpu("h200", 989.4, 141.0, 4800.0, ("H200",), 450.0, 50.0, "hopper"),
+    Gpu("b200", 2250.0, 180.0, 8000.0, ("B200",), 900.0, 50.0, "blackwell"),
+    Gpu("l40s", 362.0, 48.0, 864.0, ("L40S",), 32.0, 25.0, "ada"),
 )
 
 

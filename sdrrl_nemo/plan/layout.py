@@ -1,0 +1,86 @@
+"""How a run is spread over GPUs, and how its layers are built: what memory and time follow from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from sdrrl_nemo.plan.flops import ModelShape
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parallel sizes of a run and its micro-batches, in the words of ``TrainerSettings``."""
+
+    tp: int = 1
+    pp: int = 1
+    vpp: int = 1
+    cp: int = 1
+    dp: int = 1
+    sequence_parallel: bool = False
+    micro_batch_size: int = 1
+    accumulation: int = 1
+    """Micro-batches of a step on one data-parallel rank."""
+
+    @property
+    def gpus(self) -> int:
+        """Processes."""
+        return self.tp * self.pp * self.cp * self.dp
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a step."""
+        return self.micro_batch_size * self.accumulation * self.dp
+
+
+@dataclass(frozen=True)
+class Build:
+    """What decides the bytes and kernels of a layer, beside its sizes."""
+
+    precision: str = "bf16"
+    fused: bool = True
+    """Transformer Engine's layers (model/layer_spec.py takes them where they are installed); False: the local spec."""
+    device: str = "cuda"
+    """``cpu``: torch's RMSNorm keeps fp32 copies there and attention runs in fp32 (model/attention.py)."""
+    packed: bool = True
+    distributed_optimizer: bool = False
+    fused_linear: bool = False
+    """loss.kernel: the output projection inside the loss, in chunks of rows."""
+    gradient_bytes: int = 4
+    """train/fit.py keeps and reduces gradients in fp32; the published runs are not ours and differ."""
+    recompute: str = "none"
+    """``none``; ``selective`` or ``full`` (Korthikanti et al. 2022) appear in published runs only."""
+    flash: bool = True
+    """Attention that never writes its scores; False: Megatron before flash-attention."""
+    overlap: bool = False
+    """Gradient reduction and parameter gathering hidden behind compute; this recipe does not."""
+
+    @property
+    def width(self) -> int:
+        """Bytes of a parameter and of an activation."""
+        return 2 if self.precision == "bf16" else 4
+
+
+def padded(shape: ModelShape, multiple: int, tp: int) -> ModelShape:
+    """Sizes Megatron works with: whole zero groups of heads (model.pad_heads_to), a vocabulary that TP divides."""
+    groups = math.ceil(shape.groups / multiple) * multiple
+    heads = groups * (shape.heads // shape.groups)
+    return replace(shape, heads=heads, groups=groups, vocabulary=math.ceil(shape.vocabulary / tp) * tp)
+
+
+def misfit(shape: ModelShape, layout: Layout) -> str | None:
+    """Why a model (its heads padded) cannot be split so, or None: the rule of model/provider.py, check_parallelism.
+
+    Beside it, Megatron's own: all PP x VPP chunks hold the same number of layers.
+    """
+    for what, size in (
+        ("attention heads", shape.heads),
+        ("key/value heads", shape.groups),
+        ("feed-forward size", shape.feed_forward),
+    ):
+        if size % layout.tp:
+            hint = f" (model.pad_heads_to={layout.tp} would)" if "heads" in what else ""
+            return f"TP {layout.tp} does not divide the {size} {what}{hint}"
+    if shape.layers % (layout.pp * layout.vpp):
+        return f"PP {layout.pp} x VPP {layout.vpp} does not divide the {shape.layers} layers"
+    return None

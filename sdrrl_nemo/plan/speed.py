@@ -1,0 +1,250 @@
+"""Seconds of a training step, predicted: work over what a GPU reaches, plus the communication that nothing hides.
+
+    step = (micro-batches + (p - 1) / v) * slowest stage + gradient reduction + optimiser
+
+Bubble (p - 1) / v: Narayanan et al. 2021, section 2.2. A stage's time for one micro-batch is the sum of its matrix
+products (operations over ``Efficiency.matrix`` of the peak), attention, element-wise kernels (bytes over
+``Efficiency.memory`` of the bandwidth) and exposed communication (bytes over ``Efficiency.links`` of the link). The
+fractions are few, chosen on the runs docs/planning.md names, and checked on others.
+
+No number here was measured on a GPU by this project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from sdrrl_nemo.plan.flops import ModelShape
+from sdrrl_nemo.plan.gpus import Gpu
+from sdrrl_nemo.plan.layout import Build, Layout
+from sdrrl_nemo.plan.memory import optimizer_bytes, stage_parameters
+
+GPUS_PER_NODE = 8
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Fractions of the data sheet's numbers that training reaches."""
+
+    matrix: float
+    """Of the peak, in matrix products."""
+    attention: float
+    """Of the peak, in flash attention, forward and backward together."""
+    memory: float
+    """Of the memory's bandwidth, in element-wise kernels."""
+    links: float
+    """Of the node's links, in collectives."""
+    network: float = 0.7
+    """Of the network. Assumed: no published run tells it apart."""
+
+
+EFFICIENCY = {
+    "ampere": Efficiency(matrix=0.75, attention=0.30, memory=0.6, links=0.6),
+    "hopper": Efficiency(matrix=0.80, attention=0.30, memory=0.6, links=0.6),
+}
+"""Chosen by plan/calibrate.py. Ampere's runs are of 2021 and 2022, before flash attention (its ``attention`` is Hopper's)
+and before some of today's fused kernels. Other generations take ``hopper``'s: no published bf16 run was found."""
+
+KERNEL_SECONDS = 4e-6
+"""Time the host needs to start a kernel; small models run no faster than that. A stated constant."""
+KERNELS = {True: 70, False: 200}
+"""Kernels of a layer, forward and backward, fused or not: counted roughly in the layer's modules."""
+SCORE_BYTES = 27
+"""Traffic of an attention score kept in memory, forward and backward: passes over 16 bits, and dropout masks."""
+LOGIT_BYTES = {True: 6, False: 30}
+"""Traffic of a logit: the product writes it, the loss reads it and writes its gradient. False: Megatron's fp32 loss."""
+ADAM_BYTES = 34
+"""Traffic of a parameter in the optimiser step: gradient (also for its norm), master weight, moments, 16-bit copy."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of a step by part; the first five are sums over micro-batches on the slowest stage."""
+
+    matrices: float
+    attention: float
+    elementwise: float
+    tensor_parallel: float
+    """Tensor- and context-parallel communication that compute does not hide."""
+    pipeline: float
+    """Sending between stages."""
+    bubble: float
+    data_parallel: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        """Seconds."""
+        return float(sum(getattr(self, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a micro-batch brings. ``pairs``: (query, key) pairs of a token within its sample, causal, on average."""
+
+    row_tokens: int
+    pairs: float
+
+
+def step_seconds(
+    shape: ModelShape, layout: Layout, build: Build, work: Work, gpu: Gpu, efficiency: Efficiency | None = None
+) -> Step:
+    """Seconds of a step. ``shape`` as Megatron pads it; all GPUs of a node are used before the next one.
+
+    Args:
+        efficiency: other than the one of the GPU's generation (plan/calibrate.py).
+    """
+    e = efficiency or EFFICIENCY.get(gpu.generation, EFFICIENCY["hopper"])
+    model = _Stage(shape, layout, build, work, gpu, e)
+    stages = [model.seconds(s) for s in {0, layout.pp - 1, layout.pp // 2}]
+    slowest = max(stages, key=sum)
+    mean = _mean_stage(layout, model)
+    parts = [x * layout.accumulation for x in slowest]
+    reduction = model.reduction(backward=2 / 3 * sum(slowest), forward=1 / 3 * sum(slowest))
+    held = max(stage_parameters(shape, layout, s) for s in (0, layout.pp - 1))
+    shard = optimizer_bytes(held, layout, build) / optimizer_bytes(1.0, Layout(), build)
+    return Step(
+        matrices=parts[0],
+        attention=parts[1],
+        elementwise=parts[2],
+        tensor_parallel=parts[3],
+        pipeline=parts[4],
+        bubble=(layout.pp - 1) / layout.vpp * mean,
+        data_parallel=reduction,
+        optimizer=ADAM_BYTES * shard / (e.memory * gpu.bandwidth_gb_s * 1e9),
+    )
+
+
+def _mean_stage(layout: Layout, model: _Stage) -> float:
+    first, last = sum(model.seconds(0)), sum(model.seconds(layout.pp - 1))
+    middle = sum(model.seconds(1)) if layout.pp > 2 else 0.0
+    if layout.pp == 1:
+        return first
+    return (first + last + middle * (layout.pp - 2)) / layout.pp
+
+
+class _Stage:
+    """Time of one micro-batch on one pipeline stage."""
+
+    def __init__(
+        self, shape: ModelShape, layout: Layout, build: Build, work: Work, gpu: Gpu, efficiency: Efficiency
+    ) -> None:
+        self.shape, self.layout, self.build, self.work, self.gpu, self.e = shape, layout, build, work, gpu, efficiency
+        self.rows = work.row_tokens * layout.micro_batch_size
+        self.tokens = self.rows / layout.cp
+        self.layers = shape.layers / layout.pp
+        self.peak = gpu.bf16_tflops * 1e12 * (1.0 if build.width == 2 else 0.5)  # fp32 runs as TF32
+
+    def seconds(self, stage: int) -> tuple[float, float, float, float, float]:
+        """(matrices, attention, element-wise, tensor and context parallel, pipeline) of forward and backward."""
+        last = stage == self.layout.pp - 1
+        matrices, attention = self.matrices(last), self.attention()
+        elementwise = self.elementwise(last)
+        launches = self.layers * KERNELS[self.build.fused] * KERNEL_SECONDS
+        waiting = max(0.0, launches - matrices - attention - elementwise)
+        return matrices, attention, elementwise + waiting, self.parallel(), self.pipeline()
+
+    def matrices(self, last: bool) -> float:
+        """Three products a projection, a fourth where the forward pass is done again."""
+        s, tp = self.shape, self.layout.tp
+        passes = 4 if self.build.recompute == "full" else 3
+        layers = passes * self.layers * self._product(s.layer_matrices() / tp)
+        return layers + (3 * self._product(s.hidden * s.vocabulary / tp) if last else 0.0)
+
+    def _product(self, size: float) -> float:
+        """Seconds of one product of all tokens with a matrix of ``size`` elements."""
+        return 2 * self.tokens * size / (self.e.matrix * self.peak)
+
+    def attention(self) -> float:
+        """Scores and values: twice the forward pass backward, and once more where flash attention recomputes scores."""
+        s, b = self.shape, self.build
+        pairs = self.rows * self.work.pairs / self.layout.cp * self.layers
+        forward = 4 * pairs * s.heads * s.head_dim / self.layout.tp
+        if b.flash:
+            passes = 3.5 + (1.0 if b.recompute == "full" else 0.0)
+            return passes * forward / (self.e.attention * self.peak)
+        passes = 3.0 + (1.0 if b.recompute != "none" else 0.0)  # plain products over all pairs, not the causal half
+        scores = 2 * pairs * s.heads / self.layout.tp * SCORE_BYTES * passes / 3
+        return 2 * passes * forward / (self.e.matrix * self.peak) + scores / self._bandwidth()
+
+    def _bandwidth(self) -> float:
+        return self.e.memory * self.gpu.bandwidth_gb_s * 1e9
+
+    def elementwise(self, last: bool) -> float:
+        """Norms, rotary positions, activation, residuals, loss, and weight gradients added to the fp32 ones."""
+        s, b, tp = self.shape, self.build, self.layout.tp
+        split = tp if self.layout.sequence_parallel else 1
+        heads = (s.heads + s.groups) * s.head_dim / tp
+        if s.gated:  # RMSNorm, rotary positions, SwiGLU
+            elements = 22 * s.hidden / split + 4 * heads + 8 * s.feed_forward / tp
+        else:  # LayerNorm, biased GELU, dropout
+            elements = 30 * s.hidden / split + 5 * s.feed_forward / tp
+        if not b.fused:
+            elements *= 2.5
+        if b.recompute == "full":
+            elements *= 4 / 3
+        moved = self.tokens * self.layers * elements * b.width
+        moved += self.layers * s.layer_matrices() / tp * (8 if b.overlap or not s.gated else 12)
+        if last:
+            moved += self.tokens * s.vocabulary / tp * LOGIT_BYTES[s.gated] * b.width / 2
+        return moved / self._bandwidth()
+
+    def _reduce(self, size: float, ranks: int, rate: float, passes: int = 2) -> float:
+        """Seconds of a ring: ``passes`` 2 is an all-reduce, 1 a reduce-scatter or an all-gather; ``rate`` bytes/s."""
+        return passes * (ranks - 1) / ranks * size / rate
+
+    def parallel(self) -> float:
+        """Tensor parallel: two all-reduces forward, two backward, which overlap with the weight gradients' products.
+
+        Sequence parallelism: the same volume in two halves; the backward all-gathers are not hidden (Megatron's
+        tensor_parallel/layers.py). Context parallel: keys and values travel once around, twice backward.
+        """
+        tp, cp, width = self.layout.tp, self.layout.cp, self.build.width
+        total = 0.0
+        if tp > 1:
+            rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp <= GPUS_PER_NODE else self._network(1)
+            one = self._reduce(self.tokens * self.shape.hidden * width, tp, rate)
+            forward = 2 * one * (2 if self.build.recompute == "full" else 1)
+            weights = self._product(self.shape.layer_matrices() / tp)
+            backward = (one if self.layout.sequence_parallel else 0.0) + max(0.0, 2 * one - weights)
+            total += self.layers * (forward + backward)
+        if cp > 1:
+            rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp * cp <= GPUS_PER_NODE else self._network(tp)
+            keys = self.rows * 2 * self.shape.groups * self.shape.head_dim / tp * width
+            moved = 3 * self._reduce(keys, cp, rate, passes=1) * self.layers
+            total += max(0.0, moved - self.attention()) if self.build.fused else moved
+        return total
+
+    def _network(self, ranks_of_node: int) -> float:
+        """Bytes/s of one rank between nodes, of ``ranks_of_node`` that send different data at a time."""
+        return self.e.network * self.gpu.network_gb_s * 1e9 * max(1, ranks_of_node)
+
+    def pipeline(self) -> float:
+        """One hidden state to the next stage and one gradient back for every chunk; TP ranks share the sending."""
+        layout = self.layout
+        if layout.pp == 1:
+            return 0.0
+        size = self.tokens * self.shape.hidden * self.build.width / layout.tp
+        inside = layout.gpus <= GPUS_PER_NODE
+        rate = self.e.links * self.gpu.link_gb_s * 1e9 if inside else self._network(1)
+        return 2 * layout.vpp * size / rate
+
+    def reduction(self, backward: float, forward: float) -> float:
+        """Gradients summed over data-parallel (and context-parallel) ranks, parameters gathered; exposed part."""
+        layout, build = self.layout, self.build
+        ranks = layout.dp * layout.cp
+        if ranks == 1:
+            return 0.0
+        held = max(stage_parameters(self.shape, layout, s) for s in (0, layout.pp - 1))
+        in_node = layout.tp * ranks <= GPUS_PER_NODE
+        links = self.e.links * self.gpu.link_gb_s * 1e9
+        rate = links if in_node else min(links, self._network(max(1, GPUS_PER_NODE // layout.tp)))
+        gradients = held * (build.gradient_bytes if build.width == 2 else 4)
+        if not build.distributed_optimizer:
+            reduced, gathered = self._reduce(gradients, ranks, rate), 0.0
+        else:
+            reduced = self._reduce(gradients, ranks, rate, passes=1)
+            gathered = self._reduce(held * build.width, ranks, rate, passes=1)
+        if build.overlap:
+            return max(0.0, reduced - backward) + max(0.0, gathered - forward)
+        return reduced + gathered

@@ -1,0 +1,134 @@
+"""Run under torchrun: train tiny configurations with the real recipe and count the bytes its tensors hold.
+
+torchrun --nproc-per-node N tests/distributed/plan_worker.py CONFIG.yaml OUTPUT_FOLDER 'key=value ...' '...'
+
+Every rank writes OUTPUT_FOLDER/<number of the configuration>-<rank>.json. Activations are what autograd keeps for the
+backward pass, of all micro-batches in flight, at the moment it keeps most; counted by storage, without parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.train.config import RunConfig
+
+
+def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """Bytes of each storage under its address."""
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}
+
+
+class _Kept:
+    """Stands in autograd's graph for a saved tensor; its bytes count until the graph lets go of it."""
+
+    def __init__(self, tensor: Tensor, ledger: Ledger) -> None:
+        self.tensor, self.ledger = tensor, ledger
+        ledger.add(tensor)
+
+    def __del__(self) -> None:
+        self.ledger.remove(self.tensor)
+
+
+class Ledger:
+    """Bytes of the storages autograd holds now and held at most, each counted once; ``ignored``: parameters."""
+
+    def __init__(self) -> None:
+        self.ignored: set[int] = set()
+        self.holders: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def add(self, tensor: Tensor) -> None:
+        for address, size in storages([tensor]).items():
+            if address not in self.ignored:
+                self.now += 0 if self.holders.get(address) else size
+                self.holders[address] = self.holders.get(address, 0) + 1
+        self.peak = max(self.peak, self.now)
+
+    def remove(self, tensor: Tensor) -> None:
+        for address, size in storages([tensor]).items():
+            if address not in self.ignored:
+                self.holders[address] -= 1
+                self.now -= 0 if self.holders[address] else size
+
+
+class Measured:
+    """What the hooks saw: peak of the activations, parameters, gradients and optimiser state, in bytes."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.static: dict[str, int] = {}
+
+    def forward_step(self, step: Any) -> Any:
+        """``step`` (train/module.py: forward_step) with autograd's saved tensors counted."""
+
+        def counted(model: Any, batch: dict[str, Tensor]) -> Tensor:
+            self.ledger.ignored |= storages(p.data for p in model.parameters()).keys()
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: _Kept(t, self.ledger), lambda kept: kept.tensor):
+                out: Tensor = step(model, batch)
+            return out
+
+        return counted
+
+    def at_end(self, trainer: Any) -> None:
+        """Bytes of parameters, main gradients and optimiser state of this rank, once the run is over."""
+        parameters = [p for chunk in trainer.strategy.model for p in chunk.parameters()]
+        state: list[Tensor] = []
+        for optimizer in trainer.strategy.optimizers:
+            for part in getattr(optimizer.mcore_optimizer, "chained_optimizers", [optimizer.mcore_optimizer]):
+                state += [v for s in part.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
+                state += [p for group in part.optimizer.param_groups for p in group["params"]]
+        held = storages(p.data for p in parameters)
+        gradients = storages(p.main_grad for p in parameters)
+        masters_and_moments = {k: v for k, v in storages(state).items() if k not in held and k not in gradients}
+        self.static = {
+            "parameters": sum(held.values()),
+            "gradients": sum(gradients.values()),
+            "optimizer": sum(masters_and_moments.values()),
+        }
+
+
+def main() -> None:
+    from sdrrl_nemo.train.cpu import adapt_to_cpu
+
+    adapt_to_cpu()
+    from megatron.core import parallel_state
+    from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
+    from torch import distributed as dist
+
+    from sdrrl_nemo.train import fit as recipe
+    from sdrrl_nemo.train.metrics import StepMetrics
+
+    plain_step = recipe.forward_step
+    for number, overrides in enumerate(sys.argv[3:]):
+        measured = Measured()
+
+        class Counting(StepMetrics):
+            def on_train_end(self, trainer: Any, pl_module: Any, seen: Measured = measured) -> None:
+                seen.at_end(trainer)
+                super().on_train_end(trainer, pl_module)
+
+        recipe.forward_step = measured.forward_step(plain_step)
+        recipe.StepMetrics = Counting
+        config = load_config(RunConfig, sys.argv[1], overrides.split())
+        recipe.fit(config)
+        facts = {**measured.static, "activations": measured.ledger.peak, "left": measured.ledger.now}
+        path = Path(sys.argv[2]) / f"{number}-{dist.get_rank()}.json"
+        path.write_text(json.dumps(facts), encoding="utf-8")
+        dist.barrier()
+        destroy_num_microbatches_calculator()
+        parallel_state.destroy_model_parallel()
+        world = dist.group.WORLD
+        for group in [g for g in dist.distributed_c10d._world.pg_map if g is not world]:
+            dist.destroy_process_group(group)
+
+
+if __name__ == "__main__":
+    main()

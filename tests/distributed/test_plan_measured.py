@@ -1,0 +1,156 @@
+"""The planner's memory against bytes counted on the real recipe: tiny model, CPU, one and two processes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoConfig
+
+from sdrrl_nemo.plan.flops import ModelShape
+from sdrrl_nemo.plan.layout import Build, Layout, padded
+from sdrrl_nemo.plan.memory import memory
+from tests.launch import torchrun
+from tests.tiny import packed_set, tiny_model
+
+WORKER = "tests/distributed/plan_worker.py"
+ROW = 64
+ROWS = 8
+"""Rows of a step."""
+WITHIN = 0.10
+
+PADDED = {"tp": 2, "pad_heads_to": 2}  # 9 heads in 3 groups become 12 in 4
+ONE: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "bf16": {},
+    "samples in rows": {"packed": False, "micro_batch_size": 2},
+    "fused loss": {"kernel": "fused_linear"},
+}
+TWO: dict[str, dict[str, Any]] = {
+    "TP=2": {**PADDED},
+    "TP=2, SP": {**PADDED, "sequence_parallel": True},
+    "TP=2, SP, fused loss": {**PADDED, "sequence_parallel": True, "kernel": "fused_linear"},
+    "PP=2": {"pp": 2},
+    "PP=2, VPP=2": {"pp": 2, "vpp": 2, "precision": "fp32"},
+    "DP=2": {"micro_batch_size": 2},
+    "DP=2, distributed optimiser": {"distributed": True},
+    "DP=2, distributed optimiser, fp32": {"distributed": True, "precision": "fp32"},
+    "CP=2": {"cp": 2, "precision": "fp32"},
+    "CP=2, distributed optimiser": {"cp": 2, "distributed": True, "micro_batch_size": 2},
+}
+KEYS = {
+    "precision": "trainer.precision",
+    "packed": "data.packed",
+    "kernel": "loss.kernel",
+    "pad_heads_to": "model.pad_heads_to",
+    "distributed": "optim.use_distributed_optimizer",
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    """Eight layers and a vocabulary of 512, so that no part of the memory drowns the others; untied embeddings."""
+    folder = tmp_path_factory.mktemp("measured")
+    model = tiny_model(folder / "model", smollm2, tied=False, layers=8, vocab=512)
+    packed_set(folder / "data", model, seq_length=ROW, vocab=512)
+    settings = {
+        "run_dir": "unset",
+        "model": {"hf_path": str(model)},
+        "data": {"path": str(folder / "data")},
+        "trainer": {"precision": "bf16", "global_batch_size": ROWS, "max_steps": 1, "num_threads": 1, "save_every": -1},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def measure(config: Path, processes: int, cases: dict[str, dict[str, Any]], out: Path) -> Callable[[str, int], Any]:
+    """Run all cases in the same processes; the function returned gives what a rank measured in a case."""
+    lines = []
+    for number, case in enumerate(cases.values()):
+        overrides = [f"run_dir={out}/run{number}"]
+        overrides += [f"{KEYS.get(k, 'trainer.' + k)}={str(v).lower()}" for k, v in case.items()]
+        lines.append(" ".join(overrides))
+    done = torchrun(processes, WORKER, str(config), str(out), *lines)
+    assert done.returncode == 0, done.stdout[-4000:]
+    names = list(cases)
+    return lambda name, rank: json.loads((out / f"{names.index(name)}-{rank}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def one(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Any]:
+    return measure(config, 1, ONE, tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module")
+def two(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Any]:
+    return measure(config, 2, TWO, tmp_path_factory.mktemp("two"))
+
+
+def predicted(config: Path, case: dict[str, Any], processes: int, stage: int) -> dict[str, float]:
+    """The planner's bytes of one rank of ``stage``, as it would print them for a CPU."""
+    tp, pp, cp = (case.get(k, 1) for k in ("tp", "pp", "cp"))
+    dp = processes // (tp * pp * cp)
+    micro = case.get("micro_batch_size", 1)
+    layout = Layout(
+        tp=tp,
+        pp=pp,
+        cp=cp,
+        dp=dp,
+        vpp=case.get("vpp", 1),
+        sequence_parallel=case.get("sequence_parallel", False),
+        micro_batch_size=micro,
+        accumulation=ROWS // (micro * dp),
+    )
+    build = Build(
+        precision=case.get("precision", "bf16"),
+        fused=False,
+        device="cpu",
+        packed=case.get("packed", True),
+        distributed_optimizer=case.get("distributed", False),
+        fused_linear=case.get("kernel") == "fused_linear",
+    )
+    shape = ModelShape.of(AutoConfig.from_pretrained(config.parent / "model"))
+    found = memory(padded(shape, case.get("pad_heads_to", 1), tp), layout, build, row_tokens(config, cp), stage)
+    return {
+        "parameters": found.parameters,
+        "gradients": found.gradients,
+        "optimizer": found.optimizer,
+        "activations": found.activations + found.loss,
+    }
+
+
+def row_tokens(config: Path, cp: int) -> int:
+    """Tokens of a row: with context parallelism every sample is padded to a multiple of 2 * cp (train/batches.py)."""
+    if cp == 1:
+        return ROW
+    from sdrrl_nemo.data.packed import PackedDataset
+
+    data = PackedDataset(config.parent / "data", "train")
+    whole = [
+        sum(math.ceil(int(data.lengths[i]) / (2 * cp)) * 2 * cp for i in data.samples_of(p)) for p in range(len(data))
+    ]
+    return max(ROW, *whole)
+
+
+def compare(config: Path, case: dict[str, Any], processes: int, rank: int, measured: dict[str, float]) -> None:
+    expected = predicted(config, case, processes, rank if case.get("pp", 1) > 1 else 0)
+    found = {k: measured[k] for k in expected}
+    assert measured["left"] == 0, "autograd still holds tensors: the peak is not one step's"
+    assert expected == pytest.approx(found, rel=WITHIN), {k: expected[k] / found[k] for k in expected}
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_one_process(config: Path, one: Callable[[str, int], Any], name: str) -> None:
+    compare(config, ONE[name], 1, 0, one(name, 0))
+
+
+@pytest.mark.parametrize("rank", (0, 1))
+@pytest.mark.parametrize("name", TWO)
+def test_two_processes(config: Path, two: Callable[[str, int], Any], name: str, rank: int) -> None:
+    compare(config, TWO[name], 2, rank, two(name, rank))
