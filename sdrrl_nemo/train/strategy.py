@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
+from sdrrl_nemo.train.torch_adam import ready_to_load
 
 
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
@@ -115,6 +116,13 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         out = super(nl.MegatronStrategy, self).optimizer_step(optimizer, closure, model, **kwargs)
         self.metrics["lr"] = lr
         return out
+
+    def optimizer_sharded_state_dict(self, is_loading: bool = False, **kwargs: Any) -> Any:
+        """As NeMo's, with torch's Adam made ready for a load."""
+        if is_loading:
+            for optimizer in self.optimizers:
+                ready_to_load(optimizer.mcore_optimizer)
+        return super().optimizer_sharded_state_dict(is_loading=is_loading, **kwargs)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any], selective_restore: bool = False) -> None:
         """Restore optimiser state; like NeMo's without its CUDA device mesh, which only FSDP reads."""
