@@ -1,0 +1,1 @@
+"""Starting a training run on other machines, through NeMo-Run."""
