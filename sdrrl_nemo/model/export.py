@@ -1,4 +1,8 @@
-"""Megatron checkpoint -> Hugging Face folder that transformers and vLLM load; checked before it gets its name."""
+"""Megatron checkpoint -> Hugging Face folder that transformers and vLLM load; checked before it gets its name.
+
+LoRA adapters are merged into the weights they were trained on, so the folder is one of the plain model family; the
+comparison of logits is then between the merged weights and Megatron's model with separate adapters.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.model import standalone
-from sdrrl_nemo.model.hf_bridge import megatron_to_hf
+from sdrrl_nemo.model.folders import whole_folder
+from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, megatron_to_hf
+from sdrrl_nemo.model.lora import Lora, add_adapters, check_base, load_adapters, update
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 
 CARRIED = (
@@ -59,20 +66,47 @@ def export_checkpoint(
             raise SdrrlError(f"{output}: exists already and is no export of {checkpoint}; remove it or choose another")
         return ExportResult(facts["max_abs_logit_diff"], facts["compared_tokens"], already_there=True)
     standalone.init_parallel()
-    tensors = {k: v.float() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
-    config = _config_of_checkpoint(hf_config, tensors, checkpoint)
-    state = megatron_to_hf(lambda name: standalone.unstacked(tensors, name), config)
+    state, model = _whole(hf_config, base, checkpoint, weights)
     hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=torch.float32)
     _load_exactly(hf_model, state, tied=bool(hf_config.tie_word_embeddings))
-
-    model = standalone.build(config)
-    standalone.load_into(model, tensors)
     result = compare_logits(model, hf_model, base)
     if result.max_abs_diff > TOLERANCE:
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
     facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
     _write(hf_model.to(DTYPES[dtype]), base, output, {**facts, "compared_tokens": result.tokens})
     return result
+
+
+def _whole(hf: PretrainedConfig, base: Path, checkpoint: Path, weights: str) -> tuple[dict[str, Tensor], Any]:
+    """(HF state dict fp32, Megatron model fp32 at TP=1, PP=1) of a checkpoint, with adapters or with all weights."""
+    tensors = {k: v.float() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
+    facts = standalone.common_state(checkpoint).get("lora")
+    if facts is not None:
+        return _with_adapters(hf, base, checkpoint, tensors, Lora.of(facts))
+    config = _config_of_checkpoint(hf, tensors, checkpoint)
+    model = standalone.build(config)
+    standalone.load_into(model, tensors)
+    return megatron_to_hf(lambda name: standalone.unstacked(tensors, name), config), model
+
+
+def _with_adapters(
+    hf: PretrainedConfig, base: Path, checkpoint: Path, adapters: dict[str, Tensor], lora: Lora
+) -> tuple[dict[str, Tensor], Any]:
+    """W + alpha / rank * B A in fp32 of every adapted weight, the base model's tensors elsewhere."""
+    check_base(lora, base, checkpoint)
+    config = gpt_config(hf, seq_length=hf.max_position_embeddings, pad_heads_to=lora.pad_heads_to)
+    weights = HFTensors(base)
+
+    def merged(name: str) -> Tensor:
+        frozen = full_tensor(weights, name, config).float()
+        learned = update(adapters, name, lora)
+        return frozen if learned is None else frozen + learned
+
+    model = standalone.build(config)
+    load_hf_weights(model, base, config, 0, 1)
+    add_adapters(model, lora, config, seed=0, tp_rank=0, tp_size=1)
+    load_adapters(model, adapters)
+    return megatron_to_hf(merged, config), model
 
 
 def _fingerprint(checkpoint: Path) -> str:
@@ -83,7 +117,7 @@ def _fingerprint(checkpoint: Path) -> str:
     return content_key([[p.name, sha256_file(p)] for p in sorted(weights.iterdir()) if p.is_file()])
 
 
-def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, torch.Tensor], checkpoint: Path) -> SdrrlGPTConfig:
+def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, Tensor], checkpoint: Path) -> SdrrlGPTConfig:
     """Megatron configuration whose head padding is the one the checkpoint was written with."""
     plain = gpt_config(hf, seq_length=hf.max_position_embeddings)
     rows_per_group = (plain.num_attention_heads // plain.num_query_groups + 2) * plain.kv_channels
@@ -94,7 +128,7 @@ def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, torch.Tensor]
     return gpt_config(hf, seq_length=hf.max_position_embeddings, pad_heads_to=groups)
 
 
-def _load_exactly(hf_model: PreTrainedModel, state: dict[str, torch.Tensor], tied: bool) -> None:
+def _load_exactly(hf_model: PreTrainedModel, state: dict[str, Tensor], tied: bool) -> None:
     expected = {k: v.shape for k, v in hf_model.state_dict().items() if not (tied and k == "lm_head.weight")}
     wrong = sorted(k for k in expected.keys() | state.keys() if expected.get(k) != getattr(state.get(k), "shape", None))
     if wrong:
@@ -118,12 +152,9 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
 
 
 def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any]) -> None:
-    temporary = output.with_name(f".{output.name}.unfinished")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    hf_model.save_pretrained(temporary)
-    for name in CARRIED:
-        if (base / name).is_file():
-            shutil.copy(base / name, temporary / name)
-    write_json(temporary / FACTS, {**facts, **provenance()})
-    temporary.rename(output)
+    with whole_folder(output) as temporary:
+        hf_model.save_pretrained(temporary)
+        for name in CARRIED:
+            if (base / name).is_file():
+                shutil.copy(base / name, temporary / name)
+        write_json(temporary / FACTS, {**facts, **provenance()})

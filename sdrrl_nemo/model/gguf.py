@@ -7,15 +7,14 @@ rule and sets the wrong end token, so the tokenizer is built here from the file'
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import fsync_dir, read_json, sha256_file, write_json
+from sdrrl_nemo.common.fileio import read_json, sha256_file, write_json
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.model.folders import whole_folder
 
 IMPORT_VERSION = 1
 """Changes whenever the same GGUF would give other files."""
@@ -180,16 +179,6 @@ def is_imported(source: Path, output: Path) -> bool:
     return True
 
 
-def _publish_folder(temporary: Path, output: Path) -> None:
-    for file in temporary.iterdir():
-        with open(file, "rb+") as f:
-            os.fsync(f.fileno())
-        file.chmod(0o644)  # safetensors writes 0600
-    fsync_dir(temporary)
-    os.rename(temporary, output)
-    fsync_dir(output.parent)
-
-
 def import_gguf(source: Path, output: Path) -> bool:
     """Write ``source`` as a Hugging Face folder; False when a complete one is there already.
 
@@ -201,26 +190,23 @@ def import_gguf(source: Path, output: Path) -> bool:
     if is_imported(source, output):
         return False
     fields = read_fields(source)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.importing")
-    shutil.rmtree(temporary, ignore_errors=True)
     tokenizer = build_tokenizer(fields, source)
     model = load_model(source, fields, tokenizer)
     if model.config.vocab_size != len(tokenizer):
         raise SdrrlError(f"{source}: {model.config.vocab_size} embedding rows but {len(tokenizer)} tokens")
-    model.save_pretrained(temporary, safe_serialization=True)
-    tokenizer.save_pretrained(temporary)
-    _verify(temporary, model, tokenizer)
-    sizes = {f.name: f.stat().st_size for f in sorted(temporary.iterdir())}
-    mark = {
-        "import_version": IMPORT_VERSION,
-        "source": source.name,
-        "source_sha256": sha256_file(source),
-        "licence": fields.get("general.license", "unstated"),
-        "files": sizes,
-    }
-    write_json(temporary / MARK, mark)
-    _publish_folder(temporary, output)
+    with whole_folder(output) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        _verify(temporary, model, tokenizer)
+        sizes = {f.name: f.stat().st_size for f in sorted(temporary.iterdir())}
+        mark = {
+            "import_version": IMPORT_VERSION,
+            "source": source.name,
+            "source_sha256": sha256_file(source),
+            "licence": fields.get("general.license", "unstated"),
+            "files": sizes,
+        }
+        write_json(temporary / MARK, mark)
     return True
 
 

@@ -75,6 +75,12 @@ def checkpoint_tensors(folder: Path, weights: str = "auto") -> dict[str, Tensor]
     return out
 
 
+def common_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors."""
+    state: dict[str, Any] = dist_checkpointing.load_common_state_dict(str(folder / WEIGHTS))
+    return state
+
+
 STACKED_NAMES = {
     "input_layernorm.weight": "self_attention.linear_qkv.layer_norm_weight",
     "pre_mlp_layernorm.weight": "mlp.linear_fc1.layer_norm_weight",

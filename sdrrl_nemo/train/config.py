@@ -69,6 +69,20 @@ class OptimSettings:
 
 
 @dataclass
+class LoraSettings:
+    """Low-rank adapters on frozen weights (model/lora.py); merged into them at export."""
+
+    rank: int = 0
+    """0: no adapters, all weights are trained. A multiple of trainer.tp."""
+    alpha: float = 32.0
+    """The update is alpha / rank * B A."""
+    dropout: float = 0.0
+    """On the adapters' input."""
+    target_modules: list[str] = field(default_factory=lambda: ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"])
+    """Megatron's names of: query, key and value; attention output; gate and up; down projection."""
+
+
+@dataclass
 class SpikeSettings:
     """Steps that are skipped: always where loss or gradients are not finite."""
 
@@ -142,6 +156,7 @@ class RunConfig:
     data: DataSettings = field(default_factory=DataSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     spikes: SpikeSettings = field(default_factory=SpikeSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
@@ -166,6 +181,7 @@ def check(config: RunConfig, world_size: int) -> int:
     for key in ("tp", "pp", "vpp", "cp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
         if getattr(t, key) < 1:
             raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")
+    _check_lora(config)
     if world_size % (t.tp * t.pp * t.cp):
         raise SdrrlError(
             f"trainer.tp={t.tp} x trainer.pp={t.pp} x trainer.cp={t.cp} does not divide the {world_size} processes "
@@ -190,6 +206,21 @@ def check(config: RunConfig, world_size: int) -> int:
     if t.epochs <= 0 or t.max_steps < 0:
         raise SdrrlError("trainer.epochs must be positive and trainer.max_steps not negative")
     return dp
+
+
+def _check_lora(config: RunConfig) -> None:
+    s, tp = config.lora, config.trainer.tp
+    if s.rank < 0 or s.alpha <= 0 or not 0 <= s.dropout < 1:
+        raise SdrrlError("lora: rank must not be negative, alpha must be positive, dropout in [0, 1)")
+    if not s.rank:
+        return
+    if s.rank % tp:
+        raise SdrrlError(f"lora.rank={s.rank} is not a multiple of trainer.tp={tp}: tensor parallelism splits it")
+    known = LoraSettings().target_modules
+    wrong = [x for x in s.target_modules if x not in known]
+    if wrong or not s.target_modules or len(set(s.target_modules)) != len(s.target_modules):
+        what = f"'{wrong[0]}' is unknown" if wrong else "empty, or a name twice"
+        raise SdrrlError(f"lora.target_modules: {what}; choose from {', '.join(known)}")
 
 
 def _check_optimisation(config: RunConfig) -> None:

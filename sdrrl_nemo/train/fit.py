@@ -27,6 +27,7 @@ from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
+from sdrrl_nemo.model.lora import add_adapters
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
@@ -35,6 +36,7 @@ from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.faults import one_sentence
 from sdrrl_nemo.train.guard import StepGuard
 from sdrrl_nemo.train.heldout import HeldOutLoss
+from sdrrl_nemo.train.lora import LoraCheckpoints, lora_identity, lora_of_run
 from sdrrl_nemo.train.loss import attach_loss, check_kernel
 from sdrrl_nemo.train.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.module import PackedDataModule, SdrrlModel, SummingOptimizer, data_step, forward_step
@@ -109,9 +111,13 @@ def model_config(config: RunConfig, hf: PretrainedConfig, batches: MicroBatches)
         pad_heads_to=m.pad_heads_to,
     )
 
+    lora = lora_of_run(config, Path(config.run_dir) / IDENTITY_FILE)
+
     def built(model: Any) -> None:
         rank = parallel_state.get_tensor_model_parallel_rank()
         load_hf_weights(model, m.hf_path, cfg, rank, t.tp)
+        if lora is not None:
+            add_adapters(model, lora, cfg, config.seed, rank, t.tp)
         attach_loss(model, cfg.true_vocab_size, len(batches.dataset.subset_names), config.loss)
 
     cfg.on_model_built = built
@@ -193,11 +199,12 @@ def claim_run_dir(config: RunConfig, batches: MicroBatches, steps: int) -> None:
         "steps": steps,
         "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
         "optim": vars(resolve(config.optim, batches, steps)),
+        **lora_identity(config),
     }
     path = run / IDENTITY_FILE
     if path.is_file():
         before = read_json(path)
-        changed = sorted(k for k in identity if before.get(k) != identity[k])
+        changed = sorted(k for k in identity.keys() | before.keys() if before.get(k) != identity.get(k))
         if changed:
             raise SdrrlError(
                 f"{run}: holds a run with other settings ({', '.join(changed)}); choose another run_dir or remove it"
@@ -229,6 +236,10 @@ def prepare(config: RunConfig, world: int) -> Prepared:
     gpt_config(
         hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to
     )  # fails early, before any data is hashed
+    if config.lora.rank and hf.hidden_size % config.trainer.tp:
+        raise SdrrlError(
+            f"trainer.tp={config.trainer.tp} does not divide the hidden size {hf.hidden_size}: LoRA needs it"
+        )
     batches, held_out = all_batches(config, hf.vocab_size)
     longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
     check_window(hf, longest, f"{config.model.hf_path}/config.json")
@@ -283,6 +294,8 @@ def launch(
     subset_names = batches.dataset.subset_names
     speed = Speed(batches, ModelShape.of(hf), world_size())
     callbacks: list[Any] = [StepMetrics(config.run_dir, subset_names, speed)]
+    if lora := lora_of_run(config, Path(config.run_dir) / IDENTITY_FILE):
+        callbacks.append(LoraCheckpoints(lora, config.seed))
     held: HeldOutLoss | None = None
     if held_out is not None:
         held = HeldOutLoss(held_out, config.validation, config.run_dir, subset_names)
