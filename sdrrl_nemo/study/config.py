@@ -1,0 +1,182 @@
+"""Typed configuration of tools/study.py; every key of configs/study/*.yaml is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.seeding import derive_seed
+from sdrrl_nemo.data.config import EngineConfig
+from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.config import AlignmentConfig, EvalConfig, GenerationConfig, LossConfig
+from sdrrl_nemo.train.config import RunConfig
+
+BASE = "base"
+"""Name of the untrained base model in the tables."""
+KEEP = ("nothing", "exports")
+MAX_SEED = 2**31
+"""Training seeds stay below this: NeMo hands them to NumPy, which takes 32 bits."""
+
+
+@dataclass
+class MethodConfig:
+    """One row of the comparison."""
+
+    name: str = MISSING
+    """Lower-case letters, digits and underscores; names directories."""
+    title: str = MISSING
+    data: str = MISSING
+    """configs/data/*.yaml: what ``tools/preprocess_sdrrl.py`` makes its transfer set from."""
+    overrides: list[str] = field(default_factory=list)
+    """``key=value`` for its preprocessing."""
+    published: str = ""
+    """Its row in the paper's tables as sdrrl_nemo/eval/reference names it; empty: none."""
+    ablation: bool = False
+    """A row of Table 6, compared with the full method only."""
+
+
+@dataclass
+class HeldOutConfig:
+    """Sizes of the held-out measures (configs/eval/*.yaml has the same keys)."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    min_letters: int = 20
+    language_identifier: EngineConfig = field(default_factory=lambda: EngineConfig(name="cld3"))
+
+
+@dataclass
+class StatisticsConfig:
+    """Paired bootstrap of each method against the reference method."""
+
+    resamples: int = 20000
+    """Few would bound every p value from below; Holm's correction multiplies it by the number of tests."""
+    level: float = 0.05
+
+
+@dataclass
+class StudyConfig:
+    """Everything that ``tools/study.py`` reads."""
+
+    title: str = MISSING
+    work_dir: str = MISSING
+    """Data, runs, evaluations, markers and logs; a stopped study continues here."""
+    output: str = MISSING
+    """Path without suffix: ``<output>.json`` and ``<output>.html`` are written."""
+    base_model: str = MISSING
+    """Hugging Face folder that every method starts from."""
+    source_language: str = "eng"
+    target_language: str = "por"
+    seed: int = 1234
+    """Root of every seed of the study."""
+    seeds: int = 3
+    """Training runs of each method; they differ in the order of the data and so in what they see of it."""
+    reference: str = "sdrrl"
+    """Name of the method that the others are compared with."""
+    methods: list[MethodConfig] = field(default_factory=list)
+    data_overrides: list[str] = field(default_factory=list)
+    """``key=value`` for the preprocessing of every method."""
+    training: str = MISSING
+    """YAML of recipes/sdrrl_pretrain.py; run_dir, seed, model.hf_path and data.path are set for each run."""
+    benchmarks: str = ""
+    """YAML of the benchmark runner; empty: held-out measures only."""
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    parallel: int = 2
+    """Runs trained, exported or measured side by side, ``threads`` each."""
+    threads: int = 1
+    keep: str = "nothing"
+    """``exports``: the trained models stay under work_dir; ``nothing``: removed once they are measured."""
+    samples: int = 4
+    """Answers of each kind shown side by side in the report."""
+
+    def method(self, name: str) -> MethodConfig:
+        """The method of that name."""
+        return next(m for m in self.methods if m.name == name)
+
+    def training_seed(self, number: int) -> int:
+        """Seed of the runs ``number`` (from 1) of all methods: the same order of rows where the data is the same."""
+        return derive_seed(self.seed, "study", "training", number) % MAX_SEED
+
+
+def check(config: StudyConfig) -> None:
+    """SdrrlError for what types cannot say, before anything runs."""
+    names = [m.name for m in config.methods]
+    if config.reference not in names:
+        raise SdrrlError(f"reference: no method is named '{config.reference}'{suggest(config.reference, names)}")
+    for name in names:
+        if not name.replace("_", "").isalnum() or name != name.lower() or name == BASE:
+            raise SdrrlError(
+                f"methods: name '{name}' must be lower-case letters, digits and underscores, and not '{BASE}'"
+            )
+        if names.count(name) > 1:
+            raise SdrrlError(f"methods: '{name}' is named twice")
+    if config.keep not in KEEP:
+        raise SdrrlError(f"keep: '{config.keep}' is not one of {', '.join(KEEP)}")
+    at_least = {
+        "seeds": (config.seeds, 1),
+        "parallel": (config.parallel, 1),
+        "threads": (config.threads, 1),
+        "samples": (config.samples, 0),
+        "statistics.resamples": (config.statistics.resamples, 100),
+    }
+    for key, (value, least) in at_least.items():
+        if value < least:
+            raise SdrrlError(f"{key} is {value}; it must be at least {least}")
+    if not 0 < config.statistics.level < 1:
+        raise SdrrlError(f"statistics.level is {config.statistics.level}; it must lie between 0 and 1")
+    for method in config.methods:
+        if not Path(method.data).is_file():
+            raise SdrrlError(f"methods.{method.name}.data: {method.data}: no such configuration file")
+
+
+def training_config(config: StudyConfig, data: Path, run_dir: Path, number: int) -> RunConfig:
+    """The training run ``number`` of a method whose packed set lies under ``data``."""
+    return load_config(RunConfig, config.training, training_overrides(config, data, run_dir, number))
+
+
+def training_overrides(config: StudyConfig, data: Path, run_dir: Path, number: int) -> list[str]:
+    """What differs between the runs, as ``key=value``."""
+    return [
+        f"run_dir={run_dir}",
+        f"seed={config.training_seed(number)}",
+        f"model.hf_path={config.base_model}",
+        f"data.path={data / 'packed'}",
+        f"trainer.num_threads={config.threads}",
+    ]
+
+
+def benchmark_config(config: StudyConfig) -> BenchmarkConfig | None:
+    """The benchmarks every model is measured on; None where the study has none."""
+    if not config.benchmarks:
+        return None
+    return load_config(
+        BenchmarkConfig,
+        config.benchmarks,
+        [f"threads={config.threads}", f"source_language={config.source_language}"],
+    )
+
+
+def held_out_config(config: StudyConfig, model: str, data: Path, output: Path) -> EvalConfig:
+    """The held-out measures of one model, in the terms of tools/evaluate.py."""
+    h = config.held_out
+    return EvalConfig(
+        base_model=model,
+        trained_model=model,
+        data_dir=str(data),
+        output_dir=str(output),
+        source_language=config.source_language,
+        target_language=config.target_language,
+        title=config.title,
+        seed=config.seed,
+        threads=config.threads,
+        loss=h.loss,
+        generation=h.generation,
+        alignment=h.alignment,
+        language_identifier=h.language_identifier,
+    )

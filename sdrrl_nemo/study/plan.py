@@ -1,0 +1,210 @@
+"""A study as stages with needs; each is one run of a tool of this repository and leaves a marker when it is done.
+
+data/<method>              tools/preprocess_sdrrl.py; all methods share one folder of finished preprocessing stages,
+                           which are named by content: what two methods have in common is made once
+train/<method>-<n>         recipes/sdrrl_pretrain.py
+export/<method>-<n>        tools/export_hf.py, then the checkpoints are removed
+measure/<method>-<n>       tools/study.py --stage; then the export is removed (``keep: nothing``)
+measure/base               the untrained model, once
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, read_json, write_json
+from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, training_config, training_overrides
+
+KINDS = ("data", "train", "export", "measure")
+SECONDS = {"data": 20.0, "train": 90.0, "export": 20.0, "measure": 60.0}
+"""Rough cost of a stage until one of its kind has been timed; only the ETA uses it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model, or the base model (``number`` 0): where its parts lie."""
+
+    method: str
+    number: int
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """``sdrrl-1``, or ``base``."""
+        return f"{self.method}-{self.number}" if self.number else BASE
+
+    @property
+    def run_dir(self) -> Path:
+        """Training run: metrics, configuration, checkpoints until they are exported."""
+        return self.root / "runs" / self.name
+
+    @property
+    def export(self) -> Path:
+        """The trained model as a Hugging Face folder."""
+        return self.run_dir / "hf"
+
+    @property
+    def scores(self) -> Path:
+        """Folder of its measures; ``measures.json`` is written last."""
+        return self.root / "scores" / self.name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the study. ``script``: path and arguments of the tool; ``key`` names everything that was asked for;
+    ``alone``: nothing runs beside it; ``remove``: what is deleted once it is done."""
+
+    name: str
+    script: tuple[str, ...]
+    key: str
+    needs: tuple[str, ...] = ()
+    alone: bool = False
+    remove: tuple[Path, ...] = field(default=())
+
+    @property
+    def kind(self) -> str:
+        """``data``, ``train``, ``export`` or ``measure``."""
+        return self.name.split("/", maxsplit=1)[0]
+
+
+def data_dir(config: StudyConfig, method: str) -> Path:
+    """Output of the preprocessing of one method."""
+    return Path(config.work_dir) / "data" / method
+
+
+def runs(config: StudyConfig) -> list[Run]:
+    """The base model, then run 1 of every method, run 2 of every method, ...: a stopped study has whole rounds."""
+    root = Path(config.work_dir)
+    trained = [Run(m.name, n, root) for n in range(1, config.seeds + 1) for m in config.methods]
+    return [Run(BASE, 0, root), *trained]
+
+
+def plan(config: StudyConfig, config_path: str, overrides: Sequence[str]) -> list[Stage]:
+    """All stages in order; those of a run follow each other, so that little lies on disk at a time."""
+    stages = {m.name: _data_stage(config, m.name) for m in config.methods}
+    # The reference method comes first: it alone asks the model and translates answers of both kinds.
+    order = sorted(stages, key=lambda name: name != config.reference)
+    out = [stages[name] for name in order]
+    measures = _measure_settings(config)
+    held = stages[config.reference]
+    for run in runs(config):
+        out += _run_stages(config, run, stages, held, measures, [config_path, *overrides])
+    return out
+
+
+def _data_stage(config: StudyConfig, method: str) -> Stage:
+    settings = _data_settings(config, method)
+    path = config.method(method).data
+    script = ("tools/preprocess_sdrrl.py", "--config", path, *_data_overrides(config, method))
+    return Stage(f"data/{method}", script, content_key("data", settings), alone=True)
+
+
+def _data_overrides(config: StudyConfig, method: str) -> list[str]:
+    own = config.method(method).overrides
+    return [*config.data_overrides, *own, f"output_dir={data_dir(config, method)}", f"model={config.base_model}"]
+
+
+def _data_settings(config: StudyConfig, method: str) -> dict[str, Any]:
+    return dataclasses.asdict(
+        load_config(PreprocessConfig, config.method(method).data, _data_overrides(config, method))
+    )
+
+
+def _measure_settings(config: StudyConfig) -> list[Any]:
+    benchmarks = benchmark_config(config)
+    return [
+        dataclasses.asdict(config.held_out),
+        dataclasses.asdict(benchmarks) if benchmarks else None,
+        config.source_language,
+        config.target_language,
+        config.seed,
+    ]
+
+
+def _run_stages(
+    config: StudyConfig, run: Run, data: dict[str, Stage], held: Stage, measures: list[Any], call: list[str]
+) -> list[Stage]:
+    """Stages of one run. ``call``: configuration file and overrides of this study, for its own stages."""
+    name = f"measure/{run.name}"
+    script = ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
+    if run.method == BASE:
+        return [Stage(name, script, content_key("measure", held.key, config.base_model, measures), (held.name,))]
+    source = data_dir(config, run.method)
+    settings = dataclasses.asdict(training_config(config, source, run.run_dir, run.number))
+    training = ("recipes/sdrrl_pretrain.py", "--config", config.training)
+    key = content_key("train", data[run.method].key, settings)
+    exporting = ("tools/export_hf.py", "--run", str(run.run_dir), "--output", str(run.export))
+    return [
+        Stage(
+            f"train/{run.name}",
+            (*training, *training_overrides(config, source, run.run_dir, run.number)),
+            key,
+            (f"data/{run.method}",),
+        ),
+        Stage(
+            f"export/{run.name}",
+            exporting,
+            content_key("export", key),
+            (f"train/{run.name}",),
+            remove=(run.run_dir / "checkpoints",),
+        ),
+        Stage(
+            name,
+            script,
+            content_key("measure", held.key, key, measures),
+            (f"export/{run.name}", held.name),
+            remove=() if config.keep == "exports" else (run.export,),
+        ),
+    ]
+
+
+class Markers:
+    """``<work_dir>/done/<stage>.json``: written after a stage's tool has ended well, before its leftovers go."""
+
+    def __init__(self, work_dir: str | Path) -> None:
+        self.root = Path(work_dir) / "done"
+
+    def path(self, name: str) -> Path:
+        """Where the marker of a stage lies or will lie."""
+        return self.root / f"{name}.json"
+
+    def done(self, stage: Stage) -> bool:
+        """Whether this very stage has been finished; SdrrlError when another one of its name has."""
+        path = self.path(stage.name)
+        if not path.is_file():
+            return False
+        if read_json(path).get("key") != stage.key:
+            raise SdrrlError(
+                f"{path}: {stage.name} was done with other settings; choose another work_dir, or remove this file "
+                "(and the stage's output) to do it again"
+            )
+        return True
+
+    def seconds(self, name: str) -> float | None:
+        """How long a finished stage took; None: it is not finished."""
+        path = self.path(name)
+        return float(read_json(path)["seconds"]) if path.is_file() else None
+
+    def mark(self, stage: Stage, seconds: float) -> None:
+        """Remember that ``stage`` is done, then remove what nothing needs any more."""
+        write_json(
+            self.path(stage.name),
+            {"stage": stage.name, "key": stage.key, "seconds": round(seconds, 1), "finished": time.time()},
+        )
+        remove(stage)
+
+
+def remove(stage: Stage) -> None:
+    """Delete the leftovers of a finished stage; what is gone already is fine."""
+    for path in stage.remove:
+        if path.is_dir():
+            shutil.rmtree(path)

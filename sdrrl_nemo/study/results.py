@@ -1,0 +1,160 @@
+"""Everything that is measured so far -> the document that the committed JSON and the page are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdrrl_nemo.common.fileio import read_json, read_jsonl
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.study.config import BASE, StudyConfig
+from sdrrl_nemo.study.measure import FILE
+from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
+from sdrrl_nemo.study.plan import Markers, Run, data_dir, runs
+from sdrrl_nemo.study.table import Scores, table
+
+FORMAT = "sdrrl-study/1"
+
+
+def collect(config: StudyConfig) -> dict[str, Any] | None:
+    """The document, from the runs that are measured; None when no trained model is measured yet."""
+    markers = Markers(config.work_dir)
+    everything = runs(config)
+    measured = [r for r in everything if markers.path(f"measure/{r.name}").is_file()]
+    if not any(r.method != BASE for r in measured):
+        return None
+    found = {r.name: read_json(r.scores / FILE) for r in measured}
+    scores = [Scores(r.method, r.number, found[r.name]["measures"]) for r in measured]
+    languages = (config.source_language, config.target_language)
+    made = table(scores, config.reference, languages, config.seed, config.statistics.resamples, config.statistics.level)
+    rows = [*made["measures"], *made["averages"]]
+    pairs = orderings(rows, config.methods, config.method(config.reference), config.target_language)
+    return {
+        "format": FORMAT,
+        "title": config.title,
+        "languages": {side: {"code": c, "name": language(c).name}
+                      for side, c in zip(("source", "target"), languages, strict=True)},
+        "base_model": config.base_model,
+        "reference": config.reference,
+        "methods": [_method(config, m.name) for m in config.methods],
+        "runs": [_run(config, r, markers) for r in everything if r.method != BASE],
+        "missing": [r.name for r in everything if r not in measured],
+        "measures": made["measures"],
+        "averages": made["averages"],
+        "published": {"model": MODEL, "figures": _published(rows, config)},
+        "orderings": {"rows": pairs, "counts": counts(pairs)},
+        "statistics": {**dataclasses.asdict(config.statistics), "tests": made["tests"]},
+        "curves": _curves(config, everything),
+        "answers": _answers(found, measured, config),
+        "skipped": next(iter(found.values()))["skipped"],
+        "engines": _engines(config),
+        "training": yaml.safe_load(Path(config.training).read_text(encoding="utf-8")),
+        "configuration": dataclasses.asdict(config),
+        "seconds": _seconds(markers),
+        "provenance": provenance(),
+    }  # fmt: skip
+
+
+def _method(config: StudyConfig, name: str) -> dict[str, Any]:
+    """What a method is trained on: samples and tokens by subset."""
+    method = config.method(name)
+    stats_path = data_dir(config, name) / "stats.json"
+    stats = read_json(stats_path) if stats_path.is_file() else None
+    keys = ("samples", "tokens", "answer_tokens")
+    return {
+        "name": name,
+        "title": method.title,
+        "published": method.published,
+        "ablation": method.ablation,
+        "config": method.data,
+        "overrides": method.overrides,
+        "subsets": {d: {k: s[k] for k in keys} for d, s in stats["subsets"].items()} if stats else None,
+        "packs": stats["packing"]["packs"] if stats else None,
+        "loss": stats["loss"] if stats else None,
+    }
+
+
+def _metrics(run: Run) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl, one a step: the last of each, should a resumed run have written one twice."""
+    path = run.run_dir / "metrics.jsonl"
+    steps = {row["step"]: row for _, row in read_jsonl(path)} if path.is_file() else {}
+    return [steps[k] for k in sorted(steps)]
+
+
+def _run(config: StudyConfig, run: Run, markers: Markers) -> dict[str, Any]:
+    """Seed, length, tokens and time of one training run; ``state``: the last stage that is done."""
+    rows = _metrics(run)
+    done = [k for k in ("train", "export", "measure") if markers.path(f"{k}/{run.name}").is_file()]
+    return {
+        "name": run.name,
+        "method": run.method,
+        "number": run.number,
+        "seed": config.training_seed(run.number),
+        "state": done[-1] if done else "not trained",
+        "steps": len(rows),
+        "tokens": sum(r["tokens"] for r in rows),
+        "skipped_steps": sum(bool(r["skipped"]) for r in rows),
+        "training_seconds": round(sum(r["seconds"] for r in rows), 1),
+        "peak_memory_mib": round(max((r["memory_mib"] for r in rows), default=0.0)),
+    }
+
+
+def _curves(config: StudyConfig, everything: Sequence[Run]) -> dict[str, dict[str, list[float | None]]]:
+    """Method -> run number -> loss a step, divided by the number of subsets that Eq. 6 adds up: then methods with one
+    subset and with six are on one scale."""
+    out: dict[str, dict[str, list[float | None]]] = {}
+    for run in everything:
+        rows = _metrics(run)
+        if run.method == BASE or not rows:
+            continue
+        subsets = max(1, sum(k.startswith("loss_") for k in rows[0]))
+        values = [None if r["loss"] is None else round(r["loss"] / subsets, 4) for r in rows]
+        out.setdefault(run.method, {})[str(run.number)] = values
+    return out
+
+
+def _published(rows: Sequence[dict[str, Any]], config: StudyConfig) -> dict[str, dict[str, float]]:
+    """Measure -> method -> the paper's figure."""
+    out: dict[str, dict[str, float]] = {}
+    for measure in rows:
+        for method in config.methods:
+            figure = published_figure(measure, method, config.target_language)
+            if figure is not None:
+                out.setdefault(measure["id"], {})[method.name] = figure
+    return out
+
+
+def _answers(found: dict[str, Any], measured: Sequence[Run], config: StudyConfig) -> list[dict[str, Any]]:
+    """The first answers of the base model and of run 1 of each method, beside each other: appendix D's view."""
+    chosen = [r for r in measured if r.number <= 1]
+    tasks = found[chosen[0].name]["answers"] if chosen else {}
+    out = []
+    for task, rows in tasks.items():
+        for i, row in enumerate(rows):
+            texts = {
+                r.method: {k: a[k] for k in ("text", "finished")}
+                for r in chosen
+                if i < len(found[r.name]["answers"].get(task, [])) and (a := found[r.name]["answers"][task][i])
+            }
+            out.append({"task": task, "question": row["question"], "reference": row["reference"], "texts": texts})
+    return out
+
+
+def _engines(config: StudyConfig) -> list[dict[str, Any]]:
+    """Engines and licences of the reference method's data: it uses all of them."""
+    path = data_dir(config, config.reference) / "stats.json"
+    return list(read_json(path)["engines"]) if path.is_file() else []
+
+
+def _seconds(markers: Markers) -> dict[str, dict[str, float]]:
+    """Wall seconds of the finished stages, by kind: how many, and their sum."""
+    out = {}
+    for folder in sorted(p for p in markers.root.iterdir() if p.is_dir()):
+        times = [float(read_json(p)["seconds"]) for p in sorted(folder.glob("*.json"))]
+        out[folder.name] = {"stages": len(times), "seconds": round(sum(times), 1)}
+    return out

@@ -1,0 +1,54 @@
+"""Train and measure every method of the paper's comparison from one base model on one budget; tables and a report.
+
+    tools/study.py --config configs/study/smollm2_por.yaml [--until export] [key=value ...]
+
+Every finished stage leaves a marker under work_dir/done: stopped at any moment, the same command continues. The results
+and the page are written from what is measured so far; runs that are missing are named there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from sdrrl_nemo.common.cli import config_parser, run
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.study.config import StudyConfig, check
+from sdrrl_nemo.study.plan import KINDS
+
+# Set before torch is loaded: stages run side by side, and threads that wait for each other sleep instead of spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Check, run what is left to do, write ``<output>.json`` and ``<output>.html``."""
+    parser = config_parser(__doc__.splitlines()[0])
+    parser.add_argument("--until", choices=KINDS, default=KINDS[-1], help="kind of the last stages to run")
+    parser.add_argument("--stage", help="measure one finished run, 'measure/sdrrl-1', in this process; no report")
+    parser.add_argument("--report", action="store_true", help="run nothing, write results and page of what is measured")
+    args = parser.parse_intermixed_args(argv)
+    config = load_config(StudyConfig, args.config, args.overrides)
+    check(config)
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
+
+    if args.stage:
+        from sdrrl_nemo.study.measure import measure_stage
+
+        measure_stage(config, args.stage)
+        return
+    from sdrrl_nemo.study.run import run_stages, write_results
+
+    if not args.report:
+        try:
+            run_stages(config, args.config, args.overrides, KINDS[: KINDS.index(args.until) + 1])
+        except SdrrlError:
+            write_results(config, quiet=True)  # what is measured is worth reading while the failure is mended
+            raise
+    write_results(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
