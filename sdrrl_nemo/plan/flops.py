@@ -66,8 +66,8 @@ class ModelShape:
         return self.layers * self.layer_parameters() + self.hidden + embeddings
 
 
-def training_flops(shape: ModelShape, lengths: npt.NDArray[np.int64]) -> float:
-    """Operations of forward and backward over samples of these lengths int64 [samples].
+def training_flops(shape: ModelShape, lengths: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> float:
+    """Operations of forward and backward over samples of these lengths [samples], a mean length included.
 
     Causal attention within each sample: token i meets i keys, once for the scores and once for the values.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdrrl_nemo.plan.flops import ModelShape
@@ -52,6 +53,8 @@ class Build:
     """``none``; ``selective`` or ``full`` (Korthikanti et al. 2022) appear in published runs only."""
     flash: bool = True
     """Attention that never writes its scores; False: Megatron before flash-attention."""
+    adapters: int = 0
+    """LoRA: trained parameters a layer, the others are frozen; 0: all are trained."""
     overlap: bool = False
     """Gradient reduction and parameter gathering hidden behind compute; this recipe does not."""
 
@@ -84,3 +87,15 @@ def misfit(shape: ModelShape, layout: Layout) -> str | None:
     if shape.layers % (layout.pp * layout.vpp):
         return f"PP {layout.pp} x VPP {layout.vpp} does not divide the {shape.layers} layers"
     return None
+
+
+def adapter_parameters(shape: ModelShape, rank: int, targets: Sequence[str]) -> int:
+    """Parameters of one layer's LoRA adapters: rank x (inputs + outputs) of each target (Hu et al. 2021)."""
+    heads, h, f = shape.heads * shape.head_dim, shape.hidden, shape.feed_forward
+    sides = {
+        "linear_qkv": h + heads + 2 * shape.groups * shape.head_dim,
+        "linear_proj": heads + h,
+        "linear_fc1": h + 2 * f,
+        "linear_fc2": f + h,
+    }
+    return rank * sum(sides[t] for t in targets)

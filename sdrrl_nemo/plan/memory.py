@@ -65,6 +65,13 @@ def stage_parameters(shape: ModelShape, layout: Layout, stage: int) -> float:
     return float(total)
 
 
+def trained_parameters(shape: ModelShape, layout: Layout, build: Build, stage: int) -> float:
+    """Those with a gradient: all of a rank's, or its part of the adapters."""
+    if not build.adapters:
+        return stage_parameters(shape, layout, stage)
+    return build.adapters * shape.layers / (layout.pp * layout.tp)
+
+
 def in_flight(layout: Layout, stage: int) -> int:
     """Model chunks whose activations a stage holds at most (mcore: get_pp_rank_microbatches, plus the running one)."""
     warmup = layout.pp - stage - 1
@@ -84,12 +91,15 @@ def memory(
 ) -> Memory:
     """Memory of a rank of one pipeline stage. ``shape`` as Megatron pads it (plan/layout.py: padded).
 
+    With LoRA the activations are those of full training: frozen projections keep less, their adapters keep more.
+
     Args:
         row_tokens: tokens of one row; a micro-batch has ``micro_batch_size`` of them, divided over CP.
         sequence: samples' length where GPT layers keep attention scores; None: Llama-like layers.
     """
     tokens = row_tokens * layout.micro_batch_size / layout.cp
-    count = stage_parameters(shape, layout, stage)
+    trained = trained_parameters(shape, layout, build, stage)
+    count = stage_parameters(shape, layout, stage) + (trained if build.adapters else 0.0)
     chunk = shape.layers / (layout.pp * layout.vpp)
     if sequence is None:
         of_layer = activations.layer(shape, layout, build)
@@ -106,8 +116,8 @@ def memory(
     fixed = CONTEXT_BYTES + (NCCL_BYTES if layout.gpus > 1 else 0.0)
     return Memory(
         parameters=count * build.width,
-        gradients=count * (build.gradient_bytes if build.width != FP32 else FP32),
-        optimizer=optimizer_bytes(count, layout, build),
+        gradients=trained * (build.gradient_bytes if build.width != FP32 else FP32),
+        optimizer=optimizer_bytes(trained, layout, build),
         activations=kept,
         loss=loss,
         temporary=temporary,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.plan.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout
-from sdrrl_nemo.plan.memory import optimizer_bytes, stage_parameters
+from sdrrl_nemo.plan.memory import optimizer_bytes, trained_parameters
 
 GPUS_PER_NODE = 8
 
@@ -42,7 +42,7 @@ EFFICIENCY = {
     "ampere": Efficiency(matrix=0.75, attention=0.30, memory=0.6, links=0.6),
     "hopper": Efficiency(matrix=0.80, attention=0.30, memory=0.6, links=0.6),
 }
-"""Chosen by plan/calibrate.py. Ampere's runs are of 2021 and 2022, before flash attention (its ``attention`` is Hopper's)
+"""Chosen by plan/calibrate.py. Ampere's runs are of 2021 and 2022, before flash attention (``attention`` is Hopper's)
 and before some of today's fused kernels. Other generations take ``hopper``'s: no published bf16 run was found."""
 
 KERNEL_SECONDS = 4e-6
@@ -101,7 +101,7 @@ def step_seconds(
     mean = _mean_stage(layout, model)
     parts = [x * layout.accumulation for x in slowest]
     reduction = model.reduction(backward=2 / 3 * sum(slowest), forward=1 / 3 * sum(slowest))
-    held = max(stage_parameters(shape, layout, s) for s in (0, layout.pp - 1))
+    held = max(trained_parameters(shape, layout, build, s) for s in (0, layout.pp - 1))
     shard = optimizer_bytes(held, layout, build) / optimizer_bytes(1.0, Layout(), build)
     return Step(
         matrices=parts[0],
@@ -145,11 +145,13 @@ class _Stage:
         return matrices, attention, elementwise + waiting, self.parallel(), self.pipeline()
 
     def matrices(self, last: bool) -> float:
-        """Three products a projection, a fourth where the forward pass is done again."""
+        """Three products a projection, a fourth where the forward pass is done again; frozen ones need no third."""
         s, tp = self.shape, self.layout.tp
-        passes = 4 if self.build.recompute == "full" else 3
+        passes = (4 if self.build.recompute == "full" else 3) - (1 if self.build.adapters else 0)
         layers = passes * self.layers * self._product(s.layer_matrices() / tp)
-        return layers + (3 * self._product(s.hidden * s.vocabulary / tp) if last else 0.0)
+        return layers + (
+            (2 if self.build.adapters else 3) * self._product(s.hidden * s.vocabulary / tp) if last else 0.0
+        )
 
     def _product(self, size: float) -> float:
         """Seconds of one product of all tokens with a matrix of ``size`` elements."""
@@ -184,7 +186,8 @@ class _Stage:
         if b.recompute == "full":
             elements *= 4 / 3
         moved = self.tokens * self.layers * elements * b.width
-        moved += self.layers * s.layer_matrices() / tp * (8 if b.overlap or not s.gated else 12)
+        trained = b.adapters or s.layer_matrices()
+        moved += self.layers * trained / tp * (8 if b.overlap or not s.gated else 12)
         if last:
             moved += self.tokens * s.vocabulary / tp * LOGIT_BYTES[s.gated] * b.width / 2
         return moved / self._bandwidth()
@@ -235,7 +238,7 @@ class _Stage:
         ranks = layout.dp * layout.cp
         if ranks == 1:
             return 0.0
-        held = max(stage_parameters(self.shape, layout, s) for s in (0, layout.pp - 1))
+        held = max(trained_parameters(self.shape, layout, build, s) for s in (0, layout.pp - 1))
         in_node = layout.tp * ranks <= GPUS_PER_NODE
         links = self.e.links * self.gpu.link_gb_s * 1e9
         rate = links if in_node else min(links, self._network(max(1, GPUS_PER_NODE // layout.tp)))

@@ -1,0 +1,224 @@
+"""Every layout of a number of GPUs that the recipe would accept: which fit, how fast each would be, which is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sdrrl_nemo.common.config import override
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.plan.flops import ModelShape, training_flops
+from sdrrl_nemo.plan.gpus import Gpu
+from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
+from sdrrl_nemo.plan.memory import Memory, fullest
+from sdrrl_nemo.plan.speed import GPUS_PER_NODE, Step, Work, step_seconds
+from sdrrl_nemo.plan.workload import Workload
+from sdrrl_nemo.train.config import RunConfig, check
+
+MAX_CP = 8
+MAX_GPUS = 4096
+"""How far ``what_would_fit`` looks."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One layout of a run, predicted."""
+
+    layout: Layout
+    stage: int
+    """Pipeline stage of the fullest rank, which ``memory`` is of."""
+    memory: Memory
+    step: Step
+    fits: bool
+    tokens_per_second: float
+    """Question and answer tokens of all GPUs."""
+    hours: float
+    """Of the whole run; 0 where its length is unknown."""
+    mfu: float
+    """Useful operations over the GPUs' peak."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the planner says of a number of GPUs."""
+
+    plans: list[Plan]
+    """Layouts that fit, fastest first; never empty."""
+    configured: Plan | None
+    """The configuration's own layout, which may not fit."""
+    refused: str
+    """Why the recipe would not start with it; empty where it would."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What stays the same while layouts are compared. ``shape``: true sizes of the model."""
+
+    config: RunConfig
+    shape: ModelShape
+    gpu: Gpu
+    workload: Workload
+    fused: bool = True
+    """Transformer Engine's layers."""
+
+    def build(self) -> Build:
+        """How the run's configuration builds layers and optimiser on a GPU."""
+        c = self.config
+        adapters = adapter_parameters(self.shape, c.lora.rank, c.lora.target_modules) if c.lora.rank else 0
+        return Build(
+            precision=c.trainer.precision,
+            fused=self.fused,
+            packed=c.data.packed,
+            distributed_optimizer=c.optim.use_distributed_optimizer,
+            fused_linear=c.loss.kernel == "fused_linear",
+            adapters=adapters,
+        )
+
+    def layout(self, gpus: int) -> Layout:
+        """The configuration's own layout on ``gpus`` GPUs; SdrrlError where the recipe would refuse it."""
+        t = self.config.trainer
+        dp = check(self.config, gpus)
+        found = Layout(
+            tp=t.tp,
+            pp=t.pp,
+            vpp=t.vpp,
+            cp=t.cp,
+            dp=dp,
+            sequence_parallel=t.sequence_parallel,
+            micro_batch_size=t.micro_batch_size,
+            accumulation=t.global_batch_size // (t.micro_batch_size * dp),
+        )
+        reason = misfit(padded(self.shape, self.config.model.pad_heads_to, t.tp), found)
+        if reason:
+            raise SdrrlError(f"trainer: {reason}")
+        return found
+
+    def result(self, gpus: int) -> Result:
+        """Everything about ``gpus`` GPUs; SdrrlError where nothing fits, with what would."""
+        configured, refused = None, ""
+        try:
+            configured = self.predict(self.layout(gpus))
+        except SdrrlError as e:
+            refused = str(e)
+        plans = self.plans(gpus)
+        if plans:
+            return Result(plans, configured, refused)
+        lean = self.leanest(gpus)
+        if lean is None:
+            raise SdrrlError(f"--gpus {gpus}: the recipe accepts no layout of so many GPUs ({refused})")
+        found = lean.layout
+        raise SdrrlError(
+            f"--gpus {gpus}: nothing fits: the leanest layout (TP {found.tp}, PP {found.pp}, CP {found.cp}, DP "
+            f"{found.dp}, micro-batch {found.micro_batch_size}) needs {lean.memory.total / 1e9:.1f} of the "
+            f"{self.gpu.memory_gb:.0f} GB of {self.gpu.name}; {self.what_would_fit(gpus)}"
+        )
+
+    def predict(self, layout: Layout) -> Plan:
+        """Memory and time of a layout."""
+        w, build = self.workload, self.build()
+        shape = padded(self.shape, self.config.model.pad_heads_to, layout.tp)
+        row = w.row_of(layout.cp)
+        stage, memory = fullest(shape, layout, build, row)
+        step = step_seconds(shape, layout, build, Work(row, w.pairs), self.gpu)
+        tokens = layout.global_batch_size * w.row_tokens * w.filled
+        flops = training_flops(self.shape, np.asarray([w.sample_tokens])) / w.sample_tokens * tokens
+        return Plan(
+            layout=layout,
+            stage=stage,
+            memory=memory,
+            step=step,
+            fits=memory.total <= self.gpu.memory_gb * 1e9,
+            tokens_per_second=tokens / step.total,
+            hours=w.steps(self.config) * step.total / 3600,
+            mfu=flops / step.total / (layout.gpus * self.gpu.bf16_tflops * 1e12),
+        )
+
+    def layouts(self, gpus: int) -> Iterator[Layout]:
+        """Layouts that the recipe accepts, micro-batch sizes from small to large within one split."""
+        for tp, pp, cp in _splits(gpus, self.shape.layers):
+            for vpp in _divisors(self.shape.layers // pp) if pp > 1 else [1]:
+                for sp in (False, True) if tp > 1 else (False,):
+                    for micro in _divisors(self.config.trainer.global_batch_size):
+                        parallel = {"tp": tp, "pp": pp, "cp": cp, "vpp": vpp, "sequence_parallel": sp}
+                        found = self._accepted(gpus, {**parallel, "micro_batch_size": micro})
+                        if found:
+                            yield found
+
+    def _accepted(self, gpus: int, changes: dict[str, int]) -> Layout | None:
+        trainer = replace(self.config.trainer, **changes)  # type: ignore[arg-type]
+        try:
+            return replace(self, config=replace(self.config, trainer=trainer)).layout(gpus)
+        except SdrrlError:
+            return None
+
+    def plans(self, gpus: int) -> list[Plan]:
+        """For each split of the model the fastest micro-batch size that fits, fastest split first."""
+        best: dict[tuple[int, ...], Plan] = {}
+        for layout in self.layouts(gpus):
+            found = self.predict(layout)
+            key = (layout.tp, layout.pp, layout.vpp, layout.cp, layout.sequence_parallel)
+            if found.fits and (key not in best or found.tokens_per_second > best[key].tokens_per_second):
+                best[key] = found
+        # of equals the simplest: fewer ways of splitting, less memory
+        return sorted(
+            best.values(),
+            key=lambda p: (-round(p.tokens_per_second), p.layout.pp, p.layout.cp, p.layout.tp, p.memory.total),
+        )
+
+    def largest_micro_batch(self, layout: Layout) -> int:
+        """Most rows a micro-batch can have in this split; 0: not even one fits."""
+        sizes = []
+        for micro in _divisors(self.config.trainer.global_batch_size // layout.dp):
+            accumulation = self.config.trainer.global_batch_size // (layout.dp * micro)
+            candidate = replace(layout, micro_batch_size=micro, accumulation=accumulation)
+            if layout.vpp > 1 and accumulation % layout.pp:
+                continue
+            if self.predict(candidate).fits:
+                sizes.append(micro)
+        return max(sizes, default=0)
+
+    def leanest(self, gpus: int) -> Plan | None:
+        """The layout that needs least memory, fitting or not; None where the recipe accepts none."""
+        found = [self.predict(layout) for layout in self.layouts(gpus)]
+        return min(found, key=lambda p: p.memory.total, default=None)
+
+    def what_would_fit(self, gpus: int) -> str:
+        """The smallest change under which something fits, as the end of a sentence."""
+        for key, changes in (
+            ("optim.use_distributed_optimizer=true", {"optim": {"use_distributed_optimizer": True}}),
+            ("loss.kernel=fused_linear", {"loss": {"kernel": "fused_linear"}}),
+            (
+                "optim.use_distributed_optimizer=true and loss.kernel=fused_linear",
+                {"optim": {"use_distributed_optimizer": True}, "loss": {"kernel": "fused_linear"}},
+            ),
+        ):
+            other = replace(self, config=override(self.config, changes, key))
+            if (lean := other.leanest(gpus)) and lean.fits:
+                return f"with {key} it fits"
+        everything = {"optim": {"use_distributed_optimizer": True}}
+        other = replace(self, config=override(self.config, everything, "plan"))
+        more = 2 * gpus
+        while more <= MAX_GPUS:
+            if (lean := other.leanest(more)) and lean.fits:
+                return f"{more} GPUs with optim.use_distributed_optimizer=true would do"
+            more *= 2
+        return "shorter rows or a smaller trainer.global_batch_size per GPU are needed"
+
+
+def _divisors(n: int) -> list[int]:
+    return [i for i in range(1, n + 1) if n % i == 0]
+
+
+def _splits(gpus: int, layers: int) -> Iterator[tuple[int, int, int]]:
+    """(TP, PP, CP): tensor parallelism within a node only, as Narayanan et al. 2021 find it best."""
+    for tp in _divisors(gpus):
+        if tp > GPUS_PER_NODE:
+            continue
+        for pp in _divisors(gpus // tp):
+            if layers % pp:
+                continue
+            for cp in _divisors(gpus // (tp * pp)):
+                if cp <= MAX_CP:
+                    yield tp, pp, cp
