@@ -13,6 +13,27 @@ from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, or_
 from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored
 from sdrrl_nemo.eval.scorers.mkqa import score_item
 
+# fmt: off
+YES_NO = {
+    "eng": ("yes", "no"), "dan": ("ja", "nej"), "fin": ("kyllä", "ei"), "fra": ("oui", "non"),
+    "hun": ("igen", "nem"), "jpn": ("はい", "いいえ"), "khm": ("បាទ", "ទេ"), "kor": ("예", "아니요"),
+    "nob": ("ja", "nei"), "pol": ("tak", "nie"), "por": ("sim", "não"), "tha": ("ใช่", "ไม่"), "vie": ("có", "không"),
+}
+# fmt: on
+"""MKQA's gold answer to a ``binary`` question is ``yes`` or ``no`` in every language, and its predictions have a field
+``binary_answer`` for it. An answer that begins with its language's word for yes or no counts as that."""
+
+
+def binary_answer(text: str, lang: str) -> str | None:
+    """``yes``, ``no`` or None; English yes and no are understood in every language."""
+    said = text.strip().lower()
+    for gold, own in zip(("yes", "no"), YES_NO[lang], strict=True):
+        for word in (own, gold):
+            rest = said[len(word) :]
+            if said.startswith(word) and (not language(lang).spaces or lang == "jpn" or not rest[:1].isalpha()):
+                return gold
+    return None
+
 
 @BENCHMARKS.register("mkqa")
 def mkqa(config: BenchmarkConfig) -> list[Entry]:
@@ -25,7 +46,8 @@ def mkqa(config: BenchmarkConfig) -> list[Entry]:
         def score(outputs: Sequence[Any]) -> Scored:
             rows = []
             for x, o in zip(kept, outputs, strict=True):
-                found = score_item(o["text"], x.answers, lang)
+                yes_no = binary_answer(o["text"], lang) if "binary" in x.types else None
+                found = score_item(yes_no or o["text"], x.answers, lang)
                 rows.append(
                     {
                         "id": x.id,
