@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,32 @@ def test_sigterm_saves_and_a_flipped_byte_falls_back(config: Path, tmp_path: Pat
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{victim} is damaged" in done.stdout
     assert without_clock(run) == without_clock(straight)
+
+
+def test_asynchronous_checkpoints_of_the_distributed_optimizer(config: Path, tmp_path: Path) -> None:
+    """A resume from one has the same bits, down to the tensor files of the checkpoint that it writes itself."""
+    options = ["optim.use_distributed_optimizer=true", "trainer.async_checkpoints=true"]
+    options += ["trainer.save_every=4", "trainer.keep_checkpoints=9"]
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    done = torchrun(2, RECIPE, "--config", str(config), f"run_dir={straight}", *options)
+    assert done.returncode == 0, done.stdout[-4000:]
+    names = ["step-000004", "step-000008", "step-000009"]
+    assert sorted(p.name for p in (straight / "checkpoints").iterdir()) == names
+    shutil.copytree(straight / "checkpoints" / names[0], resumed / "checkpoints" / names[0])
+    for name in ("identity.json", "metrics.jsonl"):
+        shutil.copy(straight / name, resumed / name)
+    done = torchrun(2, RECIPE, "--config", str(config), f"run_dir={resumed}", *options)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert without_clock(resumed) == without_clock(straight)
+    tensors = [
+        {
+            k: v
+            for k, v in json.loads((run / "checkpoints" / names[-1] / "sha256.json").read_text()).items()
+            if "__" in k
+        }
+        for run in (straight, resumed)
+    ]
+    assert tensors[0] == tensors[1] and len(tensors[0]) >= 2
 
 
 def _terminated(run: Path, config: Path, steps: int, overrides: list[str]) -> None:
