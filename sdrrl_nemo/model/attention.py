@@ -1,13 +1,16 @@
-"""Causal attention through torch's SDPA for the local layer spec: padded batches and packed (varlen) sequences.
+"""Causal attention for the local layer spec: padded batches and packed (varlen) sequences.
 
-Used where Transformer Engine / flash-attention are absent. Block-diagonal over cu_seqlens: a token attends within
-its own sample only, and the SDPA kernel sees each sample alone, so no [s, s] mask is ever built. Under context
-parallelism a rank has part of the queries and gathers all keys and values (model/context_parallel.py).
+Used where Transformer Engine is absent. Block-diagonal over cu_seqlens: a token attends within its own sample only.
+Packed rows go through flash-attention's varlen kernel where the package and a GPU are there (FlashAttention-2, Dao
+2023); otherwise torch's SDPA sees each sample alone, so no [s, s] mask is ever built. Under context parallelism a rank
+has part of the queries and gathers all keys and values (model/context_parallel.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +24,17 @@ from torch import Tensor, cat
 from torch.nn.attention.bias import causal_lower_right
 
 from sdrrl_nemo.model.context_parallel import chunks_of_rank, gather_sequence
+
+
+@cache
+def flash_varlen() -> Callable[..., Tensor] | None:
+    """flash-attention's kernel for packed rows; None without a GPU or the package."""
+    if not torch.cuda.is_available() or importlib.util.find_spec("flash_attn") is None:
+        return None
+    from flash_attn import flash_attn_varlen_func
+
+    found: Callable[..., Tensor] = flash_attn_varlen_func
+    return found
 
 
 class SDPAttention(MegatronModule):
@@ -52,7 +66,22 @@ class SDPAttention(MegatronModule):
             bounds = [0, width * self.config.context_parallel_size]
             parts = [self._rows(query[:, i], key[:, i], value[:, i], bounds) for i in range(rows)]
             return torch.stack(parts, dim=1).reshape(width, rows, -1)
-        out = self._rows(query, key, value, packed_seq_params.cu_seqlens_q.tolist())
+        flash = flash_varlen()
+        if flash is not None and query.dtype != torch.float32 and self.config.context_parallel_size == 1:
+            p = packed_seq_params  # no copy to the host, and grouped queries as they are
+            out = flash(
+                query,
+                key,
+                value,
+                cu_seqlens_q=p.cu_seqlens_q,
+                cu_seqlens_k=p.cu_seqlens_kv,
+                max_seqlen_q=p.max_seqlen_q,
+                max_seqlen_k=p.max_seqlen_kv,
+                softmax_scale=self.softmax_scale,
+                causal=True,
+            )
+        else:
+            out = self._rows(query, key, value, packed_seq_params.cu_seqlens_q.tolist())
         return out.reshape(out.shape[0], -1)
 
     def _rows(self, query: Tensor, key: Tensor, value: Tensor, bounds: Sequence[int]) -> Tensor:
