@@ -17,23 +17,24 @@ from typing import Any
 
 def load(options: dict[str, Any]) -> Any:
     """The model of ``options``, ready to score, without asking a hub for anything."""
-    import torch
     import yaml
-    from comet.models import str2model
 
     checkpoint = options["model"]
     hparams_file = os.path.join(os.path.dirname(os.path.dirname(checkpoint)), "hparams.yaml")
     with open(hparams_file, encoding="utf-8") as f:
         hparams = yaml.safe_load(f)
     kind = hparams.get("class_identifier")
-    if kind not in str2model:
-        raise ValueError(f"{hparams_file}: class_identifier '{kind}' is not a model of this COMET")
     takes_reference = uses_reference(kind, hparams)
-    if options.get("reference") not in (None, takes_reference):
+    if None not in (takes_reference, options.get("reference")) and takes_reference != options["reference"]:
         raise ValueError(
             f"{hparams_file}: this model scores {'with' if takes_reference else 'without'} references ({kind}); "
             "quality estimation needs wmt22-cometkiwi-da, scores with references need wmt22-comet-da"
         )
+    import torch  # only now: a refusal need not wait for it
+    from comet.models import str2model
+
+    if kind not in str2model:
+        raise ValueError(f"{hparams_file}: class_identifier '{kind}' is not a model of this COMET")
     encoder = options["encoder"] or hparams["pretrained_model"]
     if not os.path.isdir(encoder):
         raise ValueError(
@@ -63,11 +64,11 @@ def load(options: dict[str, Any]) -> Any:
     return model.to(options["device"])
 
 
-def uses_reference(kind: str, hparams: dict[str, Any]) -> bool:
-    """Whether a model reads ``ref``: unified ones say which segments they read, one class does without."""
-    if kind == "unified_metric":
+def uses_reference(kind: Any, hparams: dict[str, Any]) -> bool | None:
+    """Whether a model reads ``ref``: the unified ones say which segments they read; None for a class not known here."""
+    if kind in ("unified_metric", "xcomet_metric"):
         return "ref" in hparams.get("input_segments", ["mt", "src", "ref"])
-    return kind != "referenceless_regression_metric"
+    return {"regression_metric": True, "ranking_metric": True, "referenceless_regression_metric": False}.get(kind)
 
 
 def score(model: Any, rows: list[dict[str, str]], batch_size: int) -> list[float]:

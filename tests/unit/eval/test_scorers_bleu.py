@@ -1,0 +1,126 @@
+"""BLEU with FLORES-200's pieces and chrF++ against sacreBLEU's own command, with a SentencePiece model trained here."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sacrebleu
+import sentencepiece
+from sacrebleu.tokenizers import tokenizer_spm
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.eval.scorers import bleu
+from tests.launch import ROOT
+
+CASES = json.loads((ROOT / "tests/data/scorers/rouge.json").read_text(encoding="utf-8"))["cases"]
+HYPOTHESES = [" ".join(c["prediction"].split()) for c in CASES]
+REFERENCES = [c["reference"] for c in CASES]
+PAPER = "nrefs:1|case:mixed|eff:no|tok:flores200|smooth:exp|version:"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What $SACREBLEU names, with a small SentencePiece model of all 18 languages."""
+    root = tmp_path_factory.mktemp("sacrebleu")
+    (root / "models").mkdir()
+    corpus = root / "corpus.txt"
+    corpus.write_text("\n".join(REFERENCES), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(root / "spm"), vocab_size=1500, character_coverage=1.0, minloglevel=2
+    )
+    (root / "spm.model").rename(root / "models" / bleu.MODEL)
+    (root / "hypotheses.txt").write_text("\n".join(HYPOTHESES) + "\n", encoding="utf-8")
+    (root / "references.txt").write_text("\n".join(REFERENCES) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(folder))
+    return bleu.model_path()
+
+
+def command(folder: Path, *options: str) -> str:
+    """What sacreBLEU's own command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sacrebleu", "references.txt", "-i", "hypotheses.txt", "-tok", "flores200", *options],
+        cwd=folder,
+        env={**os.environ, "SACREBLEU": str(folder), "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_every_sentence_equals_the_command(folder: Path, model: Path) -> None:
+    assert len(CASES) >= 200
+    assert {c["lang"] for c in CASES} == set(LANGUAGES)
+    found = [bleu.score_item(h, r) for h, r in zip(HYPOTHESES, REFERENCES, strict=True)]
+    for metric, ours in (("bleu", [x.bleu for x in found]), ("chrf", [x.chrf for x in found])):
+        options = ("-m", metric, "-sl", "-b", "-w", "12", *(["--chrf-word-order", "2"] if metric == "chrf" else []))
+        lines = command(folder, *options).split()
+        assert [f"{x:.12f}" for x in ours] == lines
+    assert sum(0 < x.bleu < 99 for x in found) > 150
+
+
+def test_the_corpus_equals_the_command_and_the_papers_signature(folder: Path, model: Path) -> None:
+    found = bleu.corpus_score(HYPOTHESES, REFERENCES)
+    theirs = json.loads(command(folder, "-m", "bleu", "chrf", "--chrf-word-order", "2", "-w", "12"))
+    assert [x["name"] for x in theirs] == ["BLEU", "chrF2++"]
+    assert [x["score"] for x in theirs] == [round(found.bleu, 12), round(found.chrf, 12)]
+    assert [x["signature"] for x in theirs] == [found.signature, found.chrf_signature]
+    assert found.signature == PAPER + sacrebleu.__version__
+    order = list(range(len(CASES)))[::-1]
+    assert bleu.corpus_score([HYPOTHESES[i] for i in order], [REFERENCES[i] for i in order]).bleu == pytest.approx(
+        found.bleu, abs=1e-12
+    )
+
+
+def test_pieces_matter(model: Path) -> None:
+    thai = next(c for c in CASES if c["lang"] == "tha" and 0 < c["rougeL"] < 1)
+    pieces = bleu.score_item(thai["prediction"], thai["reference"])
+    words = bleu.score_item(thai["prediction"], thai["reference"], tokenize="13a")
+    assert pieces.bleu != words.bleu
+    assert pieces.chrf == words.chrf
+
+
+def test_a_figure_by_hand() -> None:
+    # 4 of 5 unigrams, 3 of 4, 2 of 3 and 1 of 2 n-grams match, lengths are equal
+    expected = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
+    assert bleu.corpus_score(["a b c d e"], ["a b c d f"], "13a").bleu == pytest.approx(expected)
+    assert math.isclose(bleu.corpus_score(["x y z w"], ["x y z w"], "13a").chrf, 100)
+
+
+def test_a_missing_model_is_one_sentence_and_nothing_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr(tokenizer_spm, "download_file", lambda *_: pytest.fail("it would download"))
+    path = tmp_path / "models" / "flores200sacrebleuspm"
+    with pytest.raises(SdrrlError, match=r"put .* at") as caught:
+        bleu.corpus_score(["a"], ["a"])
+    assert str(path) in str(caught.value) and "SACREBLEU" in str(caught.value)
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    with pytest.raises(SdrrlError, match=r"put .* at"):
+        bleu.score_item("a", "a")
+    path.write_bytes(b"no model")
+    with pytest.raises(SdrrlError, match="cannot use the tokeniser 'flores200'"):
+        bleu.score_item("a", "a")
+
+
+def test_what_cannot_be_scored() -> None:
+    with pytest.raises(SdrrlError, match="1 translations for 2 references"):
+        bleu.corpus_score(["a"], ["a", "b"], "13a")
+    with pytest.raises(SdrrlError, match="at least one translation"):
+        bleu.corpus_score([], [], "13a")
+    with pytest.raises(SdrrlError, match="cannot use the tokeniser 'flores300'"):
+        bleu.corpus_score(["a"], ["a"], "flores300")

@@ -1,0 +1,109 @@
+"""COMET with references: a tiny wmt22-comet-da scored through the real worker, resumption, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.engines.comet import CometKiwi, Segment
+from sdrrl_nemo.eval.scorers import comet
+from tests.launch import ROOT
+from tests.unit.engines.tiny_comet import SEGMENTS
+
+PYTHON = ROOT / ".venv-comet/bin/python"
+needs_comet = pytest.mark.skipif(not PYTHON.exists(), reason="COMET's environment is not there: make comet-env")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """kiwi and da (regression_metric: src, mt and ref) with random weights, and what COMET's own predict gives."""
+    folder = tmp_path_factory.mktemp("comet") / "models"
+    done = subprocess.run(
+        [str(PYTHON), str(ROOT / "tests/unit/engines/tiny_comet.py"), str(folder)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@needs_comet
+def test_scores_are_those_of_comets_own_predict(tiny: Path) -> None:
+    expected = json.loads((tiny / "expected.json").read_text())["da"]
+    segments = comet.make_segments(*([s[k] for s in SEGMENTS] for k in ("src", "mt", "ref")))
+    assert segments == SEGMENTS
+    scorer = comet.open_scorer(str(tiny / "da"), python=str(PYTHON), batch_size=4)
+    whole = [x for part in comet.score_batches(scorer, segments) for x in part]
+    assert whole == pytest.approx(expected, abs=1e-5)
+    # requests of another size and a start in the middle, so other batches, change nothing; expected has batches of one
+    parts = list(comet.score_batches(scorer, segments, done=5, send=3))
+    assert [len(p) for p in parts] == [3, 3, 3, 1]
+    assert [x for p in parts for x in p] == pytest.approx(whole[5:], abs=2e-6)
+    assert comet.score_item(scorer, *(SEGMENTS[1][k] for k in ("src", "mt", "ref"))) == pytest.approx(
+        whole[1], abs=2e-6
+    )
+    changed = comet.score_item(scorer, SEGMENTS[1]["src"], SEGMENTS[1]["mt"], "Outra frase.")
+    assert changed != whole[1]
+    assert comet.corpus_score(whole) == pytest.approx(100 * sum(expected) / len(expected), abs=1e-3)
+    scorer.close()
+
+
+@needs_comet
+def test_a_model_of_the_other_kind_is_refused(tiny: Path) -> None:
+    with pytest.raises(SdrrlError, match=r"this model scores without references \(unified_metric\)"):
+        comet.score_item(comet.open_scorer(str(tiny / "kiwi"), python=str(PYTHON)), "a", "b", "c")
+    with pytest.raises(SdrrlError, match=r"this model scores with references \(regression_metric\)"):
+        CometKiwi(str(tiny / "da"), python=str(PYTHON)).score(["a"], ["b"])
+
+
+class Recorder:
+    """Scores a segment by its length; stops with an error after some requests."""
+
+    def __init__(self, stop_after: int) -> None:
+        self.requests: list[int] = []
+        self.stop_after = stop_after
+
+    def score(self, segments: Sequence[Segment]) -> list[float]:
+        if len(self.requests) == self.stop_after:
+            raise KeyboardInterrupt
+        self.requests.append(len(segments))
+        return [float(len(s["mt"])) for s in segments]
+
+
+def test_a_stopped_caller_goes_on_where_it_stopped() -> None:
+    segments = comet.make_segments(["s"] * 10, ["x" * i for i in range(10)], ["r"] * 10)
+    stored: list[float] = []
+
+    def run(scorer: Recorder) -> None:
+        for part in comet.score_batches(scorer, segments, done=len(stored), send=3):
+            stored.extend(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Recorder(2))
+    assert len(stored) == 6
+    second = Recorder(9)
+    run(second)
+    assert stored == [float(i) for i in range(10)]
+    assert second.requests == [3, 1]
+    assert list(comet.score_batches(second, segments, done=10)) == []
+
+
+def test_what_cannot_be_scored(tmp_path: Path) -> None:
+    assert math.isnan(comet.corpus_score([]))
+    with pytest.raises(SdrrlError, match="1 sources, 2 translations and 1 references"):
+        comet.make_segments(["a"], ["b", "c"], ["d"])
+    with pytest.raises(SdrrlError, match="3 of 1 segments done"):
+        list(comet.score_batches(Recorder(1), [{"src": "a", "mt": "b", "ref": "c"}], done=3))
+    with pytest.raises(SdrrlError, match=r"COMET wmt22-comet-da: no COMET model at .*docs/scorers\.md"):
+        comet.score_item(comet.open_scorer(str(tmp_path)), "a", "b", "c")
+    with pytest.raises(SdrrlError, match="COMET wmt22-comet-da: precision 'int8' is not one of"):
+        comet.open_scorer(str(tmp_path), precision="int8")
