@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -30,9 +31,9 @@ from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from sdrrl_nemo.train.schedule import learning_rate
-from tests.launch import torchrun
+from tests.launch import python, torchrun
+from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
 
 STEPS, BATCH, SEED = 20, 8, 1234
@@ -61,8 +62,14 @@ LAYOUTS = {  # four processes or fewer; what is left of them is data parallel
     "PP2 CP2": (4, {"pp": 2, "cp": 2}),
     "PP2 VPP2 CP2": (4, {"pp": 2, "vpp": 2, "cp": 2}),
     "CP2 DP2": (4, {"cp": 2}),
+    "DP4 DO": (4, {"use_distributed_optimizer": True}),
+    "TP2 SP DP2 DO": (4, {"tp": 2, "sequence_parallel": True, "use_distributed_optimizer": True}),
+    "PP2 DP2 DO": (4, {"pp": 2, "use_distributed_optimizer": True}),
 }
-RESHARD = ("TP4 SP", "PP4 VPP2", "CP4", "DP4", "TP2 PP2", "TP2 SP CP2", "PP2 DP2")
+RESHARD = (  # every ordered pair within a group; a run keeps its kind of optimizer (its identity.json says so)
+    ("TP4 SP", "PP4 VPP2", "CP4", "DP4", "TP2 PP2", "TP2 SP CP2", "PP2 DP2"),
+    ("DP4 DO", "TP2 SP DP2 DO", "PP2 DP2 DO"),
+)
 
 
 def tiny_model(folder: Path, tokenizer_from: Path) -> Path:
@@ -119,10 +126,12 @@ class Adam64:
         return norm
 
 
-def reference(model_folder: Path, data: PackedDataset, packed: bool) -> list[dict[str, float]]:
+def reference(
+    model_folder: Path, data: PackedDataset, packed: bool, beta1: float = OptimSettings.adam_beta1
+) -> list[dict[str, float]]:
     """Losses by step and subset, and gradient norms, in float64 from single samples."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64).train()
-    o = OptimSettings(**OPTIM)
+    o = OptimSettings(**OPTIM, adam_beta1=beta1)
     adam = Adam64(list(model.parameters()), o)
     schedule = Schedule(MicroBatches.row_count(data, packed), BATCH, SEED)
     sizes = data.subset_sizes()
@@ -205,7 +214,8 @@ class Workspace:
 
 def overrides(layout: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Keys of a run."""
-    return {**{f"trainer.{k}": str(v).lower() for k, v in layout.items()}, **more}
+    section = {"use_distributed_optimizer": "optim"}
+    return {**{f"{section.get(k, 'trainer')}.{k}": str(v).lower() for k, v in layout.items()}, **more}
 
 
 def matrix(names: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any], bool]]:
@@ -224,9 +234,13 @@ def matrix(names: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any], boo
 
 def run_all(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
     """All three tables."""
+    result: dict[str, Any] = {"layouts": {}, "bf16": {}, "resume": {}, "reshard": {}}
+    expected_without_beta1 = reference(work.model, work.data, True, beta1=0.0)
+    for group in RESHARD:
+        result["reshard"] |= reshardings(work, expected_without_beta1, [n for n in group if n in names])
+    result["resume"] = resumes(work, names)
     expected = {packed: reference(work.model, work.data, packed) for packed in (True, False)}
     cases = list(matrix(names))
-    result: dict[str, Any] = {"layouts": {}, "bf16": {}, "resume": {}, "reshard": {}}
     for processes in sorted({c[1] for c in cases}):
         mine = [c for c in cases if c[1] == processes]
         paths = [work.folder / f"m{processes}-{i}" for i in range(len(mine))]
@@ -241,8 +255,6 @@ def run_all(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
         work.train(processes, [(p, overrides(LAYOUTS[n][1], **precision)) for p, n in zip(paths, bf16, strict=True)])
         for p, n in zip(paths, bf16, strict=True):
             result["bf16"][n] = difference(p, expected[True])
-    result["resume"] = resumes(work, names)
-    result["reshard"] = reshardings(work, expected[True], [n for n in RESHARD if n in names])
     return result
 
 
@@ -255,32 +267,76 @@ def resumes(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
     (straight / "finished.json").unlink()
     paths = [work.resumed(straight, k, work.folder / f"r{k}") for k in range(1, STEPS)]
     work.train(processes, [(p, overrides(layout)) for p in paths])
-    equal = [_rows(p) == _rows(straight) for p in paths]
+    equal = [metric_rows(p) == metric_rows(straight) for p in paths]
     return {"layout": name, "steps": STEPS - 1, "bit_equal": sum(equal)}
 
 
-def _rows(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
-
-
 def reshardings(work: Workspace, expected: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Any]:
-    """Saved after step 10 in one layout, continued in another: every ordered pair."""
+    """Saved after step 10 in one layout, continued in another: every ordered pair.
+
+    Adam's beta1 is 0, so the first moment in the last checkpoint is the last step's gradient (Megatron's own way of
+    checking gradients); it is compared, parameter by parameter, with that of one process.
+    """
     half = STEPS // 2
-    sources = {n: work.folder / f"s{i}" for i, n in enumerate(names)}
-    work.train(4, [(p, overrides(LAYOUTS[n][1], **{"trainer.save_every": half})) for n, p in sources.items()])
-    pairs = {(a, b): work.folder / f"p{i}" for i, (a, b) in enumerate(product(names, names)) if a != b}
+    tag = re.sub(r"\W+", "", names[0]) if names else ""
+    beta1, saving = {"optim.adam_beta1": 0.0}, {"trainer.save_every": half}
+    sources = {n: work.folder / f"s{tag}{i}" for i, n in enumerate(names)}
+    one = work.folder / f"one{tag}"
+    work.train(1, [(one, {**beta1, **saving})])
+    work.train(4, [(p, overrides(LAYOUTS[n][1], **beta1, **saving)) for n, p in sources.items()])
+    pairs = {(a, b): work.folder / f"p{tag}{i}" for i, (a, b) in enumerate(product(names, names)) if a != b}
     for (a, _), path in pairs.items():
         work.resumed(sources[a], half, path)
-    work.train(4, [(p, overrides(LAYOUTS[b][1])) for (_, b), p in pairs.items()])
-    return {f"{a} -> {b}": difference(p, expected, first=half) for (a, b), p in pairs.items()}
+    work.train(4, [(p, overrides(LAYOUTS[b][1], **beta1, **saving)) for (_, b), p in pairs.items()])
+    out = {f"{a} -> {b}": difference(p, expected, first=half) for (a, b), p in pairs.items()}
+    if pairs:
+        done = python("tests/distributed/invariance.py", "--gradients", str(one), *map(str, pairs.values()))
+        if done.returncode:
+            raise RuntimeError(done.stdout[-3000:])
+        gradients = json.loads(done.stdout.strip().splitlines()[-1])
+        for row, value in zip(out.values(), gradients, strict=True):
+            row["gradients"] = value
+    for path in (one, *sources.values(), *pairs.values()):
+        shutil.rmtree(path)
+    return out
+
+
+def compare_gradients(runs: Sequence[Path]) -> None:
+    """Print, for each run after the first, the largest difference of a parameter's gradient from the first run's.
+
+    Each relative to the largest entry of that gradient. Needs a process of its own: loading makes a process group.
+    """
+    from sdrrl_nemo.train.cpu import adapt_to_cpu
+
+    adapt_to_cpu()
+    from sdrrl_nemo.model import standalone
+
+    standalone.init_parallel()
+
+    def gradients(run: Path) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, value in checkpoint_tensors(run):
+            _, mark, parameter = name.partition(".exp_avg.")
+            if mark:
+                found[parameter.removeprefix("module.")] = value.double()
+        return found
+
+    first = gradients(runs[0])
+    worst = []
+    for run in runs[1:]:
+        other = gradients(run)
+        if set(other) != set(first) or not first:
+            raise AssertionError(f"{run}: {sorted(set(other) ^ set(first))[:4]}")
+        worst.append(max(float((other[n] - g).abs().max() / g.abs().max()) for n, g in first.items()))
+    print(json.dumps(worst))
 
 
 def markdown(result: dict[str, Any], command: str) -> str:
     """docs/invariance.md."""
 
     def table(rows: dict[str, dict[str, float]], head: str) -> list[str]:
-        out = [f"| {head} | loss | subset losses | gradient norm |", "|---|---|---|---|"]
+        columns = list(next(iter(rows.values()))) if rows else []
+        out = [f"| {head} | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
         return out + [f"| {n} | " + " | ".join(f"{v:.1e}" for v in d.values()) + " |" for n, d in rows.items()]
 
     def worst(rows: dict[str, dict[str, float]]) -> str:
@@ -299,8 +355,10 @@ def markdown(result: dict[str, Any], command: str) -> str:
         f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, not of the layout.",
         f"- interrupted after each of the steps 1 to {r['steps']} in {r['layout']}: {r['bit_equal']} of {r['steps']} "
         "continue bit for bit.",
-        f"- saved in one layout and continued in another, {len(result['reshard'])} ordered pairs: largest difference "
-        f"{worst(result['reshard'])}.",
+        f"- saved in one layout and continued in another, {len(result['reshard'])} ordered pairs, Adam with beta1 = 0: "
+        f"{worst(result['reshard'])};",
+        "  the column `gradients` compares each parameter's gradient of the last step with that of one process in fp32.",
+        "- DO: distributed optimizer.",
         "",
         "## fp32",
         "",
@@ -320,11 +378,15 @@ def markdown(result: dict[str, Any], command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--json", type=Path, default=Path("docs/results/invariance.json"))
+    parser.add_argument("--markdown", type=Path, default=Path("docs/invariance.md"))
+    parser.add_argument("--gradients", type=Path, nargs="+", help="compare the gradients of these runs, and end")
     parser.add_argument("--tokenizer", type=Path, default=Path("work/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--layouts", nargs="*", default=list(LAYOUTS), choices=list(LAYOUTS))
     args = parser.parse_args()
+    if args.gradients:
+        compare_gradients(args.gradients)
+        return
     command = "python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md"
     with tempfile.TemporaryDirectory() as folder:
         result = run_all(Workspace(Path(folder), args.tokenizer), args.layouts)

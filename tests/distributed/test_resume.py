@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.launch import ROOT, environment, python, torchrun
+from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 
 
@@ -36,11 +34,6 @@ def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
-
-
-def _rows(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
 
 
 def _killed_after(run: Path, config: Path, steps: int) -> None:
@@ -84,12 +77,12 @@ def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout[-4000:]
     killed = tmp_path / "killed"
     _killed_after(killed, config, 5)
-    assert len(_rows(killed)) < 14
+    assert len(metric_rows(killed)) < 14
     done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert _rows(killed) == _rows(straight)
-    assert len(_rows(straight)) == 14
-    assert _rows(straight)[-1]["loss"] != _rows(straight)[0]["loss"]
+    assert metric_rows(killed) == metric_rows(straight)
+    assert len(metric_rows(straight)) == 14
+    assert metric_rows(straight)[-1]["loss"] != metric_rows(straight)[0]["loss"]
     assert not list((killed / "checkpoints").glob("unfinished-*"))
     for run in (straight, killed):
         done = python("tools/export_hf.py", "--run", str(run), "--output", str(run / "hf"))

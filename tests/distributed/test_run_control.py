@@ -18,9 +18,9 @@ import yaml
 
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.eq6 import eq6_float64, samples_of
 from tests.launch import ROOT, environment, torchrun
+from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 
 RECIPE = "recipes/sdrrl_pretrain.py"
@@ -45,10 +45,6 @@ def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def without_clock(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in CLOCK_FIELDS} for row in rows(run / "metrics.jsonl")]
 
 
 def test_early_stopping_on_exact_held_out_loss(config: Path, tmp_path: Path) -> None:
@@ -111,7 +107,7 @@ def test_sigterm_saves_and_a_flipped_byte_falls_back(config: Path, tmp_path: Pat
     done = torchrun(1, RECIPE, "--config", str(config), f"run_dir={run}", *plain)
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{victim} is damaged" in done.stdout
-    assert without_clock(run) == without_clock(straight)
+    assert metric_rows(run) == metric_rows(straight)
 
 
 def test_asynchronous_checkpoints_of_the_distributed_optimizer(config: Path, tmp_path: Path) -> None:
@@ -128,7 +124,7 @@ def test_asynchronous_checkpoints_of_the_distributed_optimizer(config: Path, tmp
         shutil.copy(straight / name, resumed / name)
     done = torchrun(2, RECIPE, "--config", str(config), f"run_dir={resumed}", *options)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert without_clock(resumed) == without_clock(straight)
+    assert metric_rows(resumed) == metric_rows(straight)
     tensors = [
         {
             k: v
