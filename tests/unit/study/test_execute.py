@@ -1,0 +1,155 @@
+"""Stages run in the order of their needs, once; what fails names its log; what is killed takes its stages along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.study import execute
+from sdrrl_nemo.study.execute import Executor, last_line
+from sdrrl_nemo.study.plan import Stage
+from tests.launch import ROOT
+
+TOOL = """
+import sys, time
+from pathlib import Path
+log, name, what = sys.argv[1:4]
+print("this is", name)
+with open(log, "a") as f:
+    f.write(f"begin {name}\\n")
+if what == "fail":
+    sys.exit("error: the disk is full")
+if what == "sleep":
+    time.sleep(60)
+time.sleep(0.2)
+with open(log, "a") as f:
+    f.write(f"end {name}\\n")
+"""
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(execute, "PRELOAD", "json")  # Megatron takes long to import and is not needed here
+    monkeypatch.setattr(execute, "POLL", 0.05)
+    path = tmp_path / "tool.py"
+    path.write_text(TOOL, encoding="utf-8")
+    return path
+
+
+def stage(tool: Path, name: str, what: str = "-", **options) -> Stage:
+    return Stage(name, (str(tool), str(tool.parent / "order"), name, what), key=f"key of {name}", **options)
+
+
+def order(tool: Path) -> list[str]:
+    path = tool.parent / "order"
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def test_needs_come_first_and_nothing_is_done_twice(tool, tmp_path):
+    stages = [
+        stage(tool, "data/a", alone=True),
+        stage(tool, "train/a-1", needs=("data/a",)),
+        stage(tool, "train/a-2", needs=("data/a",)),
+    ]
+    assert Executor(tmp_path / "w", 2, 1).run(stages) == 3
+    lines = order(tool)
+    assert lines[:2] == ["begin data/a", "end data/a"]
+    assert sorted(lines[2:4]) == ["begin train/a-1", "begin train/a-2"]  # side by side
+    assert Executor(tmp_path / "w", 2, 1).run(stages) == 0
+    assert order(tool) == lines
+    assert "this is train/a-1" in (tmp_path / "w/logs/train-a-1.log").read_text(encoding="utf-8")
+
+
+def test_what_a_stage_leaves_is_removed_when_it_is_done(tool, tmp_path):
+    rest = tmp_path / "checkpoints"
+    rest.mkdir()
+    Executor(tmp_path / "w", 1, 1).run([stage(tool, "export/a-1", remove=(rest,))])
+    assert not rest.exists()
+
+
+def test_a_failure_is_one_sentence_and_stops_what_comes_after(tool, tmp_path):
+    stages = [stage(tool, "train/a-1", "fail"), stage(tool, "train/a-2")]
+    with pytest.raises(
+        SdrrlError, match=r"train/a-1 failed \(exit code 1\): error: the disk is full; .*train-a-1\.log"
+    ):
+        Executor(tmp_path / "w", 1, 1).run(stages)
+    assert order(tool) == ["begin train/a-1"]
+    # mended, the same plan continues
+    assert Executor(tmp_path / "w", 1, 1).run([stage(tool, "train/a-1"), stages[1]]) == 2
+
+
+def test_other_settings_do_not_take_over_a_finished_stage(tool, tmp_path):
+    Executor(tmp_path / "w", 1, 1).run([stage(tool, "train/a-1")])
+    changed = Stage("train/a-1", ("x",), key="another")
+    with pytest.raises(SdrrlError, match=r"train/a-1 was done with other settings; choose another work_dir"):
+        Executor(tmp_path / "w", 1, 1).run([changed])
+
+
+def test_a_need_that_nobody_meets_is_named(tool, tmp_path):
+    with pytest.raises(SdrrlError, match=r"measure/a-1 needs export/a-1"):
+        Executor(tmp_path / "w", 1, 1).run([stage(tool, "measure/a-1", needs=("export/a-1",))])
+
+
+STUDY = """
+import sys
+from sdrrl_nemo.study import execute
+from sdrrl_nemo.study.plan import Stage
+if __name__ == "__main__":
+    execute.PRELOAD = "json"
+    tool, log, work = sys.argv[1:4]
+    execute.Executor(work, 1, 1).run([Stage("train/a-1", (tool, log, "train/a-1", "sleep"), key="k")])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_study_takes_its_stages_along(tool, tmp_path, how):
+    script = tmp_path / "study.py"
+    script.write_text(STUDY, encoding="utf-8")
+    (tmp_path / "order").touch()
+    study = subprocess.Popen(
+        [sys.executable, str(script), str(tool), str(tmp_path / "order"), str(tmp_path / "w")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert wait_for(lambda: bool(order(tool)), 60)
+    assert stage_processes(tool)
+    study.send_signal(how)
+    study.wait(30)
+    assert wait_for(lambda: not stage_processes(tool), 15)
+    assert not (tmp_path / "w/done").exists()
+
+
+def stage_processes(tool: Path) -> list[str]:
+    """Processes that hold the log of the stage open."""
+    log = str(tool.parent / "w" / "logs" / "train-a-1.log")
+    found = []
+    for fd in Path("/proc").glob("[0-9]*/fd/1"):
+        try:
+            if os.readlink(fd) == log:
+                found.append(str(fd))
+        except OSError:
+            continue  # gone meanwhile, or another user's
+    return found
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_last_line_skips_blank_ones(tmp_path):
+    assert last_line(tmp_path / "none") == "no output"
+    (tmp_path / "log").write_text("a\nb \n\n", encoding="utf-8")
+    assert last_line(tmp_path / "log") == "b"
