@@ -357,7 +357,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "continue bit for bit.",
         f"- saved in one layout and continued in another, {len(result['reshard'])} ordered pairs, Adam with beta1 = 0: "
         f"{worst(result['reshard'])};",
-        "  the column `gradients` compares each parameter's gradient of the last step with that of one process in fp32.",
+        "  the column `gradients` compares each gradient of the last step with that of one process in fp32.",
         "- DO: distributed optimizer.",
         "",
         "## fp32",
