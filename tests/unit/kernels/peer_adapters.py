@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.api import cross_entropy
+from kernels.api import cross_entropy, linear_cross_entropy
 
 
 def as_functional(
@@ -102,3 +102,30 @@ def liger_case(rows: int, vocab: int, dtype: torch.dtype, device: str, kernel: s
     torch.testing.assert_close(
         dx.float(), dx_want, atol=1e-8 if dtype == torch.bfloat16 else 2e-7, rtol=max(rtol, 1e-5)
     )
+
+
+def liger_linear_case(rows: int, width: int, vocab: int, dtype: torch.dtype, reduction: str, kernel: str) -> None:
+    """test/transformers/test_fused_linear_cross_entropy.py of Liger-Kernel: its inputs, without bias and softcap.
+
+    Tolerances are Liger's, but for bf16 "sum", where its rtol of 50 would let anything pass: there those of "mean".
+    """
+    g = torch.Generator().manual_seed(0)
+    hidden = torch.randn(rows, width, generator=g, dtype=dtype)
+    table = torch.rand(vocab, width, generator=g, dtype=dtype)
+    target = torch.randint(0, vocab, (rows,), generator=g)
+    target[torch.randperm(rows, generator=g)[: rows // 3]] = -100
+    kept = target != -100
+    weights = torch.ones(rows) / (kept.sum() if reduction == "mean" else 1)
+    leaves = [t.clone().requires_grad_() for t in (hidden, table)]
+    out = linear_cross_entropy(*leaves, target, weights, torch.zeros_like(target), 1, rows_per_chunk=64, kernel=kernel)
+    theirs = [t.clone().requires_grad_() for t in (hidden, table)]
+    want = F.cross_entropy((theirs[0] @ theirs[1].t()).float(), target, reduction=reduction)
+    atol, rtol = (5e-3, 5e-2) if dtype == torch.bfloat16 else (1e-5, 5e-4)
+    scale = float(kept.sum()) if reduction == "sum" else 1.0
+    torch.testing.assert_close(out.loss, want, atol=atol * scale, rtol=rtol)
+    out.loss.backward()
+    want.backward()
+    for a, b in zip(leaves, theirs, strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        torch.testing.assert_close(a.grad, b.grad, atol=atol * scale, rtol=rtol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.unit.kernels.peer_adapters import liger_case, quack_case
+from tests.unit.kernels.peer_adapters import liger_case, liger_linear_case, quack_case
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 QUACK_N = [192, 668, 1024, 1128, 4096, 32768, 128256, 262144]
@@ -54,6 +54,21 @@ def test_quack_whole_grid(n: int, dtype: torch.dtype, m: int, has_weight: bool) 
 def test_liger_small_sizes(kernel: str, dtype: torch.dtype, rows: int, vocab: int) -> None:
     for options in LIGER_OPTIONS:
         liger_case(rows, vocab, dtype, "cpu", kernel, **dict(options))
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("kernel", ["torch", "triton"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_liger_linear_odd_size(kernel: str, reduction: str, dtype: torch.dtype) -> None:
+    liger_linear_case(4 * 47, 31, 123, dtype, reduction, kernel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_liger_linear_large_size(reduction: str, dtype: torch.dtype) -> None:
+    liger_linear_case(8 * 128, 1024, 4096, dtype, reduction, "torch")
 
 
 @pytest.mark.slow
