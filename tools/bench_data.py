@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,20 @@ WORDS_OF_ANSWER = (32.0, 1.0)
 """Median and sigma of log-normal lengths in words: about 15 and 53 on average, as short as Alpaca's rows are."""
 SHARD = 1024
 DATATROVE = """
-import sys
+import json, sys, time
+from importlib.metadata import version
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.tokens import DocumentTokenizer
+source, target, tokenizer, eos, shuffle = sys.argv[1:]
+start, cpu = time.perf_counter(), time.process_time()
 LocalPipelineExecutor([
-    JsonlReader(sys.argv[1], glob_pattern="*.jsonl", text_key="text"),
-    DocumentTokenizer(output_folder=sys.argv[2], tokenizer_name_or_path=sys.argv[3], eos_token=sys.argv[4],
-                      shuffle_documents=True, save_filename="packed", save_final_metadata=False),
-], tasks=1, workers=1, logging_dir=sys.argv[2] + "/logs").run()
+    JsonlReader(source, glob_pattern="*.jsonl", text_key="text"),
+    DocumentTokenizer(output_folder=target, tokenizer_name_or_path=tokenizer, eos_token=eos,
+                      shuffle_documents=shuffle == "shuffled", save_filename="packed", save_final_metadata=False),
+], tasks=1, workers=1, logging_dir=target + "/logs").run()
+print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
+                  "version": version("datatrove")}))
 """
 
 
@@ -84,13 +89,12 @@ def ours(source: Path, target: Path, capacity: int) -> dict[str, Any]:
                 mask[:prompt] = 0
                 yield TokenizedSample(f"{number:016x}", "LL", np.asarray(tokens, np.int32), mask)
 
-    start = time.perf_counter()
+    clock = _clock()
     writer = PackedWriter(target, "train", len(tokenizer), capacity, ("LL",))
     for pack in packs_in_order(samples(), capacity, 100_000, 1):
         writer.add_pack(pack)
     manifest = writer.finish({"tokenizer_sha256": tokenizer_sha256(tokenizer)})
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "efficiency": manifest["packing_efficiency"], "tokens": manifest["tokens"]}
+    return {**clock(), "efficiency": manifest["packing_efficiency"], "tokens": manifest["tokens"]}
 
 
 def nemo(source: Path, target: Path, capacity: int, algorithm: str) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def nemo(source: Path, target: Path, capacity: int, algorithm: str) -> dict[str,
 
     tokenizer = AutoTokenizer(str(ROOT / TOKENIZER))
     target.mkdir(parents=True)
-    start = time.perf_counter()
+    clock = _clock()
     prepare_packed_sequence_data(
         input_path=source,
         output_path=target / "packed.npy",
@@ -111,30 +115,49 @@ def nemo(source: Path, target: Path, capacity: int, algorithm: str) -> dict[str,
         seed=1,
         packing_algorithm=algorithm,
     )
-    seconds = time.perf_counter() - start
+    spent = clock()
     packed = np.load(target / "packed.npy", allow_pickle=True)
     tokens = sum(len(p["input_ids"]) for p in packed)
     # its pack size counts inputs: one token less than each sample has
     inputs = tokens - sum(len(p["seq_start_id"]) for p in packed)
-    return {"seconds": seconds, "efficiency": inputs / (len(packed) * capacity), "tokens": tokens}
+    return {**spent, "efficiency": inputs / (len(packed) * capacity), "tokens": tokens}
 
 
-def datatrove(source: Path, target: Path, python: str) -> dict[str, Any]:
-    """datatrove's DocumentTokenizer: documents one after another with an end token, cut into rows when read."""
+def datatrove(source: Path, target: Path, python: str, order: str) -> dict[str, Any]:
+    """datatrove's DocumentTokenizer: documents one after another with an end token, cut into rows when read.
+
+    ``order``: "shuffled" (a second pass over its files, as for training) or "unshuffled" (the least it can do).
+    """
     from sdrrl_nemo.data.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(ROOT / TOKENIZER)
-    eos = str(tokenizer.eos_token)
-    command = [python, "-c", DATATROVE, str(source.parent), str(target), str(ROOT / TOKENIZER / "tokenizer.json"), eos]
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
+    arguments = [source.parent, target, ROOT / TOKENIZER / "tokenizer.json", tokenizer.eos_token, order]
+    command = [python, "-c", DATATROVE, *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SdrrlError(f"datatrove failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     width = 2 if len(tokenizer) < 1 << 16 else 4
-    files = [p for p in target.rglob("*.ds") if "unshuffled" not in p.name]
+    files = list(target.rglob("*.ds"))
+    spent: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     tokens = max(p.stat().st_size for p in files) // width
-    return {"seconds": seconds, "efficiency": 1.0, "tokens": tokens, "note": "samples are cut at the borders of rows"}
+    return {**spent, "efficiency": 1.0, "tokens": tokens, "note": "samples are cut at the borders of rows"}
+
+
+def _clock() -> Callable[[], dict[str, float]]:
+    """Seconds from now on, of the wall and of all threads; imports and the tokenizer's loading are over."""
+    start, cpu = time.perf_counter(), time.process_time()
+    return lambda: {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+
+
+def _as_text(rows: list[dict[str, str]]) -> Iterator[dict[str, str]]:
+    """Rows for datatrove, which knows no chat template: with it already around them, for as many tokens as ours."""
+    from sdrrl_nemo.data.tokenization import load_tokenizer, prompt_texts
+
+    tokenizer = load_tokenizer(ROOT / TOKENIZER)
+    prompts = prompt_texts(tokenizer, [r["question"] for r in rows])
+    for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+        yield {"text": prompt + row["answer"], "id": str(i)}
 
 
 def packing(args: argparse.Namespace) -> dict[str, Any]:
@@ -144,23 +167,22 @@ def packing(args: argparse.Namespace) -> dict[str, Any]:
         rows = list(synthetic(args.samples))
         write_jsonl(folder / "ours/a.jsonl", rows)
         write_jsonl(folder / "nemo/a.jsonl", ({"input": r["question"], "output": r["answer"]} for r in rows))
-        write_jsonl(
-            folder / "datatrove/a.jsonl",
-            ({"text": f"{r['question']}\n{r['answer']}", "id": str(i)} for i, r in enumerate(rows)),
-        )
+        write_jsonl(folder / "datatrove/a.jsonl", _as_text(rows))
         del rows
         names = ["ours", "nemo first_fit_decreasing", "nemo first_fit_shuffle"]
-        names += [f"datatrove {args.datatrove}"] if args.datatrove else []
-        found = {n.split(" /")[0]: _alone(n, folder, args.capacity) for n in names}
+        names += [f"datatrove {order}" for order in ("unshuffled", "shuffled")] if args.datatrove else []
+        names = [n for n in names if not args.only or n.split()[0] in args.only]
+        found = {n: _alone(n, folder, args.capacity, args.datatrove) for n in names}
     for value in found.values():
         value["samples_per_second"] = round(args.samples / value["seconds"], 1)
+        value["samples_per_cpu_second"] = round(args.samples / value["cpu_seconds"], 1)
     return {"samples": args.samples, "capacity": args.capacity, "implementations": found}
 
 
-def _alone(name: str, folder: Path, capacity: int) -> dict[str, Any]:
+def _alone(name: str, folder: Path, capacity: int, python: str) -> dict[str, Any]:
     """One implementation in a process of its own, for its memory."""
     kind, _, option = name.partition(" ")
-    command = [sys.executable, __file__, "one", kind, str(folder), str(capacity), option]
+    command = [sys.executable, __file__, "one", kind, str(folder), str(capacity), option, python]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -175,14 +197,14 @@ def one(args: argparse.Namespace) -> None:
     """The inside of ``_alone``."""
     source, target = (
         args.folder / args.kind / "a.jsonl",
-        args.folder / f"out-{args.kind}-{args.option.replace('/', '_')}",
+        args.folder / f"out-{args.kind}-{args.option}",
     )
     if args.kind == "ours":
         result = ours(source, target, args.capacity)
     elif args.kind == "nemo":
         result = nemo(source, target, args.capacity, args.option)
     else:
-        result = datatrove(source, target, args.option)
+        result = datatrove(source, target, args.python, args.option)
     who = resource.RUSAGE_CHILDREN if args.kind == "datatrove" else resource.RUSAGE_SELF
     result["peak_rss_mib"] = resource.getrusage(who).ru_maxrss // 1024
     print(json.dumps(result))
@@ -292,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("packing", parents=[common])
     p.add_argument("--samples", type=int, default=100_000)
     p.add_argument("--datatrove", default="", help="Python of an environment that has datatrove")
+    p.add_argument("--only", nargs="+", choices=("ours", "nemo", "datatrove"), help="leave the others out")
     p = commands.add_parser("pack-many", parents=[common])
     p.add_argument("--samples", type=int, default=10_000_000)
     p.add_argument("--buffer", type=int, default=100_000)
@@ -303,6 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("folder", type=Path)
     p.add_argument("capacity", type=int)
     p.add_argument("option", nargs="?", default="")
+    p.add_argument("python", nargs="?", default="")
     return parser
 
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.tokenization import Tokenize, load_tokenizer, tokenize, tokenizer_sha256
+from sdrrl_nemo.data.tokenization import Tokenize, load_tokenizer, prompt_texts, token_ids, tokenize, tokenizer_sha256
 from tests.unit.data.tiny_run import make_tokenizer
 
 
@@ -34,6 +34,22 @@ def test_batch_is_the_same_as_one_by_one_and_never_cut(folder: Path) -> None:
     alone = [tokenize(tokenizer, [q], [a])[0] for q, a in zip(questions, answers, strict=True)]
     assert tokenize(tokenizer, questions, answers) == alone
     assert len(alone[0][0]) > 200
+
+
+def test_ids_and_prompts_are_those_of_transformers(folder: Path) -> None:
+    """The short way to the ids, on a tokenizer that an earlier call left padding and truncation in."""
+    tokenizer = load_tokenizer(folder)
+    texts = ["água ", " a b", "", "<|start|>user <|end|>", "猫が好き ខ្ញុំ 😀\n\n\t x", "long " * 300]
+    tokenizer(texts, padding=True, truncation=True, max_length=4)
+    found = token_ids(tokenizer, texts)
+    plain = tokenizer(texts, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
+    assert found == plain
+    single = [
+        tokenizer.apply_chat_template([{"role": "user", "content": t}], add_generation_prompt=True, tokenize=False)
+        for t in texts
+    ]
+    assert prompt_texts(tokenizer, texts) == single
+    assert prompt_texts(tokenizer, []) == token_ids(tokenizer, []) == []
 
 
 def test_too_long_is_dropped_with_its_reason(folder: Path) -> None:
