@@ -39,6 +39,11 @@ def model_path() -> Path:
     return Path(require("sacrebleu.tokenizers.tokenizer_spm", "sacrebleu", "eval").SACREBLEU_DIR) / "models" / MODEL
 
 
+def check(tokenize: str = TOKENIZE) -> None:
+    """SdrrlError where scoring with this tokeniser would fail: say so before hours of generation."""
+    _metrics(tokenize)
+
+
 def _metrics(tokenize: str, sentence: bool = False) -> tuple[Any, Any]:
     """BLEU and chrF++ of sacreBLEU. SdrrlError where sacreBLEU would download a model."""
     path = model_path() if tokenize == TOKENIZE else None

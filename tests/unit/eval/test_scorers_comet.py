@@ -15,7 +15,6 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.comet import CometKiwi, Segment
 from sdrrl_nemo.eval.scorers import comet
 from tests.launch import ROOT
-from tests.unit.engines.tiny_comet import SEGMENTS
 
 PYTHON = ROOT / ".venv-comet/bin/python"
 needs_comet = pytest.mark.skipif(not PYTHON.exists(), reason="COMET's environment is not there: make comet-env")
@@ -23,10 +22,10 @@ needs_comet = pytest.mark.skipif(not PYTHON.exists(), reason="COMET's environmen
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """kiwi and da (regression_metric: src, mt and ref) with random weights, and what COMET's own predict gives."""
+    """da (regression_metric: src, mt and ref) with random weights, segments, and what COMET's own predict gives."""
     folder = tmp_path_factory.mktemp("comet") / "models"
     done = subprocess.run(
-        [str(PYTHON), str(ROOT / "tests/unit/engines/tiny_comet.py"), str(folder)],
+        [str(PYTHON), str(ROOT / "tests/unit/eval/tiny_comet_da.py"), str(folder)],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -38,31 +37,34 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_comet
 def test_scores_are_those_of_comets_own_predict(tiny: Path) -> None:
-    expected = json.loads((tiny / "expected.json").read_text())["da"]
-    segments = comet.make_segments(*([s[k] for s in SEGMENTS] for k in ("src", "mt", "ref")))
-    assert segments == SEGMENTS
-    scorer = comet.open_scorer(str(tiny / "da"), python=str(PYTHON), batch_size=4)
+    rows = json.loads((tiny / "segments.json").read_text())
+    expected = json.loads((tiny / "expected.json").read_text())
+    assert len(rows) >= 200
+    assert len(set(expected)) > 150
+    segments = comet.make_segments(*([r[k] for r in rows] for k in ("src", "mt", "ref")))
+    assert segments == rows
+    scorer = comet.open_scorer(str(tiny / "da"), python=str(PYTHON), batch_size=16)
     whole = [x for part in comet.score_batches(scorer, segments) for x in part]
     assert whole == pytest.approx(expected, abs=1e-5)
     # requests of another size and a start in the middle, so other batches, change nothing; expected has batches of one
-    parts = list(comet.score_batches(scorer, segments, done=5, send=3))
+    parts = list(comet.score_batches(scorer, segments, done=len(rows) - 10, send=3))
     assert [len(p) for p in parts] == [3, 3, 3, 1]
-    assert [x for p in parts for x in p] == pytest.approx(whole[5:], abs=2e-6)
-    assert comet.score_item(scorer, *(SEGMENTS[1][k] for k in ("src", "mt", "ref"))) == pytest.approx(
-        whole[1], abs=2e-6
-    )
-    changed = comet.score_item(scorer, SEGMENTS[1]["src"], SEGMENTS[1]["mt"], "Outra frase.")
-    assert changed != whole[1]
+    assert [x for p in parts for x in p] == pytest.approx(whole[-10:], abs=2e-6)
+    assert comet.score_item(scorer, *rows[1].values()) == pytest.approx(whole[1], abs=2e-6)
+    assert comet.score_item(scorer, rows[1]["src"], rows[1]["mt"], "Another reference.") != whole[1]
     assert comet.corpus_score(whole) == pytest.approx(100 * sum(expected) / len(expected), abs=1e-3)
     scorer.close()
+    with pytest.raises(SdrrlError, match=r"this model scores with references \(regression_metric\)"):
+        CometKiwi(str(tiny / "da"), python=str(PYTHON)).score(["a"], ["b"])
 
 
 @needs_comet
-def test_a_model_of_the_other_kind_is_refused(tiny: Path) -> None:
+def test_a_model_without_references_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/model.ckpt").write_bytes(b"")
+    (tmp_path / "hparams.yaml").write_text("class_identifier: unified_metric\ninput_segments: [mt, src]\n")
     with pytest.raises(SdrrlError, match=r"this model scores without references \(unified_metric\)"):
-        comet.score_item(comet.open_scorer(str(tiny / "kiwi"), python=str(PYTHON)), "a", "b", "c")
-    with pytest.raises(SdrrlError, match=r"this model scores with references \(regression_metric\)"):
-        CometKiwi(str(tiny / "da"), python=str(PYTHON)).score(["a"], ["b"])
+        comet.score_item(comet.open_scorer(str(tmp_path), python=str(PYTHON)), "a", "b", "c")
 
 
 class Recorder:
