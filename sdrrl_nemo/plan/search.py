@@ -18,6 +18,8 @@ from sdrrl_nemo.plan.workload import Workload
 from sdrrl_nemo.train.config import RunConfig, check
 
 MAX_CP = 8
+ALIKE = 0.01
+"""Speeds closer than this are alike: less than the predictions' error. The one that splits less goes first."""
 MAX_GPUS = 4096
 """How far ``what_would_fit`` looks."""
 
@@ -154,18 +156,21 @@ class Planner:
             return None
 
     def plans(self, gpus: int) -> list[Plan]:
-        """For each split of the model the fastest micro-batch size that fits, fastest split first."""
+        """For each split of the model the fastest micro-batch size that fits; fastest first, alike ones by size."""
         best: dict[tuple[int, ...], Plan] = {}
         for layout in self.layouts(gpus):
             found = self.predict(layout)
             key = (layout.tp, layout.pp, layout.vpp, layout.cp, layout.sequence_parallel)
             if found.fits and (key not in best or found.tokens_per_second > best[key].tokens_per_second):
                 best[key] = found
-        # of equals the simplest: fewer ways of splitting, less memory
-        return sorted(
-            best.values(),
-            key=lambda p: (-round(p.tokens_per_second), p.layout.pp, p.layout.cp, p.layout.tp, p.memory.total),
-        )
+        fastest = max((p.tokens_per_second for p in best.values()), default=0.0)
+
+        def order(p: Plan) -> tuple[float, ...]:
+            level = p.tokens_per_second > (1 - ALIKE) * fastest
+            split = (p.layout.pp, p.layout.vpp, p.layout.cp, p.layout.tp) if level else (0, 0, 0, 0)
+            return (not level, *split, -p.tokens_per_second)
+
+        return sorted(best.values(), key=order)
 
     def largest_micro_batch(self, layout: Layout) -> int:
         """Most rows a micro-batch can have in this split; 0: not even one fits."""

@@ -47,6 +47,8 @@ and before some of today's fused kernels. Other generations take ``hopper``'s: n
 
 KERNEL_SECONDS = 4e-6
 """Time the host needs to start a kernel; small models run no faster than that. A stated constant."""
+LATENCY_SECONDS = 2e-5
+"""Of a collective or a message between stages. A stated constant."""
 KERNELS = {True: 70, False: 200}
 """Kernels of a layer, forward and backward, fused or not: counted roughly in the layer's modules."""
 SCORE_BYTES = 27
@@ -206,7 +208,7 @@ class _Stage:
         total = 0.0
         if tp > 1:
             rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp <= GPUS_PER_NODE else self._network(1)
-            one = self._reduce(self.tokens * self.shape.hidden * width, tp, rate)
+            one = self._reduce(self.tokens * self.shape.hidden * width, tp, rate) + LATENCY_SECONDS
             forward = 2 * one * (2 if self.build.recompute == "full" else 1)
             weights = self._product(self.shape.layer_matrices() / tp)
             backward = (one if self.layout.sequence_parallel else 0.0) + max(0.0, 2 * one - weights)
@@ -214,7 +216,7 @@ class _Stage:
         if cp > 1:
             rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp * cp <= GPUS_PER_NODE else self._network(tp)
             keys = self.rows * 2 * self.shape.groups * self.shape.head_dim / tp * width
-            moved = 3 * self._reduce(keys, cp, rate, passes=1) * self.layers
+            moved = 3 * (self._reduce(keys, cp, rate, passes=1) + LATENCY_SECONDS) * self.layers
             total += max(0.0, moved - self.attention()) if self.build.fused else moved
         return total
 
@@ -230,7 +232,7 @@ class _Stage:
         size = self.tokens * self.shape.hidden * self.build.width / layout.tp
         inside = layout.gpus <= GPUS_PER_NODE
         rate = self.e.links * self.gpu.link_gb_s * 1e9 if inside else self._network(1)
-        return 2 * layout.vpp * size / rate
+        return 2 * layout.vpp * (size / rate + LATENCY_SECONDS)
 
     def reduction(self, backward: float, forward: float) -> float:
         """Gradients summed over data-parallel (and context-parallel) ranks, parameters gathered; exposed part."""

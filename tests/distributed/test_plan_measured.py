@@ -1,9 +1,13 @@
-"""The planner's memory against bytes counted on the real recipe: tiny model, CPU, one and two processes."""
+"""The planner's memory against bytes counted on the real recipe: tiny model, CPU, one and two processes.
+
+PLAN_RECORD=docs/results/plan_measured.json pytest tests/distributed/test_plan_measured.py writes what was counted too.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
+from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout, padded
 from sdrrl_nemo.plan.memory import memory
@@ -23,6 +29,7 @@ ROW = 64
 ROWS = 8
 """Rows of a step."""
 WITHIN = 0.10
+COMMAND = "PLAN_RECORD=docs/results/plan_measured.json pytest tests/distributed/test_plan_measured.py"
 
 PADDED = {"tp": 2, "pad_heads_to": 2}  # 9 heads in 3 groups become 12 in 4
 ONE: dict[str, dict[str, Any]] = {
@@ -136,19 +143,35 @@ def row_tokens(config: Path, cp: int) -> int:
     return max(ROW, *(int(whole[list(data.samples_of(p))].sum()) for p in range(len(data))))
 
 
-def compare(config: Path, case: dict[str, Any], processes: int, rank: int, measured: dict[str, float]) -> None:
+@pytest.fixture(scope="module")
+def record() -> Iterator[list[dict[str, Any]]]:
+    """Rows of the result file."""
+    rows: list[dict[str, Any]] = []
+    yield rows
+    if "PLAN_RECORD" in os.environ:
+        facts = {k: v for k, v in provenance().items() if k != "command"}
+        write_json(Path(os.environ["PLAN_RECORD"]), {"command": COMMAND, "provenance": facts, "rows": rows})
+
+
+def compare(
+    config: Path, case: dict[str, Any], processes: int, rank: int, measured: dict[str, float]
+) -> dict[str, Any]:
+    """Assert that every part is within the bound; returns the row of the result file."""
     expected = predicted(config, case, processes, rank if case.get("pp", 1) > 1 else 0)
     found = {k: measured[k] for k in expected}
     assert measured["left"] == 0, "autograd still holds tensors: the peak is not one step's"
     assert expected == pytest.approx(found, rel=WITHIN), {k: expected[k] / found[k] for k in expected}
+    return {"settings": case, "processes": processes, "rank": rank, "counted": found, "predicted": expected}
 
 
 @pytest.mark.parametrize("name", ONE)
-def test_one_process(config: Path, one: Callable[[str, int], Any], name: str) -> None:
-    compare(config, ONE[name], 1, 0, one(name, 0))
+def test_one_process(config: Path, one: Callable[[str, int], Any], record: list[dict[str, Any]], name: str) -> None:
+    record.append({"case": name, **compare(config, ONE[name], 1, 0, one(name, 0))})
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("name", TWO)
-def test_two_processes(config: Path, two: Callable[[str, int], Any], name: str, rank: int) -> None:
-    compare(config, TWO[name], 2, rank, two(name, rank))
+def test_two_processes(
+    config: Path, two: Callable[[str, int], Any], record: list[dict[str, Any]], name: str, rank: int
+) -> None:
+    record.append({"case": name, **compare(config, TWO[name], 2, rank, two(name, rank))})

@@ -42,7 +42,10 @@ def test_every_proposal_is_accepted_by_the_recipe_and_fits() -> None:
     plans = p.plans(8)
     assert len(plans) > 20
     speeds = [plan.tokens_per_second for plan in plans]
-    assert [round(s) for s in speeds] == sorted((round(s) for s in speeds), reverse=True)
+    alike = [s for s in speeds if s > 0.99 * max(speeds)]
+    assert speeds[: len(alike)] == alike  # these first, the simplest of them at the top
+    assert speeds[len(alike) :] == sorted(speeds[len(alike) :], reverse=True)
+    assert plans[0].layout.pp == min(plan.layout.pp for plan in plans[: len(alike)])
     for plan in plans:
         found = plan.layout
         assert found.gpus == 8
