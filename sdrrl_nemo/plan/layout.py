@@ -55,6 +55,8 @@ class Build:
     """Attention that never writes its scores; False: Megatron before flash-attention."""
     adapters: int = 0
     """LoRA: trained parameters a layer, the others are frozen; 0: all are trained."""
+    fused_accumulation: bool = False
+    """Weight gradients added to the fp32 ones inside their product; off in model/provider.py, on in published runs."""
     overlap: bool = False
     """Gradient reduction and parameter gathering hidden behind compute; this recipe does not."""
 

@@ -62,7 +62,7 @@ def _run(row: dict[str, Any]) -> PublishedRun:
         gpu=row["gpu"],
         shape=shape,
         layout=Layout(dp=dp, accumulation=accumulation, **parallel),
-        build=Build(**{k: row[k] for k in BUILD if k in row}),
+        build=Build(fused_accumulation=True, **{k: row[k] for k in BUILD if k in row}),
         row=row["row"],
         sample=row.get("sample", row["row"]),
         seconds=seconds,

@@ -54,7 +54,8 @@ KERNELS = {True: 70, False: 200}
 SCORE_BYTES = 27
 """Traffic of an attention score kept in memory, forward and backward: passes over 16 bits, and dropout masks."""
 LOGIT_BYTES = {True: 6, False: 30}
-"""Traffic of a logit: the product writes it, the loss reads it and writes its gradient. False: Megatron's fp32 loss."""
+"""Traffic of a logit: the product writes it, the loss reads it and writes its gradient. False, in GPT: Megatron's loss,
+which works on an fp32 copy."""
 ADAM_BYTES = 34
 """Traffic of a parameter in the optimiser step: gradient (also for its norm), master weight, moments, 16-bit copy."""
 
@@ -135,7 +136,7 @@ class _Stage:
         self.rows = work.row_tokens * layout.micro_batch_size
         self.tokens = self.rows / layout.cp
         self.layers = shape.layers / layout.pp
-        self.peak = gpu.bf16_tflops * 1e12 * (1.0 if build.width == 2 else 0.5)  # fp32 runs as TF32
+        self.peak = gpu.bf16_tflops * 1e12 * (1.0 if build.width == 2 else 1 / 16)  # fp32 without TF32, torch's default
 
     def seconds(self, stage: int) -> tuple[float, float, float, float, float]:
         """(matrices, attention, element-wise, tensor and context parallel, pipeline) of forward and backward."""
@@ -189,7 +190,7 @@ class _Stage:
             elements *= 4 / 3
         moved = self.tokens * self.layers * elements * b.width
         trained = b.adapters or s.layer_matrices()
-        moved += self.layers * trained / tp * (8 if b.overlap or not s.gated else 12)
+        moved += self.layers * trained / tp * (8 if b.fused_accumulation else 12)
         if last:
             moved += self.tokens * s.vocabulary / tp * LOGIT_BYTES[s.gated] * b.width / 2
         return moved / self._bandwidth()
