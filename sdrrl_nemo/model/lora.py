@@ -72,7 +72,7 @@ def base_key(folder: str | Path) -> str:
 def check_base(lora: Lora, folder: str | Path, where: str | Path) -> None:
     """SdrrlError when ``folder`` does not hold the weights the adapters of ``where`` were trained on."""
     if base_key(folder) != lora.base:
-        raise SdrrlError(f"{where}: holds LoRA adapters of other weights than those in {folder}; name the base model")
+        raise SdrrlError(f"{where}: its LoRA adapters were trained on other weights than those in {folder}; name those")
 
 
 def add_adapters(model: Any, lora: Lora, c: SdrrlGPTConfig, seed: int, tp_rank: int, tp_size: int) -> None:
