@@ -41,7 +41,7 @@ def render(document: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, signed=signed, count=count)
+    environment.filters.update(figure=figure, signed=signed, count=count, column_title=column_title)
     rows = methods(document)
     titles = {m["name"]: m["title"] for m in rows}
     everything = [*document["measures"], *document["averages"]]
@@ -99,8 +99,15 @@ def measure_chart(measure: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Ma
 
 
 def short(title: str) -> str:
-    """A method's name for a chart's margin of about 20 characters."""
-    return title if len(title) <= 20 else title[:19] + "…"
+    """A method's name for a chart's margin, 17 characters at most; ablations without the method they are taken from."""
+    title = "− " + title.split(" − ", maxsplit=1)[1] if " − " in title else title
+    return title if len(title) <= 17 else title[:16] + "…"
+
+
+def column_title(measure: dict[str, Any], lang: str) -> str:
+    """Head of a column in the table of a language, which need not be named again."""
+    lower = ", lower is better" if measure["better"] == "lower" else ""
+    return f"{measure['title'].removesuffix(f', {lang}')} ({measure['unit']}{lower})"
 
 
 def language_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -227,9 +234,8 @@ def _source_language(document: dict[str, Any]) -> dict[str, Any]:
         f"{_title(document)} against the base model on {t['measures']} measures in {about['name']}: clearly better on "
         f"{t['better']}, clearly worse on {t['worse']}."
     )
-    return {
-        "title": f"{about['name']} is kept", "sentence": sentence, "state": "missed" if t["worse"] else "met"
-    }  # fmt: skip
+    state = "missed" if t["worse"] else "met" if t["better"] else ""
+    return {"title": f"{about['name']} is kept", "sentence": sentence, "state": state}
 
 
 def summary(document: dict[str, Any]) -> str:

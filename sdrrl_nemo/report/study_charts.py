@@ -50,7 +50,7 @@ def dot_chart(title: str, rows: Sequence[Dots], x_label: str) -> Markup:
     rows = [r for r in rows if math.isfinite(r.mean)]
     if not rows:
         return Markup("")
-    width, pitch, top, bottom, left, right = 360, 22, 6, 34, 130, 52
+    width, pitch, top, bottom, left, right = 360, 22, 6, 34, 138, 50
     height = top + pitch * len(rows) + bottom
     values = [v for r in rows for v in (r.mean, *r.runs) if math.isfinite(v)]
     ticks = nice_ticks(min(values), max(values), 4)

@@ -54,7 +54,7 @@ class HeldOutConfig:
 class StatisticsConfig:
     """Paired bootstrap of each method against the reference method."""
 
-    resamples: int = 20000
+    resamples: int = 50000
     """Few would bound every p value from below; Holm's correction multiplies it by the number of tests."""
     level: float = 0.05
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -68,13 +68,17 @@ class Executor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOAD])
         self._running: list[Running] = []
+        self._times: dict[str, list[float]] = {}
 
-    def run(self, stages: Sequence[Stage], on_done: Callable[[Stage], None] | None = None) -> int:
+    def run(self, stages: Sequence[Stage]) -> int:
         """Finish all ``stages`` (each after those it needs); returns how many were left to do.
 
         The first stage that fails ends the run once its neighbours are done: SdrrlError names it and its log.
         """
         waiting = [s for s in stages if not self.markers.done(s)]
+        for stage in stages:
+            if (seconds := self.markers.seconds(stage.name)) is not None:
+                self._times.setdefault(stage.kind, []).append(seconds)
         known = {s.name for s in stages}
         for stage in stages:
             missing = [n for n in stage.needs if n not in known and not self.markers.path(n).is_file()]
@@ -83,13 +87,13 @@ class Executor:
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             with progress(None, "study", total=1, unit="s", bar_format=BAR) as bar:
-                self._loop(waiting.copy(), bar, on_done)
+                self._loop(waiting.copy(), bar)
         finally:
             self._stop()
             signal.signal(signal.SIGTERM, before)
         return len(waiting)
 
-    def _loop(self, waiting: list[Stage], bar: Any, on_done: Callable[[Stage], None] | None) -> None:
+    def _loop(self, waiting: list[Stage], bar: Any) -> None:
         total = len(waiting)
         failed: SdrrlError | None = None
         while waiting or self._running:
@@ -109,8 +113,6 @@ class Executor:
                     failed = failed or e
                     continue
                 bar.update(self._estimate(job.stage.kind))
-                if on_done is not None:
-                    on_done(job.stage)
         if failed is not None:
             raise failed
 
@@ -142,7 +144,9 @@ class Executor:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             raise SdrrlError(f"{job.stage.name} failed ({how}): {last_line(self.log(job.stage))}; all of its output "
                              f"is in {self.log(job.stage)}")  # fmt: skip
-        self.markers.mark(job.stage, time.perf_counter() - job.started)
+        seconds = time.perf_counter() - job.started
+        self.markers.mark(job.stage, seconds)
+        self._times.setdefault(job.stage.kind, []).append(seconds)
 
     def log(self, stage: Stage) -> Path:
         """Where the output of a stage goes."""
@@ -150,8 +154,7 @@ class Executor:
 
     def _estimate(self, kind: str) -> float:
         """Seconds of a stage of one kind: the mean of those that were timed."""
-        times = [float(s) for p in (self.markers.root / kind).glob("*.json")
-                 if (s := self.markers.seconds(f"{kind}/{p.stem}")) is not None]  # fmt: skip
+        times = self._times.get(kind, [])
         return math.fsum(times) / len(times) if times else SECONDS[kind]
 
     def _show(self, bar: Any, waiting: Sequence[Stage], total: int) -> None:

@@ -33,10 +33,9 @@ from sdrrl_nemo.eval.tasks import pair_samples, plan, question_samples, run_task
 from sdrrl_nemo.study.aggregate import statistics
 from sdrrl_nemo.study.benchmark_measures import from_benchmarks
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, held_out_config
-from sdrrl_nemo.study.measures import HELD_OUT, Measure
+from sdrrl_nemo.study.measures import FILE, HELD_OUT, Measure
 from sdrrl_nemo.study.plan import Run, data_dir, runs
 
-FILE = "measures.json"
 HELD_OUT_TOKENIZE = "13a"
 
 

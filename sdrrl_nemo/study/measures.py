@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HELD_OUT, BENCHMARK = "Held-out data", "Benchmarks"
+FILE = "measures.json"
+"""What a measured run leaves in its folder of scores."""
 
 
 @dataclass(frozen=True)

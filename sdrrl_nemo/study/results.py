@@ -13,7 +13,7 @@ from sdrrl_nemo.common.fileio import read_json, read_jsonl
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.study.config import BASE, StudyConfig
-from sdrrl_nemo.study.measure import FILE
+from sdrrl_nemo.study.measures import FILE
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
 from sdrrl_nemo.study.plan import Markers, Run, data_dir, runs
 from sdrrl_nemo.study.table import Scores, table

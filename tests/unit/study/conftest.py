@@ -17,7 +17,7 @@ LEVELS = {"base": 0.0, "sft": 1.0, "sdrrl": 3.0, "no_cross": 2.0}
 """Mean of every measure of a method; higher is better in all of them but the loss."""
 
 
-@pytest.fixture()
+@pytest.fixture
 def study(tmp_path, monkeypatch) -> StudyConfig:
     monkeypatch.chdir(ROOT)
     config = StudyConfig(
@@ -100,18 +100,18 @@ def finish(config: StudyConfig, names: list[str]) -> None:
         markers.mark(stages[f"measure/{run.name}"], 2.0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def finished(study) -> StudyConfig:
     finish(study, [r.name for r in runs(study)])
     return study
 
 
-@pytest.fixture()
+@pytest.fixture
 def unfinished(study) -> StudyConfig:
     finish(study, ["base", "sft-1", "sdrrl-1"])
     return study
 
 
-@pytest.fixture()
+@pytest.fixture
 def work(study) -> Path:
     return Path(study.work_dir)

@@ -41,7 +41,7 @@ def test_exports_stay_when_asked(study):
 
 def test_seeds_have_names_and_are_the_same_for_all_methods(study):
     first, second = study.training_seed(1), study.training_seed(2)
-    assert first != second and 0 <= min(first, second)
+    assert first != second and min(first, second) >= 0
     work = data_dir(study, "sft")
     configs = [training_config(study, work, r.run_dir, r.number) for r in runs(study) if r.number]
     assert [c.seed for c in configs] == [first] * 3 + [second] * 3
