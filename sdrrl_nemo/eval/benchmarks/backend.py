@@ -28,6 +28,9 @@ class Backend(ABC):
     def identity(self) -> dict[str, Any]:
         """Everything besides the model folder that can change an output."""
 
+    def prepare(self) -> None:
+        """Load what the first request needs, so that no task's time holds it."""
+
     @abstractmethod
     def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
         """Greedy answers {"text", "tokens", "finished"} of at most ``limits[i]`` tokens."""

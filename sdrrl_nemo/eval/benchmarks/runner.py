@@ -88,6 +88,7 @@ def ask(tasks: Sequence[BenchmarkTask], backend: Backend, store: TaskStore) -> d
             found[task.name] = stored
     print(f"{backend.folder.path}: {len(tasks)} tasks, {len(found)} already done", flush=True)
     if missing:
+        backend.prepare()
         total = sum(backend.work(task.requests) for task, _ in missing)
         with progress(None, backend.folder.path.name, total=total, unit="tok", unit_scale=True) as bar:
             for task, settings in missing:

@@ -50,6 +50,9 @@ class TransformersBackend(Backend):
         """Loaded when the first output is missing."""
         return load_model(self.folder, self.device).to(getattr(torch, self.config.dtype))
 
+    def prepare(self) -> None:
+        assert self.model is not None
+
     def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
         return greedy(self.model, self.folder.tokenizer, prompts, limits, self.config.batch_tokens, advance)
 

@@ -51,6 +51,9 @@ class VllmBackend(Backend):
         options = {"dtype": self.config.dtype, "seed": 0, **self._engine}
         return self._vllm.LLM(model=str(self.folder.path), **options)
 
+    def prepare(self) -> None:
+        assert self._llm is not None
+
     def _ask(self, prompts: Sequence[Sequence[int]], sampling: list[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(p)} for p in prompts]
         return list(self._llm.generate(inputs, sampling, use_tqdm=False))

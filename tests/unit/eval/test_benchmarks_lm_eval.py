@@ -1,0 +1,177 @@
+"""The task files for lm-evaluation-harness ask and score what this project's own runner asks and scores."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from sdrrl_nemo.eval.benchmarks.config import DEFAULT_NEW_TOKENS, BenchmarkConfig
+from sdrrl_nemo.eval.benchmarks.runner import plan
+from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask
+from tools.bench_eval import make_items
+
+ROOT = Path(__file__).resolve().parents[3]
+TASKS = ROOT / "configs" / "eval" / "lm_eval"
+DATA = str(ROOT / "data" / "benchmarks")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the harness's ``!function`` tag."""
+
+
+Loader.add_constructor("!function", lambda loader, node: f"!function {node.value}")
+
+
+@pytest.fixture(scope="module")
+def utils() -> ModuleType:
+    """utils.py as the harness imports it: by path."""
+    spec = importlib.util.spec_from_file_location("lm_eval_utils", TASKS / "utils.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A task with what it includes."""
+    own = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    included = load(TASKS / own.pop("include")) if "include" in own else {}
+    return {**included, **own}
+
+
+FILES = sorted(p for p in TASKS.glob("*.yaml") if p.name != "por.yaml")
+
+
+def function(utils: ModuleType, name: str) -> Any:
+    assert name.startswith("!function utils.")
+    return getattr(utils, name.removeprefix("!function utils."))
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[str, BenchmarkTask]:
+    config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a")
+    return {t.name: t for t in plan(config)[0]}
+
+
+def runner_name(task: str) -> str:
+    """``sdrrl_flores_eng_por`` -> ``flores.eng-por``."""
+    rest = task.removeprefix("sdrrl_")
+    if rest.startswith("flores_"):
+        return "flores." + rest.removeprefix("flores_").replace("_", "-")
+    name, lang = rest.rsplit("_", 1)
+    return f"{name}.{lang}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_task_asks_what_the_runner_asks(path: Path, utils: ModuleType, own: dict[str, BenchmarkTask]):
+    task = load(path)
+    docs = function(utils, task["custom_dataset"])(
+        data_dir=DATA, **task["metadata"], **task["dataset_kwargs"], **({"bleu_tokenize": "13a"})
+    )["test"]
+    name = runner_name(task["task"])
+    if name.startswith("belebele_pq"):
+        config = BenchmarkConfig(data_dir=DATA, names=["belebele"])
+        config.prompts.belebele = "lm_eval"
+        ours = {t.name: t for t in plan(config)[0]}[name.replace("_pq", "")]
+    else:
+        ours = own[name]
+    asked = [getattr(r, "prompt", getattr(r, "context", "")) for r in ours.requests]
+    assert [d["prompt"] for d in docs] == asked
+    if name.startswith("belebele"):
+        choices = tuple(task["target_delimiter"] + c for c in task["doc_to_choice"])
+        assert {r.choices for r in ours.requests} == {choices}  # type: ignore[union-attr]
+    else:
+        assert task["generation_kwargs"]["max_gen_toks"] == DEFAULT_NEW_TOKENS[name.split(".")[0]]
+
+
+def test_every_function_and_task_named_is_there(utils: ModuleType):
+    group = load(TASKS / "por.yaml")
+    tasks = {load(p)["task"] for p in FILES}
+    assert set(group["task"]) == {t for t in tasks if "_pq_" not in t}
+    for path in FILES:
+        for value in [*load(path).values(), *(m["aggregation"] for m in load(path)["metric_list"])]:
+            if isinstance(value, str) and value.startswith("!function"):
+                assert callable(function(utils, value))
+
+
+def test_scores_are_the_runners(utils: ModuleType, own: dict[str, BenchmarkTask]):
+    def docs(file: str) -> list[dict[str, Any]]:
+        task = load(TASKS / file)
+        make = function(utils, task["custom_dataset"])
+        return list(make(data_dir=DATA, **task["dataset_kwargs"], bleu_tokenize="13a")["test"])
+
+    def answers(rows: list[dict[str, Any]]) -> list[str]:
+        """Right, half right and wrong in turn."""
+        return [(r["reference"], r["reference"][: len(r["reference"]) // 2], "sim")[n % 3] for n, r in enumerate(rows)]
+
+    for file, name, score, keys in (
+        ("mkqa_por.yaml", "mkqa.por", utils.score_mkqa, ("f1", "em")),
+        ("xlsum_por.yaml", "xlsum.por", utils.score_xlsum, ("rouge1", "rougeL")),
+    ):
+        rows = docs(file)
+        texts = answers(rows)
+        ours = own[name].score([{"text": t} for t in texts]).metrics
+        theirs = [score(r, [t]) for r, t in zip(rows, texts, strict=True)]
+        for key in keys:
+            assert math.fsum(x[key] for x in theirs) / len(theirs) == pytest.approx(ours[key])
+            assert 0 < float(ours[key] or 0) < 100
+    rows = docs("flores_eng_por.yaml")
+    texts = answers(rows)
+    found = own["flores.eng-por"].score([{"text": t} for t in texts]).metrics
+    items = [utils.score_flores(r, [t]) for r, t in zip(rows, texts, strict=True)]
+    assert utils.corpus_bleu([x["bleu"] for x in items]) == pytest.approx(found["bleu"])
+    assert utils.corpus_chrf([x["chrf"] for x in items]) == pytest.approx(found["chrf"])
+
+
+def test_off_target_rate_leaves_out_short_answers(utils: ModuleType):
+    pytest.importorskip("gcld3")
+    doc = {"lang": "por"}
+    values = [
+        utils.score_off_target(doc, [t])["off_target"]
+        for t in (
+            "Sim.",
+            "A biblioteca pública da cidade velha abre às nove da manhã e não fecha antes das seis da tarde.",
+            "The public library in the old town opens at nine in the morning and closes at six in the evening.",
+        )
+    ]
+    assert math.isnan(values[0]) and values[1:] == [0.0, 1.0]
+    assert utils.rate(values) == 50.0
+    assert math.isnan(utils.rate([math.nan]))
+
+
+def test_benchmark_items_are_the_same_every_time(tmp_path: Path):
+    make_items(tmp_path / "a", 80)
+    make_items(tmp_path / "b", 80)
+    for name in ("eng_Latn", "por_Latn"):
+        raw = (tmp_path / "a" / "Belebele" / f"{name}.jsonl").read_bytes()
+        assert raw == (tmp_path / "b" / "Belebele" / f"{name}.jsonl").read_bytes()
+        assert len(raw.splitlines()) == 40
+    config = BenchmarkConfig(data_dir=str(tmp_path / "a"), names=["belebele"])
+    assert [len(t.requests) for t in plan(config)[0]] == [40, 40]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed here")
+def test_harness_runs_the_tasks(base_folder: Path, tmp_path: Path):
+    model = tmp_path / "model"
+    shutil.copytree(base_folder, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+    command = [
+        sys.executable, "-m", "lm_eval", "run", "--include_path", str(TASKS), "--tasks", "sdrrl_por",
+        "--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu", "--limit", "2",
+        "--apply_chat_template", "--gen_kwargs", "max_gen_toks=4", "--metadata", '{"bleu_tokenize": "13a"}',
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for task in load(TASKS / "por.yaml")["task"]:
+        assert task in done.stdout
