@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.data.config import EngineConfig
 from sdrrl_nemo.data.languages import language
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", AUTO)
 
 
 @dataclass
@@ -35,8 +36,8 @@ class GenerationConfig:
     """First N pairs, translated in both directions; 0 = all."""
     max_new_tokens: int = 64
     batch_size: int = 40
-    dtype: str = "bfloat16"
-    """float32 or bfloat16 (about twice as fast on a CPU with AVX512-BF16)."""
+    dtype: str = AUTO
+    """float32, bfloat16, or auto: bfloat16 where it is native (GPU, AVX512-BF16, AMX), else float32."""
 
 
 @dataclass

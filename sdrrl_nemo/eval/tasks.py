@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from sdrrl_nemo.common.fileio import content_key
+from sdrrl_nemo.common.precision import resolve
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.data.templates import translation_question
 from sdrrl_nemo.eval.config import EvalConfig
@@ -140,6 +141,7 @@ def _hidden_task(name: str, folder: ModelFolder, sample: Sample, config: EvalCon
 
 def _generation_task(name: str, folder: ModelFolder, sample: Sample, config: EvalConfig, device: torch.device) -> Task:
     g = config.generation
+    dtype = resolve(g.dtype, "bfloat16", "float32")
     prompts = encode_questions(folder.tokenizer, sample.questions)
     cost = sum(len(p) for p in prompts) / len(prompts) + GENERATED_TOKEN_COST * g.max_new_tokens
 
@@ -151,8 +153,8 @@ def _generation_task(name: str, folder: ModelFolder, sample: Sample, config: Eva
         )
         return {"keys": sample.keys, "answers": [dataclasses.asdict(a) for a in answers]}
 
-    settings = {**_common(sample, device, g.dtype), "max_new_tokens": g.max_new_tokens, "batch_size": g.batch_size}
-    return Task(name, g.dtype, settings, round(cost * len(prompts)), compute)
+    settings = {**_common(sample, device, dtype), "max_new_tokens": g.max_new_tokens, "batch_size": g.batch_size}
+    return Task(name, dtype, settings, round(cost * len(prompts)), compute)
 
 
 def run_tasks(

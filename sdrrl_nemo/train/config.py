@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.precision import AUTO
 
 
 @dataclass
@@ -136,7 +137,7 @@ class TrainerSettings:
     max_steps: int = 0
     """Stop after this many steps; 0: after ``epochs``."""
     precision: str = "bf16"
-    """``bf16`` (parameters bf16, optimiser and gradients fp32) or ``fp32``."""
+    """``bf16`` (parameters bf16, optimiser and gradients fp32), ``fp32``, or ``auto``: bf16 where it is native."""
     save_every: int = 0
     """Checkpoint every so many steps; 0: only at the end; -1: never (measurements)."""
     keep_checkpoints: int = 2
@@ -167,7 +168,7 @@ def check(config: RunConfig, world_size: int) -> int:
     """Validate what does not need the data; returns the data-parallel size. SdrrlError names the key."""
     t = config.trainer
     choices = {
-        "trainer.precision": (t.precision, ("bf16", "fp32")),
+        "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
         "loss.kernel": (config.loss.kernel, ("auto", "triton", "fused_linear", "torch")),

@@ -22,6 +22,7 @@ from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.common.precision import resolve as resolve_precision
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
@@ -229,6 +230,7 @@ class Prepared:
 def prepare(config: RunConfig, world: int) -> Prepared:
     """Everything that can be wrong is found here, on ``world`` processes; SdrrlError says what."""
     check(config, world)
+    config.trainer.precision = resolve_precision(config.trainer.precision, "bf16", "fp32")
     check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if config.wandb.project:
         require("wandb", "wandb", "wandb")

@@ -10,11 +10,12 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.answers import UNFINISHED, Answer, settle
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", AUTO)
 IDENTITY_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
 REVISION = 2
 """Changes whenever the code here may give another answer to the same question."""
@@ -28,7 +29,8 @@ class HfGenerator(Generator):
     which questions share a batch follows from the call's questions alone. Padding leaves out no token and adds none,
     but rounding in a batch of another shape can decide a tie between two tokens: call with the same questions (a
     stage's shard) to get the same bytes. Only the options here steer generation; the folder's own
-    generation_config.json is not used. With ``device: auto`` the weights go to the CPU, or over all visible GPUs.
+    generation_config.json is not used. With ``device: auto`` the weights go to the CPU, or over all visible GPUs. With
+    ``dtype: auto`` they are bfloat16 where that is native, else float32; the answers' identity holds which.
 
     ``unfinished`` says what becomes of an answer cut at ``max_new_tokens``: ``keep`` it (a later stage may judge it),
     ``trim`` it to its last complete sentence or line, or ``drop`` it (the answer is ''). With ``temperature`` above 0
@@ -63,7 +65,8 @@ class HfGenerator(Generator):
                 "generator 'hf': max_new_tokens >= 1, batch_size >= 1, temperature >= 0 and 0 < top_p <= 1 are needed"
             )
         self._batch_size = batch_size
-        self.max_new_tokens, self._dtype, self._device_name = max_new_tokens, dtype, device
+        self.max_new_tokens, self._device_name = max_new_tokens, device
+        self._dtype = resolve(dtype, "bfloat16", "float32")
         self._unfinished, self._temperature, self._top_p, self._seed = unfinished, temperature, top_p, seed
         self.licence = licence or self._stated_licence()
 

@@ -35,7 +35,7 @@ def test_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("override", "world", "message"),
     [
-        ("trainer.precision=fp64", 1, "trainer.precision: 'fp64' is not one of bf16, fp32"),
+        ("trainer.precision=fp64", 1, "trainer.precision: 'fp64' is not one of bf16, fp32, auto"),
         ("optim.schedule=step", 1, "optim.schedule"),
         ("trainer.tp=2", 3, "does not divide the 3 processes"),
         ("trainer.micro_batch_size=3", 1, "trainer.global_batch_size=8 is not a multiple"),
