@@ -28,7 +28,7 @@ class Backend(ABC):
     def identity(self) -> dict[str, Any]:
         """Everything besides the model folder that can change an output."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - a server has nothing to load
         """Load what the first request needs, so that no task's time holds it."""
 
     @abstractmethod

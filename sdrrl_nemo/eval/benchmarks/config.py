@@ -155,7 +155,7 @@ def check(config: BenchmarkConfig) -> None:
     if config.tsne_perplexity <= 0:
         raise SdrrlError(f"tsne_perplexity is {config.tsne_perplexity}; it must be positive")
     if config.comet.enabled and not config.comet.model:
-        raise SdrrlError("comet.enabled needs comet.model, the folder of wmt22-comet-da (docs/quality.md)")
+        raise SdrrlError("comet.enabled needs comet.model, the folder of wmt22-comet-da (docs/evaluation.md)")
     _check_templates(config.prompts)
 
 

@@ -16,6 +16,7 @@ from sdrrl_nemo.common.fileio import content_key, sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.config import import_plugins
+from sdrrl_nemo.data.engines.comet import CometScorer
 from sdrrl_nemo.eval.benchmarks.api import FORMAT
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Backend
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, check
@@ -43,6 +44,8 @@ def measure(model_folder: str | Path, config: BenchmarkConfig, output_dir: str |
     check(config)
     import_plugins(config.plugins)
     tasks, skipped = plan(config)
+    if config.comet.enabled:
+        open_comet(config)  # says at once what it lacks
     folder = open_model_folder("model", model_folder)
     backend = BACKENDS.create(config.backend.name, folder=folder, config=config, **config.backend.options)
     store = TaskStore(output_dir, folder.fingerprint)
@@ -106,13 +109,21 @@ def ask(tasks: Sequence[BenchmarkTask], backend: Backend, store: TaskStore) -> d
     return found
 
 
-def with_comet(scored: Scored, name: str, config: BenchmarkConfig, store: TaskStore) -> Scored:
-    """``comet`` in metrics (times 100, as the paper prints it) and items (about 0 to 1); scores are stored too."""
+def open_comet(config: BenchmarkConfig) -> CometScorer:
+    """The scorer, not started yet; SdrrlError when its model or its environment is not there."""
     c = config.comet
-    segments = comet.make_segments(*([str(i[k]) for i in scored.items] for k in ("prompt", "prediction", "reference")))
     scorer = comet.open_scorer(c.model, c.encoder, c.python, c.device, c.precision, c.batch_size)
     if not scorer.checkpoint.is_file():
-        raise SdrrlError(f"comet.model: no COMET model at {scorer.checkpoint} (docs/quality.md says how to get it)")
+        raise SdrrlError(f"comet.model: no COMET model at {scorer.checkpoint}; docs/evaluation.md says how to get it")
+    if not Path(c.python).exists():
+        raise SdrrlError(f"comet.python: {c.python} is not there; make COMET's environment: make comet-env")
+    return scorer
+
+
+def with_comet(scored: Scored, name: str, config: BenchmarkConfig, store: TaskStore) -> Scored:
+    """``comet`` in metrics (times 100, as the paper prints it) and items (about 0 to 1); scores are stored too."""
+    c, scorer = config.comet, open_comet(config)
+    segments = comet.make_segments(*([str(i[k]) for i in scored.items] for k in ("prompt", "prediction", "reference")))
     settings = {
         "segments": content_key(segments),
         "checkpoint": sha256_file(scorer.checkpoint),

@@ -20,6 +20,7 @@ import torch
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
+from sdrrl_nemo.data.engines.comet import CometScorer
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
 from sdrrl_nemo.eval.benchmarks.backends import local
@@ -105,6 +106,7 @@ def server(folder: ModelFolder, model: Any) -> Iterator[str]:
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}/v1"
     httpd.shutdown()
+    httpd.server_close()
 
 
 @pytest.fixture
@@ -284,6 +286,38 @@ def test_several_models_in_one_table(
     assert "did you mean 'belebele'" in capsys.readouterr().err
     assert run(main, ["--config", str(path), "prompts.mkqa=no field"]) == 2
     assert "prompts.mkqa" in capsys.readouterr().err
+
+
+def test_comet_scores_are_stored_and_missing_parts_said_first(
+    long_folder: Path, config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config.names = ["flores"]
+    config.comet.enabled, config.comet.model, config.comet.python = True, str(tmp_path / "comet"), sys.executable
+    with pytest.raises(SdrrlError, match=r"no COMET model at .*model.ckpt"):
+        run_benchmarks(long_folder, config, tmp_path / "out")
+    checkpoint = tmp_path / "comet" / "checkpoints" / "model.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"weights")
+    config.comet.python = str(tmp_path / "nowhere")
+    with pytest.raises(SdrrlError, match="make comet-env"):
+        run_benchmarks(long_folder, config, tmp_path / "out")
+    config.comet.python = sys.executable
+    asked: list[dict[str, str]] = []
+
+    def score(self: Any, segments: list[dict[str, str]]) -> list[float]:
+        asked.extend(segments)
+        return [round(len(s["ref"]) / 1000, 6) for s in segments]
+
+    monkeypatch.setattr(CometScorer, "score", score)
+    first = run_benchmarks(long_folder, config, tmp_path / "out")["tasks"]
+    again = run_benchmarks(long_folder, config, tmp_path / "out")["tasks"]
+    assert len(asked) == 4  # two directions of two sentences, once
+    item = first["flores.eng-por"]["items"][0]
+    assert asked[0] == {"src": item["prompt"], "mt": item["prediction"], "ref": item["reference"]}
+    assert item["comet"] == round(len(item["reference"]) / 1000, 6)
+    for task in first:
+        mean = np.mean([i["comet"] for i in first[task]["items"]])
+        assert first[task]["metrics"]["comet"] == pytest.approx(100 * mean) == again[task]["metrics"]["comet"]
 
 
 def test_kind_is_read_through_the_base_file(tmp_path: Path):

@@ -16,7 +16,7 @@ from sdrrl_nemo.eval.scorers import bleu
 @BENCHMARKS.register("flores")
 def flores(config: BenchmarkConfig) -> list[Entry]:
     """Corpus BLEU and chrF++ (0 to 100); the items' ``score`` is sentence BLEU."""
-    sentence_bleu, _ = bleu._metrics(config.bleu_tokenize, sentence=True)  # says at once what it lacks
+    bleu.check(config.bleu_tokenize)
     src = config.source_language
     sentences = {lang: read(config, "flores", lang) for lang in (src, *config.languages)}
     for lang, lines in sentences.items():
@@ -38,7 +38,7 @@ def flores(config: BenchmarkConfig) -> list[Entry]:
                     "prompt": s,
                     "prediction": t,
                     "reference": w,
-                    "score": float(sentence_bleu.sentence_score(t, [w]).score),
+                    "score": bleu.score_item(t, w, config.bleu_tokenize).bleu,
                 }
                 for n, (s, t, w) in enumerate(zip(given, texts, wanted, strict=True), 1)
             ]
