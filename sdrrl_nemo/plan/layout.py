@@ -55,6 +55,7 @@ class Build:
     """Attention that never writes its scores; False: Megatron before flash-attention."""
     adapters: int = 0
     """LoRA: trained parameters a layer, the others are frozen; 0: all are trained."""
+    adapter_rank: int = 0
     fused_accumulation: bool = False
     """Weight gradients added to the fp32 ones inside their product; off in model/provider.py, on in published runs."""
     overlap: bool = False

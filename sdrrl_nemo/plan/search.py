@@ -76,6 +76,7 @@ class Planner:
             distributed_optimizer=c.optim.use_distributed_optimizer,
             fused_linear=c.loss.kernel == "fused_linear",
             adapters=adapters,
+            adapter_rank=c.lora.rank,
         )
 
     def layout(self, gpus: int) -> Layout:
@@ -126,6 +127,8 @@ class Planner:
         step = step_seconds(shape, layout, build, Work(row, w.pairs), self.gpu)
         tokens = layout.global_batch_size * w.row_tokens * w.filled
         flops = training_flops(self.shape, np.asarray([w.sample_tokens])) / w.sample_tokens * tokens
+        if build.adapters:
+            flops *= 2 / 3  # frozen weights have no gradient
         return Plan(
             layout=layout,
             stage=stage,

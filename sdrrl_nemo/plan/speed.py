@@ -184,6 +184,8 @@ class _Stage:
             elements = 22 * s.hidden / split + 4 * heads + 8 * s.feed_forward / tp
         else:  # LayerNorm, biased GELU, dropout
             elements = 30 * s.hidden / split + 5 * s.feed_forward / tp
+        if b.adapters:  # inputs and outputs of the adapted projections, read, made and added, forward and backward
+            elements += 4 * b.adapters / b.adapter_rank / tp
         if not b.fused:
             elements *= 2.5
         if b.recompute == "full":

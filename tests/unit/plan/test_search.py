@@ -110,6 +110,17 @@ def test_nothing_fits(changes: dict[str, int], gpus: int, says: str) -> None:
         planner(**changes).result(gpus)
 
 
+def test_lora_needs_less_of_everything_and_never_more_than_the_peak() -> None:
+    full, lora = planner(), planner()
+    lora.config.lora.rank = 16
+    layout = Layout(dp=8, accumulation=4)
+    a, b = full.predict(layout), lora.predict(layout)
+    assert b.step.matrices == pytest.approx(2 / 3 * a.step.matrices)  # frozen weights have no gradient
+    assert b.step.total < a.step.total
+    assert b.memory.total < a.memory.total / 2
+    assert 0.1 < b.mfu < 0.75
+
+
 def test_a_layout_the_recipe_refuses_is_said_to_be() -> None:
     p = planner()
     p.config.trainer.tp = 3
