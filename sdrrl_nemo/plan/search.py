@@ -9,6 +9,7 @@ import numpy as np
 
 from sdrrl_nemo.common.config import override
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.plan.flops import ModelShape, training_flops
 from sdrrl_nemo.plan.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
@@ -70,7 +71,7 @@ class Planner:
         c = self.config
         adapters = adapter_parameters(self.shape, c.lora.rank, c.lora.target_modules) if c.lora.rank else 0
         return Build(
-            precision=c.trainer.precision,
+            precision="bf16" if c.trainer.precision == AUTO else c.trainer.precision,  # GPUs have it
             fused=self.fused,
             packed=c.data.packed,
             distributed_optimizer=c.optim.use_distributed_optimizer,
