@@ -1,0 +1,88 @@
+"""Several nodes on one machine: two torchruns that meet over c10d train as one with two processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sdrrl_nemo.train.metrics import CLOCK_FIELDS
+from tests.launch import ROOT, environment, torchrun
+from tests.tiny import packed_set, tiny_model
+
+RECIPE = "recipes/sdrrl_pretrain.py"
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    folder = tmp_path_factory.mktemp("nodes")
+    model = tiny_model(folder / "model", smollm2)
+    packed_set(folder / "data", model)
+    settings = {
+        "run_dir": str(folder / "together"),
+        "model": {"hf_path": str(model)},
+        "data": {"path": str(folder / "data")},
+        "trainer": {"precision": "fp32", "global_batch_size": 4, "max_steps": STEPS, "save_every": 1, "num_threads": 1},
+        "optim": {"lr": 1.0e-3, "use_distributed_optimizer": True},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="module")
+def together(config: Path) -> list[dict[str, Any]]:
+    """Steps of the run with --nproc-per-node 2."""
+    done = torchrun(2, RECIPE, "--config", str(config))
+    assert done.returncode == 0, done.stdout[-4000:]
+    return steps(config.parent / "together")
+
+
+def steps(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
+
+
+@contextlib.contextmanager
+def two_nodes(config: Path, run: Path, overrides: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """configs/clusters/torchrun_node.sh twice, as two machines would start it."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    node = {"NNODES": "2", "GPUS": "1", "HEAD": "127.0.0.1", "NODE": "127.0.0.1", "PORT": str(port)}
+    node |= {"TORCHRUN": str(Path(sys.executable).with_name("torchrun")), "JOIN_SECONDS": "120", "SAVE_SECONDS": "60"}
+    command = ["bash", "configs/clusters/torchrun_node.sh", "--config", str(config), f"run_dir={run}", *overrides]
+    started = []
+    try:
+        for i in range(2):
+            with open(run.with_suffix(f".{i}.log"), "w") as log:
+                started.append(
+                    subprocess.Popen(command, cwd=ROOT, env={**environment(), **node}, stdout=log, stderr=log)
+                )
+        yield started
+    finally:
+        for p in started:
+            p.terminate()
+            p.wait(60)
+
+
+def logs(run: Path) -> str:
+    return "".join(run.with_suffix(f".{i}.log").read_text()[-3000:] for i in range(2))
+
+
+def test_two_nodes_train_as_one(config: Path, together: list[dict[str, Any]], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with two_nodes(config, run, []) as nodes:
+        assert [p.wait(300) for p in nodes] == [0, 0], logs(run)
+    assert steps(run) == together
+    assert len(together) == STEPS
+    assert together[0]["loss"] != together[1]["loss"]
