@@ -35,9 +35,11 @@ def run_tool(script: Sequence[str], log: str, threads: int) -> None:
     with open(log, "ab", buffering=0) as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
-    import torch
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:  # loaded by the fork server, before the line above
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
     sys.argv = list(script)
     runpy.run_path(str(REPO_ROOT / script[0]), run_name="__main__")
 
@@ -112,7 +114,9 @@ class Executor:
                 except SdrrlError as e:
                     failed = failed or e
                     continue
-                bar.update(self._estimate(job.stage.kind))
+                worth = self._estimate(job.stage.kind)
+                bar.total = max(bar.total, bar.n + worth)
+                bar.update(worth)
         if failed is not None:
             raise failed
 

@@ -82,9 +82,11 @@ def data_dir(config: StudyConfig, method: str) -> Path:
 
 
 def runs(config: StudyConfig) -> list[Run]:
-    """The base model, then run 1 of every method, run 2 of every method, ...: a stopped study has whole rounds."""
+    """The base model, then run 1 of every method, run 2 of every method, ...: a stopped study has whole rounds. The
+    reference method comes first, since all others are compared with it."""
     root = Path(config.work_dir)
-    trained = [Run(m.name, n, root) for n in range(1, config.seeds + 1) for m in config.methods]
+    methods = sorted(config.methods, key=lambda m: m.name != config.reference)
+    trained = [Run(m.name, n, root) for n in range(1, config.seeds + 1) for m in methods]
     return [Run(BASE, 0, root), *trained]
 
 

@@ -68,8 +68,8 @@ def test_an_unfinished_study_says_so_first(unfinished):  # noqa: F811
     d = collect(unfinished)
     html = page(d)
     assert html.index("Not finished") < html.index('id="results"')
-    assert "4 of 7 models are not measured yet: no_cross-1, sft-2, sdrrl-2, no_cross-2" in html
-    assert summary(d).splitlines()[-1] == "missing: no_cross-1, sft-2, sdrrl-2, no_cross-2"
+    assert "4 of 7 models are not measured yet: no_cross-1, sdrrl-2, sft-2, no_cross-2" in html
+    assert summary(d).splitlines()[-1] == "missing: no_cross-1, sdrrl-2, sft-2, no_cross-2"
 
 
 def test_findings_follow_from_the_figures(finished):  # noqa: F811
@@ -111,9 +111,7 @@ def test_figures(value, unit, plain, difference):
 
 
 def test_names_fit_their_place():
-    assert (
-        short("SDRRL − D_TL and D_LT") == "− D_TL and D_LT" and short("Only D_mt and D_comp") == "Only D_mt and D_…"
-    )
+    assert short("SDRRL − D_TL and D_LT") == "− D_TL and D_LT" and short("Only D_mt and D_comp") == "Only D_mt and D_…"
     measure = {"title": "MKQA, token F1, Portuguese", "unit": "%", "better": "higher"}
     assert column_title(measure, "Portuguese") == "MKQA, token F1 (%)"
     measure = {"title": "Loss, Portuguese → Portuguese", "unit": "nats/token", "better": "lower"}

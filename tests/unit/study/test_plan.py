@@ -27,7 +27,7 @@ def test_every_run_is_trained_exported_and_measured_after_its_data(study):
         for need in stage.needs:
             assert names.index(need) < names.index(stage.name)
     measured = [n for n in names if n.startswith("measure/")]
-    assert measured[:4] == ["measure/base", "measure/sft-1", "measure/sdrrl-1", "measure/no_cross-1"]  # whole rounds
+    assert measured[:4] == ["measure/base", "measure/sdrrl-1", "measure/sft-1", "measure/no_cross-1"]  # whole rounds
     by_name = {s.name: s for s in stages}
     assert by_name["measure/sft-2"].script[-3:] == ("--stage", "measure/sft-2", "seeds=2")
     assert [p.name for p in by_name["export/sft-1"].remove] == ["checkpoints"]

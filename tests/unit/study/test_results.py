@@ -84,10 +84,10 @@ def test_a_reversed_ordering_is_called_so(finished):
 
 def test_what_is_missing_is_named(unfinished):
     d = collect(unfinished)
-    assert d["missing"] == ["no_cross-1", "sft-2", "sdrrl-2", "no_cross-2"]
+    assert d["missing"] == ["no_cross-1", "sdrrl-2", "sft-2", "no_cross-2"]
     states = {r["name"]: r["state"] for r in d["runs"]}
     assert states["sft-1"] == "measure" and states["sft-2"] == "not trained"
-    assert set(d["measures"][0]["values"]) == {"base", "sft", "sdrrl"}
+    assert set(d["measures"][0]["values"]) == {"base", "sdrrl", "sft"}
 
 
 def test_nothing_measured_is_no_document(study):
