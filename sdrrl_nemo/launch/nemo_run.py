@@ -11,6 +11,7 @@ from typing import Any
 
 import nemo_run as run
 from nemo_run.core.execution.launcher import Torchrun
+from torchx.specs import AppState
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.launch.config import LaunchConfig, check_launch, paths_under
@@ -22,6 +23,7 @@ ENVIRONMENT = {
     "CUDA_DEVICE_MAX_CONNECTIONS": "1",
     "OMP_NUM_THREADS": "8",
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "240",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -125,9 +127,7 @@ def start(launch: LaunchConfig) -> None:
     with run.Experiment(launch.name) as experiment:
         experiment.add(script(launch), executor=executor(launch), name=launch.name, tail_logs=local)
         experiment.run(detach=not local, tail_logs=local)
-        states = {name: job["status"] for name, job in experiment.status(return_dict=True).items()} if local else {}
-    failed = sorted(name for name, state in states.items() if str(getattr(state, "name", state)) != "SUCCEEDED")
-    if failed:
+    if local and any(job.state != AppState.SUCCEEDED for job in experiment.jobs):  # known once the experiment is left
         raise SdrrlError(
             f"{launch.name}: the run did not succeed; what it said is above and in its experiment's folder"
         )
