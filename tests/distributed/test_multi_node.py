@@ -1,12 +1,15 @@
-"""Several nodes on one machine: two torchruns that meet over c10d train as one with two processes."""
+"""Several nodes on one machine: two torchruns that meet over c10d train as one with two processes; NeMo-Run too."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 import yaml
 
 from sdrrl_nemo.train.metrics import CLOCK_FIELDS
-from tests.launch import ROOT, environment, torchrun
+from tests.launch import ROOT, environment, python, torchrun
 from tests.tiny import packed_set, tiny_model
 
 RECIPE = "recipes/sdrrl_pretrain.py"
@@ -86,3 +89,43 @@ def test_two_nodes_train_as_one(config: Path, together: list[dict[str, Any]], tm
     assert steps(run) == together
     assert len(together) == STEPS
     assert together[0]["loss"] != together[1]["loss"]
+
+
+def test_a_lost_process_is_started_again_on_both_nodes(config: Path, tmp_path: Path) -> None:
+    """SIGKILL of one node's process: --max-restarts starts all again, from the newest checkpoint."""
+    run = tmp_path / "run"
+    with two_nodes(config, run, ["trainer.max_steps=20", "trainer.save_every=5"]) as nodes:
+        deadline = time.monotonic() + 300
+        metrics = run / "metrics.jsonl"
+        while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= STEPS):
+            assert all(p.poll() is None for p in nodes), logs(run)
+            assert time.monotonic() < deadline, "no progress in five minutes"
+            time.sleep(0.01)
+        os.kill(only_child(nodes[1].pid), signal.SIGKILL)
+        assert [p.wait(300) for p in nodes] == [0, 0], logs(run)
+    assert [row["step"] for row in steps(run)] == list(range(1, 21))
+
+
+def only_child(pid: int) -> int:
+    """The worker of a torchrun that has one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    workers = [int(c) for c in children if b"sdrrl_pretrain" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    assert len(workers) == 1
+    return workers[0]
+
+
+def test_nemo_run_starts_the_same(
+    config: Path, together: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEMORUN_HOME", str(tmp_path / "nemo_run"))
+    run = tmp_path / "run"
+    launch = tmp_path / "launch.yaml"
+    settings: dict[str, Any] = {"name": "tiny", "config": str(config), "overrides": [f"run_dir={run}"]}
+    settings |= {"processes_per_node": 2, "env": {"OMP_NUM_THREADS": "1"}}
+    launch.write_text(yaml.safe_dump(settings))
+    done = python("tools/launch_nemo_run.py", "--config", str(launch))
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert steps(run) == together
+    broken = python("tools/launch_nemo_run.py", "--config", str(launch), "name=other", "overrides=[run_dir=/proc/no]")
+    assert broken.returncode == 2
+    assert "error: other: the run did not succeed" in broken.stdout
