@@ -1,4 +1,7 @@
-"""Export one checkpoint after another in one process: export_worker.py CHECKPOINT BASE OUTPUT [CHECKPOINT BASE ...]."""
+"""Export one checkpoint after another in one process: export_worker.py CHECKPOINT BASE OUTPUT [CHECKPOINT BASE ...].
+
+Every tensor of the checkpoint, whole, goes to OUTPUT.pt.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,17 @@ import sys
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
+
+
+def dump(checkpoint: Path, file: Path) -> None:
+    """All tensors by their names in the checkpoint, the optimiser's too."""
+    import torch
+    from megatron.core import dist_checkpointing
+
+    weights = str(checkpoint / "weights")
+    wanted = dist_checkpointing.load_tensors_metadata(weights)
+    loaded = dist_checkpointing.load(wanted, weights, validate_access_integrity=False)
+    torch.save({k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}, file)
 
 
 def main() -> None:
@@ -22,6 +36,7 @@ def main() -> None:
             print(output.name, export_checkpoint(checkpoint, base, output))
         except SdrrlError as e:
             print(output.name, "error:", e)
+        dump(checkpoint, output.with_suffix(".pt"))
         if parallel_state.model_parallel_is_initialized():
             parallel_state.destroy_model_parallel()
 
