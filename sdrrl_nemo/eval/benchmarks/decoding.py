@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokeniz
 from sdrrl_nemo.eval.encoding import check_lengths
 
 CLOSE = 1e-3
-"""Difference of logits; rounding of fp32 batches was measured below 1e-4 (docs/evaluation.md)."""
+"""Difference of logits; rounding of fp32 batches is far smaller (docs/evaluation.md)."""
 
 
 class Gaps(LogitsProcessor):
