@@ -2,7 +2,8 @@
 
     python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md
 
-The reference is one process in float64: plain transformers, one sample at a time, an Adam of its own (``reference``).
+The reference is one process in float64: plain transformers, every sample a row of its own, an Adam of its own
+(``reference``).
 Every run trains the same 20 steps through the recipe's own ``fit`` on gloo ranks; losses, subset losses and gradient
 norms of each step are compared with it.
 """
@@ -16,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Adam64:
 def reference(
     model_folder: Path, data: PackedDataset, packed: bool, beta1: float = OptimSettings.adam_beta1
 ) -> list[dict[str, float]]:
-    """Losses by step and subset, and gradient norms, in float64 from single samples."""
+    """Losses by step and subset, and gradient norms, in float64; every sample is a row of its own."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64).train()
     o = OptimSettings(**OPTIM, adam_beta1=beta1)
     adam = Adam64(list(model.parameters()), o)
@@ -137,18 +138,19 @@ def reference(
     sizes = data.subset_sizes()
     out = []
     for step in range(STEPS):
-        addends = dict.fromkeys(data.subset_names, 0.0)
-        for row in schedule.batch(step):
-            if row < 0:
-                continue
-            for i in data.samples_of(int(row)) if packed else [int(row)]:
-                tokens = torch.from_numpy(data.indexed[i].astype("int64"))
-                answer, subset = int(data.answer_tokens[i]), int(data.subset[i])
-                logits = model(tokens[None]).logits[0, -answer - 1 : -1]
-                loss = torch.nn.functional.cross_entropy(logits, tokens[-answer:])  # mean over the answer
-                loss = loss * schedule.steps_per_epoch / int(sizes[subset])
-                loss.backward()
-                addends[data.subset_names[subset]] += float(loss.detach())
+        addends, losses = dict.fromkeys(data.subset_names, 0.0), []
+        chosen = [int(row) for row in schedule.batch(step) if row >= 0]
+        samples = [i for row in chosen for i in (data.samples_of(row) if packed else [row])]
+        tokens = [torch.from_numpy(data.indexed[i].astype("int64")) for i in samples]
+        # Padding on the right changes nothing for a causal model; logits are made where an answer is predicted only.
+        states = model.model(torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)).last_hidden_state
+        for i, t, state in zip(samples, tokens, states, strict=True):
+            answer, subset = int(data.answer_tokens[i]), int(data.subset[i])
+            logits = model.lm_head(state[len(t) - answer - 1 : len(t) - 1])
+            loss = torch.nn.functional.cross_entropy(logits, t[-answer:])  # mean over the answer
+            losses.append(loss * schedule.steps_per_epoch / int(sizes[subset]))
+            addends[data.subset_names[subset]] += float(losses[-1].detach())
+        torch.stack(losses).sum().backward()
         norm = adam.step(learning_rate(o, step, STEPS))
         out.append({"loss": sum(addends.values()), **{f"loss_{k}": v for k, v in addends.items()}, "grad_norm": norm})
     return out
@@ -232,13 +234,14 @@ def matrix(names: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any], boo
             yield title, processes, overrides(layout, **more), packed
 
 
-def run_all(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
-    """All three tables."""
+def run_all(work: Workspace, names: Sequence[str], keep: Callable[[dict[str, Any]], None]) -> None:
+    """All three tables; ``keep`` gets what there is after each part."""
     result: dict[str, Any] = {"layouts": {}, "bf16": {}, "resume": {}, "reshard": {}}
     expected_without_beta1 = reference(work.model, work.data, True, beta1=0.0)
     for group in RESHARD:
         result["reshard"] |= reshardings(work, expected_without_beta1, [n for n in group if n in names])
     result["resume"] = resumes(work, names)
+    keep(result)
     expected = {packed: reference(work.model, work.data, packed) for packed in (True, False)}
     cases = list(matrix(names))
     for processes in sorted({c[1] for c in cases}):
@@ -255,7 +258,7 @@ def run_all(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
         work.train(processes, [(p, overrides(LAYOUTS[n][1], **precision)) for p, n in zip(paths, bf16, strict=True)])
         for p, n in zip(paths, bf16, strict=True):
             result["bf16"][n] = difference(p, expected[True])
-    return result
+        keep(result)
 
 
 def resumes(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
@@ -348,8 +351,8 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "",
         f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {VOCAB}, Adam, "
         "clipping, warm-up and cosine,",
-        "against one process in float64 (plain transformers, one sample at a time, its own Adam): largest relative",
-        "difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo, no GPU.",
+        "against one process in float64 (plain transformers, every sample a row of its own, its own Adam): largest",
+        "relative difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo, no GPU.",
         "",
         f"- fp32, {len(result['layouts'])} runs: largest difference {worst(result['layouts'])} (goal 1e-5).",
         f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, not of the layout.",
@@ -387,13 +390,16 @@ def main() -> None:
     if args.gradients:
         compare_gradients(args.gradients)
         return
-    command = "python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md"
-    with tempfile.TemporaryDirectory() as folder:
-        result = run_all(Workspace(Path(folder), args.tokenizer), args.layouts)
+    command = "python -m tests.distributed.invariance"
     origin = {k: v for k, v in provenance().items() if k != "command"}
-    write_json(args.json, {"command": command, "origin": origin, **result})
-    with atomic_write(args.markdown) as f:
-        f.write(markdown(result, command))
+
+    def keep(result: dict[str, Any]) -> None:
+        write_json(args.json, {"command": command, "origin": origin, **result})
+        with atomic_write(args.markdown) as f:
+            f.write(markdown(result, command))
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_all(Workspace(Path(folder), args.tokenizer), args.layouts, keep)
 
 
 if __name__ == "__main__":
