@@ -1,6 +1,6 @@
 """The invariance matrix of docs/invariance.md: layouts, micro-batches, resumes and reshardings against one reference.
 
-    python tests/distributed/invariance.py --json docs/results/invariance.json --markdown docs/invariance.md
+    python -m tests.distributed.invariance
 
 The reference is one process in float64: plain transformers, every sample a row of its own, an Adam of its own
 (``reference``).
@@ -352,7 +352,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
         f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {VOCAB}, Adam, "
         "clipping, warm-up and cosine,",
         "against one process in float64 (plain transformers, every sample a row of its own, its own Adam): largest",
-        "relative difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo, no GPU.",
+        "relative difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo.",
         "",
         f"- fp32, {len(result['layouts'])} runs: largest difference {worst(result['layouts'])} (goal 1e-5).",
         f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, not of the layout.",
