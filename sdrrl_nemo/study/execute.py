@@ -1,7 +1,9 @@
 """Runs the stages of a plan, some side by side, each in a process of its own; what is done is not done again.
 
-Every stage is one of this repository's tools, run as from the command line (``runpy``) in a process that is forked from
-a server which has imported the heavy libraries (multiprocessing's ``forkserver``). Its output goes to a log file.
+Every stage is one of this repository's tools, run as from the command line (``runpy``) in a process of its own; its
+output goes to a log file. Training and export are forked from a server that has imported NeMo and Megatron
+(multiprocessing's ``forkserver``); the others need neither and start fresh, without what adapts torch to a machine
+without GPU.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from sdrrl_nemo.common.provenance import REPO_ROOT
 from sdrrl_nemo.study.plan import SECONDS, Markers, Stage
 
 PRELOAD = "sdrrl_nemo.study.preload"
+PRELOADED = ("train", "export")
+"""Kinds of stages that are forked from the server."""
 POLL = 0.5
 
 
@@ -67,8 +71,9 @@ class Executor:
     def __init__(self, work_dir: str | Path, parallel: int, threads: int) -> None:
         self.work_dir, self.parallel, self.threads = Path(work_dir), parallel, threads
         self.markers = Markers(work_dir)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([PRELOAD])
+        self._fork: Any = multiprocessing.get_context("forkserver")
+        self._fork.set_forkserver_preload([PRELOAD])
+        self._fresh: Any = multiprocessing.get_context("spawn")
         self._running: list[Running] = []
         self._times: dict[str, list[float]] = {}
 
@@ -135,9 +140,8 @@ class Executor:
         log = self.log(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = self.threads * (self.parallel if stage.alone else 1)
-        process = self._context.Process(
-            target=run_tool, args=(stage.script, str(log.resolve()), threads), name=stage.name
-        )
+        context = self._fork if stage.kind in PRELOADED else self._fresh
+        process = context.Process(target=run_tool, args=(stage.script, str(log.resolve()), threads), name=stage.name)
         process.start()
         self._running.append(Running(stage, process))
 

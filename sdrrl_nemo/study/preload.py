@@ -1,5 +1,7 @@
-"""Imported once by the process that stages are forked from, so that not every one of a hundred pays the 20 seconds of
-CPU that importing NeMo and Megatron takes. Nothing is computed here: the children inherit modules, no state."""
+"""Imported once by the process that training and export are forked from: NeMo and Megatron take 20 seconds of CPU.
+
+Nothing is computed here: the children inherit modules, no state.
+"""
 
 from sdrrl_nemo.common.quiet import quiet_third_parties
 from sdrrl_nemo.train.cpu import adapt_to_cpu
@@ -7,8 +9,5 @@ from sdrrl_nemo.train.cpu import adapt_to_cpu
 quiet_third_parties()
 adapt_to_cpu()  # before anything of Megatron or NeMo is imported
 
-import transformers  # noqa: E402, F401
-
-import sdrrl_nemo.data.pipeline  # noqa: E402
 import sdrrl_nemo.model.export  # noqa: E402
 import sdrrl_nemo.train.fit  # noqa: E402, F401
