@@ -88,6 +88,13 @@ data-demo: $(STAMPS)/model ## transfer sets of LANGS=por,ces,... in one run, wit
 	$(PY) tools/preprocess_sdrrl.py --config configs/data/multi.yaml 'target_languages=[$(LANGS)]'
 	@echo "data card: $(CURDIR)/work/data/multi/data_card.html"
 
+.PHONY: benchmarks study-quick
+benchmarks: $(STAMPS)/model ## the base model on the small samples of Belebele, MKQA, XL-Sum, FLORES and instructions
+	$(PY) tools/evaluate.py --config configs/eval/benchmarks_por.yaml
+
+study-quick: $(STAMPS)/model ## SFT, T-SFT and SDRRL trained and evaluated on few rows, every scorer, one page
+	$(PY) tools/study.py --config configs/study/quick.yaml
+
 .PHONY: comet-env
 comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
 	$(PY) tools/make_comet_env.py --pip-args '$(PIP_ARGS)'
