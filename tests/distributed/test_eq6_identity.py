@@ -23,6 +23,10 @@ TOLERANCE = 1e-5
 VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
 THOROUGH = ("TP1", "TP2", "PP2", "DP2")
 """These see every variant; docs/invariance.md has the others at length."""
+REDUCTIONS = ("sum", "token")
+TIMEOUT = 1500
+"""Seconds for all runs together; the machine may be busy."""
+pytestmark = pytest.mark.timeout(2 * TIMEOUT)
 LAYOUTS = {  # processes and overrides
     "TP1": (1, ""),
     "TP2": (2, "trainer.tp=2"),
@@ -83,24 +87,47 @@ def _mean(run: Path, key: str) -> float:
 
 def _train(workspace: Path, processes: int, runs: dict[str, str]) -> None:
     overrides = [f"run_dir={workspace}/{name} {more}" for name, more in runs.items()]
-    done = torchrun(processes, "tests/distributed/fit_worker.py", str(workspace / "config.yaml"), *overrides)
+    worker, config = "tests/distributed/fit_worker.py", str(workspace / "config.yaml")
+    done = torchrun(processes, worker, config, *overrides, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_epoch_mean_equals_eq6(layout: str, workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
-    processes, overrides = LAYOUTS[layout]
-    runs = {
-        f"{layout}-{packed}-{mbs}": f"{overrides} data.packed={packed} trainer.micro_batch_size={mbs}"
-        for packed, mbs in (VARIANTS if layout in THOROUGH else VARIANTS[1::2])
+def _layout_runs(layout: str) -> dict[str, str]:
+    """Run -> overrides, of one layout."""
+    variants = VARIANTS if layout in THOROUGH else VARIANTS[1::2]
+    return {
+        f"{layout}-{packed}-{mbs}": f"{LAYOUTS[layout][1]} data.packed={packed} trainer.micro_batch_size={mbs}"
+        for packed, mbs in variants
     }
-    _train(workspace, processes, runs)
+
+
+def _kernel_runs(processes: int) -> dict[str, str]:
+    return {
+        f"{k}-{processes}": f"loss.kernel={k} trainer.tp={processes} trainer.max_steps=4"
+        for k in ("torch", "fused_linear")
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Path) -> Path:
+    """All runs, those with the same number of processes in one start: importing NeMo costs more than a run."""
+    for processes in (1, 2):
+        runs = {k: v for name, (n, _) in LAYOUTS.items() if n == processes for k, v in _layout_runs(name).items()}
+        runs |= _kernel_runs(processes)
+        if processes == 1:
+            runs |= {name: f"loss.sample_reduction={name}" for name in REDUCTIONS}
+        _train(workspace, processes, runs)
+    return workspace
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_epoch_mean_equals_eq6(layout: str, trained: Path, expected: tuple[float, dict[str, float]]) -> None:
     loss, addends = expected
-    for name in runs:
-        measured = _mean(workspace / name, "loss")
+    for name in _layout_runs(layout):
+        measured = _mean(trained / name, "loss")
         assert abs(measured - loss) <= TOLERANCE * loss, (name, measured, loss)
         for subset, value in addends.items():
-            assert abs(_mean(workspace / name, f"loss_{subset}") - value) <= TOLERANCE * value, (name, subset)
+            assert abs(_mean(trained / name, f"loss_{subset}") - value) <= TOLERANCE * value, (name, subset)
 
 
 def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
@@ -113,12 +140,10 @@ def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
         assert abs(_mean(workspace / "real", f"loss_{subset}") - value) <= TOLERANCE * value, subset
 
 
-def test_other_reductions(workspace: Path) -> None:
-    reductions = ("sum", "token")
-    _train(workspace, 1, {name: f"loss.sample_reduction={name}" for name in reductions})
-    for name in reductions:
-        loss, _ = _expected(workspace, name)
-        assert abs(_mean(workspace / name, "loss") - loss) <= TOLERANCE * loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_other_reductions(reduction: str, trained: Path) -> None:
+    loss, _ = _expected(trained, reduction)
+    assert abs(_mean(trained / reduction, "loss") - loss) <= TOLERANCE * loss
 
 
 def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[float, dict[str, float]]) -> None:
@@ -128,13 +153,11 @@ def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_kernels(processes: int, workspace: Path) -> None:
+def test_kernels(processes: int, trained: Path) -> None:
     """Every loss.kernel gives Eq. 6, and the same gradient norms as the torch kernel."""
-    kernels = ("torch", "fused_linear")
-    runs = {f"{k}-{processes}": f"loss.kernel={k} trainer.tp={processes} trainer.max_steps=4" for k in kernels}
-    _train(workspace, processes, runs)
-    norms = [[r["grad_norm"] for r in _metrics(workspace / name)] for name in runs]
-    losses = [[r["loss"] for r in _metrics(workspace / name)] for name in runs]
+    runs = _kernel_runs(processes)
+    norms = [[r["grad_norm"] for r in _metrics(trained / name)] for name in runs]
+    losses = [[r["loss"] for r in _metrics(trained / name)] for name in runs]
     assert norms[1] == pytest.approx(norms[0], rel=TOLERANCE)
     assert losses[1] == pytest.approx(losses[0], rel=TOLERANCE)
 

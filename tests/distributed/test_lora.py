@@ -5,7 +5,6 @@ The vocabulary of one run is an expanded one, trained whole at TP=2 and exported
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from transformers import AutoTokenizer
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.launch import python, torchrun
+from tests.runs import metric_rows
 from tests.tiny import VOCAB, packed_set, tiny_model
 from tools.expand_vocab import main as expand_vocab
 
@@ -97,11 +96,6 @@ def _checkpoint(folder: Path, name: str) -> Path:
     return folder / name / "checkpoints" / f"step-{STEPS:06d}"
 
 
-def _rows(run_dir: Path) -> list[dict[str, Any]]:
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
-
-
 def _state(folder: Path, name: str) -> dict[str, Tensor]:
     """Every tensor of a run's last checkpoint, whole."""
     state: dict[str, Tensor] = torch.load(folder / f"{name}-hf.pt")
@@ -110,7 +104,7 @@ def _state(folder: Path, name: str) -> dict[str, Tensor]:
 
 def test_it_starts_as_the_base_model_and_learns(folder: Path) -> None:
     """``base`` has all weights trainable and a learning rate of 0."""
-    base, lora = _rows(folder / "base"), _rows(folder / "tp1")
+    base, lora = metric_rows(folder / "base"), metric_rows(folder / "tp1")
     assert lora[0]["loss"] == base[0]["loss"]
     assert lora[0]["grad_norm"] < base[0]["grad_norm"]
     assert sum(r["loss"] for r in lora[3:]) < sum(r["loss"] for r in base[3:])
@@ -118,7 +112,7 @@ def test_it_starts_as_the_base_model_and_learns(folder: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["tp2", "pp2", "dp2"])
 def test_layouts_agree(layout: str, folder: Path) -> None:
-    one, other = _rows(folder / "tp1"), _rows(folder / layout)
+    one, other = metric_rows(folder / "tp1"), metric_rows(folder / layout)
     assert len(one) == len(other) == STEPS
     for a, b in zip(one, other, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
@@ -127,12 +121,12 @@ def test_layouts_agree(layout: str, folder: Path) -> None:
 
 def test_dropout_acts_and_is_drawn_again_after_a_resume(folder: Path) -> None:
     straight, resumed = folder / "straight", folder / "resumed"
-    assert _rows(resumed) == _rows(straight)
+    assert metric_rows(resumed) == metric_rows(straight)
     a, b = (_state(folder, name) for name in ("straight", "resumed"))
     assert a.keys() == b.keys()
     for name, tensor in a.items():
         assert torch.equal(tensor, b[name]), name
-    assert _rows(straight)[3]["loss"] != pytest.approx(_rows(folder / "tp2")[3]["loss"], rel=1e-4)
+    assert metric_rows(straight)[3]["loss"] != pytest.approx(metric_rows(folder / "tp2")[3]["loss"], rel=1e-4)
 
 
 def test_checkpoints_hold_adapters_alone(folder: Path) -> None:
@@ -207,7 +201,7 @@ def test_other_frozen_weights_and_other_settings_are_refused(folder: Path) -> No
 def test_an_expanded_vocabulary_trains_at_tp2_and_exports(folder: Path) -> None:
     size = read_json(folder / "expanded" / "config.json")["vocab_size"]
     assert size % 2, "tensor parallelism has to pad it"
-    assert len(_rows(folder / "words")) == STEPS
+    assert len(metric_rows(folder / "words")) == STEPS
     before, after = (load_file(p / "model.safetensors") for p in (folder / "expanded", folder / "words-hf"))
     rows = "model.embed_tokens.weight"
     assert after[rows].shape == before[rows].shape == (size, 72)
