@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
 from tests.launch import ROOT, environment, python, torchrun
+from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 
 RECIPE = "recipes/sdrrl_pretrain.py"
@@ -47,12 +46,7 @@ def together(config: Path) -> list[dict[str, Any]]:
     """Steps of the run with --nproc-per-node 2."""
     done = torchrun(2, RECIPE, "--config", str(config))
     assert done.returncode == 0, done.stdout[-4000:]
-    return steps(config.parent / "together")
-
-
-def steps(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
+    return metric_rows(config.parent / "together")
 
 
 @contextlib.contextmanager
@@ -86,7 +80,7 @@ def test_two_nodes_train_as_one(config: Path, together: list[dict[str, Any]], tm
     run = tmp_path / "run"
     with two_nodes(config, run, []) as nodes:
         assert [p.wait(300) for p in nodes] == [0, 0], logs(run)
-    assert steps(run) == together
+    assert metric_rows(run) == together
     assert len(together) == STEPS
     assert together[0]["loss"] != together[1]["loss"]
 
@@ -103,7 +97,7 @@ def test_a_lost_process_is_started_again_on_both_nodes(config: Path, tmp_path: P
             time.sleep(0.01)
         os.kill(only_child(nodes[1].pid), signal.SIGKILL)
         assert [p.wait(300) for p in nodes] == [0, 0], logs(run)
-    assert [row["step"] for row in steps(run)] == list(range(1, 21))
+    assert [row["step"] for row in metric_rows(run)] == list(range(1, 21))
 
 
 def only_child(pid: int) -> int:
@@ -125,7 +119,7 @@ def test_nemo_run_starts_the_same(
     launch.write_text(yaml.safe_dump(settings))
     done = python("tools/launch_nemo_run.py", "--config", str(launch))
     assert done.returncode == 0, done.stdout[-4000:]
-    assert steps(run) == together
+    assert metric_rows(run) == together
     broken = python("tools/launch_nemo_run.py", "--config", str(launch), "name=other", "overrides=[run_dir=/proc/no]")
     assert broken.returncode == 2
     assert "error: other: the run did not succeed" in broken.stdout
