@@ -216,11 +216,12 @@ from pathlib import Path
 from contextlib import closing
 sys.path.insert(0, {root!r})
 from tests.unit.data.test_execution import ExecutionConfig, Large, run
-try:
-    run(Path({disk!r}), Large(300_000), ExecutionConfig(workers={workers}), rows=6)
-except Exception as e:
-    print(type(e).__name__, e)
-print(sorted(p.name for p in Path({disk!r}).rglob("*") if p.name.endswith((".facts.json", ".tmp"))))
+if __name__ == "__main__":  # workers import this file too
+    try:
+        run(Path({disk!r}), Large(300_000), ExecutionConfig(workers={workers}), rows=6)
+    except Exception as e:
+        print(type(e).__name__, e)
+    print(sorted(p.name for p in Path({disk!r}).rglob("*") if p.name.endswith((".facts.json", ".tmp"))))
 """
 
 
