@@ -10,6 +10,7 @@ import pytest
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.data.config import PreprocessConfig, validate
 from sdrrl_nemo.data.filters import make_filters
+from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.roles import ROLES, engine_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,3 +38,13 @@ def test_short_demo_changes_only_sizes() -> None:
     assert (short.quality, short.filters, short.code_switch) == (whole.quality, whole.filters, whole.code_switch)
     assert short.instructions.limit == 60
     assert short.output_dir != whole.output_dir
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("", "sample"), ("_no_self_answers", "answers")] + [(f"_{m}", "answers") for m in ("sft", "t_sft", "cit", "xcot")],
+)
+def test_only_sdrrl_learns_the_models_own_answers(name: str, expected: str) -> None:
+    """docs/methods.md: a baseline learns y, whatever the configuration that its file starts from."""
+    config = load_config(PreprocessConfig, ROOT / f"configs/data/demo_por{name}.yaml")
+    assert plan(config).synth == expected
