@@ -4,7 +4,8 @@
     python tools/bench_train.py curve --json docs/results/train_curve.json
 
 ``make demo-short`` makes the model and the packed set. Each contestant runs in a process of its own, one after another,
-with the same number of threads, the same optimiser and learning rate. TRL comes with the development lock.
+with the same number of threads, the same optimiser and learning rate. TRL is no part of the locks:
+``pip install --no-deps trl==0.24.0``.
 """
 
 from __future__ import annotations
