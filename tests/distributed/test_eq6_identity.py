@@ -22,7 +22,7 @@ SEQ_LENGTH = 256
 TOLERANCE = 1e-5
 VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
 THOROUGH = ("TP1", "TP2", "PP2", "DP2")
-"""These see every variant; docs/invariance.md has the others at length."""
+"""These see every variant; tests/distributed/invariance.py has the others at length."""
 REDUCTIONS = ("sum", "token")
 TIMEOUT = 1500
 """Seconds for all runs together; the machine may be busy."""
