@@ -67,6 +67,18 @@ def training(run_dir: str | Path | None) -> dict[str, Any] | None:
     }
 
 
+def page_environment(autoescape: bool = True) -> jinja2.Environment:
+    """For the templates beside this file: an unknown name is an error; ``autoescape`` for HTML, where everything from
+    outside is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(
     results: dict[str, Any],
     generations: list[dict[str, Any]],
@@ -74,13 +86,7 @@ def render(
     stats: dict[str, Any] | None,
 ) -> str:
     """The page as text; everything from outside is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters.update(figure=figure, signed=signed, count=count, percent=percent)
     names = {results["languages"][side]["code"]: results["languages"][side]["name"] for side in ("source", "target")}
     template = environment.get_template("report.html.j2")

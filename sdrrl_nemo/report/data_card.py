@@ -12,14 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, canonical_json
 from sdrrl_nemo.data.languages import LANGUAGES
 from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.report import card_charts as charts
-from sdrrl_nemo.report.build import SUBSET_MEANING, count, to_plain_yaml
+from sdrrl_nemo.report.build import SUBSET_MEANING, count, page_environment, to_plain_yaml
 from sdrrl_nemo.report.card_facts import HELD_OUT, Facts, Row, base_name, collect, plain_reason, quantile, scope_of
 
 FILES = ("data_card.html", "data_card.md")
@@ -79,13 +77,7 @@ def write_data_card(directory: str | Path, output: str | Path | None = None, sam
 
 def render(template: str, view: dict[str, Any], autoescape: bool) -> str:
     """One of the two files as text; everything from outside is escaped for its format."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(autoescape)
     environment.filters.update(
         count=count, share=share, cell=markdown_cell, fence=markdown_fence, lang=html_language, language=language_name
     )

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from sdrrl_nemo.common.fileio import atomic_write
-from sdrrl_nemo.report.build import count, to_plain_yaml
+from sdrrl_nemo.report.build import count, page_environment, to_plain_yaml
 from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, marker_key
 
 DECIMALS = {"nats/token": 3, "cosine": 3}
@@ -34,13 +33,7 @@ def write_study_report(document: dict[str, Any], path: Path) -> Path:
 
 def render(document: dict[str, Any]) -> str:
     """The page as text; everything from outside is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters.update(figure=figure, signed=signed, count=count, column_title=column_title)
     rows = methods(document)
     titles = {m["name"]: m["title"] for m in rows}
