@@ -27,6 +27,32 @@ def python(script: Path | str, *args: str, timeout: int = 900) -> subprocess.Com
     return _run([sys.executable, str(script), *args], timeout)
 
 
+def descendants(pid: int) -> list[int]:
+    """Process ids below ``pid``; ranks are sessions of their own, so a process group is not enough."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def signalled(pids: list[int], number: int) -> None:
+    """Send a signal to those that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
 def _run(command: list[str], timeout: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,

@@ -32,7 +32,7 @@ import yaml
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import ROOT, environment, python
+from tests.launch import ROOT, descendants, environment, python, signalled
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import packed_set, tiny_model
 
@@ -92,23 +92,6 @@ def steps_done(run: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
 
 
-def descendants(pid: int) -> list[int]:
-    """Process ids below ``pid``; ranks are sessions of their own, so a process group is not enough."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended while we looked
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, todo = [], [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
-
-
 def ranks_of(pid: int) -> list[int]:
     """Direct children of the launcher that run the recipe."""
     out = []
@@ -121,15 +104,6 @@ def ranks_of(pid: int) -> list[int]:
         if parent == pid and b"recipes/sdrrl_pretrain.py" in words:
             out.append(child)
     return sorted(out)
-
-
-def signalled(pids: list[int], number: int) -> None:
-    """Send a signal to those that are still there."""
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def strike(kind: str, launcher: subprocess.Popen[bytes], rng: random.Random) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.train.config import RunConfig
+from tests.distributed.fit_worker import forget_run
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
@@ -99,8 +100,6 @@ def main() -> None:
     from sdrrl_nemo.train.cpu import adapt_to_cpu
 
     adapt_to_cpu()
-    from megatron.core import parallel_state
-    from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
     from torch import distributed as dist
 
     from sdrrl_nemo.train import fit as recipe
@@ -123,11 +122,7 @@ def main() -> None:
         path = Path(sys.argv[2]) / f"{number}-{dist.get_rank()}.json"
         path.write_text(json.dumps(facts), encoding="utf-8")
         dist.barrier()
-        destroy_num_microbatches_calculator()
-        parallel_state.destroy_model_parallel()
-        world = dist.group.WORLD
-        for group in [g for g in dist.distributed_c10d._world.pg_map if g is not world]:
-            dist.destroy_process_group(group)
+        forget_run()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.launch import ROOT, environment, python, torchrun
+from tests.launch import ROOT, descendants, environment, python, signalled, torchrun
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 
@@ -48,27 +47,8 @@ def _killed_after(run: Path, config: Path, steps: int) -> None:
             assert p.poll() is None, run.with_suffix(".log").read_text()[-4000:]
             assert time.monotonic() < deadline, "no progress in five minutes"
             time.sleep(0.01)
-        _kill_tree(p.pid)
+        signalled([p.pid, *descendants(p.pid)], signal.SIGKILL)
         p.wait()
-
-
-def _kill_tree(pid: int) -> None:
-    """SIGKILL a process and its descendants; ranks are started in sessions of their own, so a group is not enough."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended while we looked
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    todo = [pid]
-    while todo:
-        now = todo.pop()
-        todo += children.get(now, [])
-        try:
-            os.kill(now, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # already gone
 
 
 def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> None:
