@@ -112,7 +112,7 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     """TRL's SFTTrainer on the same samples in the same order: padded, or packed by itself (best fit decreasing)."""
     import torch
     from datasets import Dataset
-    from torch.utils.data import SequentialSampler
+    from torch.utils.data import DataLoader, SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
@@ -137,6 +137,15 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return SequentialSampler(self.train_dataset)
 
+        def get_train_dataloader(self) -> Any:
+            if plan["trl_batch"]:
+                return super().get_train_dataloader()
+            steps, first = [], 0  # a batch is what the recipe packs into a step, however many samples that is
+            for step in order:
+                steps.append(list(range(first, first := first + len(step))))
+            data = self._remove_unused_columns(self.train_dataset, description="training")
+            return DataLoader(data, batch_sampler=steps, collate_fn=self.data_collator)
+
         def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             loss: torch.Tensor = super().training_step(*args, **kwargs)
             losses[-1] += float(loss)  # the log rounds to four digits
@@ -147,7 +156,7 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     packed = {"packing": True, "max_length": batches.seq_length} if plan["trl_packing"] else {"max_length": None}
     settings = SFTConfig(
         output_dir=str(folder / "trl"), max_steps=plan["trl_steps"], save_strategy="no", report_to=[], use_cpu=True,
-        bf16=False, fp16=False, gradient_checkpointing=False, per_device_train_batch_size=plan["trl_batch"],
+        bf16=False, fp16=False, gradient_checkpointing=False, per_device_train_batch_size=plan["trl_batch"] or 1,
         gradient_accumulation_steps=plan["trl_accumulation"], learning_rate=plan["lr"], lr_scheduler_type="constant",
         adam_beta1=BETAS[0], adam_beta2=BETAS[1], adam_epsilon=EPS, weight_decay=0.0, max_grad_norm=CLIP,
         logging_steps=1, completion_only_loss=True, eos_token=None, optim="adamw_torch", dataset_num_proc=None,
@@ -259,9 +268,9 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def curve(args: argparse.Namespace) -> dict[str, Any]:
-    """Loss of every step of the recipe and of TRL, same samples a step, padded, fp32, constant learning rate."""
-    plan = base_plan(args, packed=False)
-    size = {"trl_packing": False, "trl_batch": args.global_batch_size, "trl_accumulation": 1, "trl_steps": args.steps}
+    """Loss of every step, fp32, constant learning rate: the recipe on packs, TRL on the same samples padded."""
+    plan = base_plan(args, packed=True)
+    size = {"trl_packing": False, "trl_batch": 0, "trl_accumulation": 1, "trl_steps": args.steps}
     ours = run_one("recipe", plan)["losses"]
     theirs = run_one("trl", {**plan, **size})["losses"]
     worst = max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
@@ -283,15 +292,16 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("work/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--data", type=Path, default=Path("work/data/demo_por_short/packed"))
-    parser.add_argument("--steps", type=int, help="default: 12 (speed), 50 (curve)")
-    parser.add_argument("--global-batch-size", type=int, default=4, help="packs (speed) or samples (curve) a step")
+    parser.add_argument("--steps", type=int, help="default: 10 (speed), 50 (curve)")
+    parser.add_argument("--global-batch-size", type=int, help="packs a step; default: 2 (speed), 1 (curve)")
     parser.add_argument("--micro-batch-size", type=int, default=1)
     parser.add_argument("--lr", type=float, default=2e-5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--kernel", default="auto")
     args = parser.parse_args(argv)
-    args.steps = args.steps or (12 if args.what == "speed" else 50)
+    args.steps = args.steps or (10 if args.what == "speed" else 50)
+    args.global_batch_size = args.global_batch_size or (2 if args.what == "speed" else 1)
     result = speed(args) if args.what == "speed" else curve(args)
     write_json(args.json, {"command": f"python tools/bench_train.py {args.what}", **provenance(), **result})
 

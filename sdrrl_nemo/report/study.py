@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 from sdrrl_nemo.common.fileio import atomic_write
 from sdrrl_nemo.report.build import count, page_environment, to_plain_yaml
-from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, marker_key
+from sdrrl_nemo.report.charts import SOURCE, TARGET
+from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, map_chart, marker_key, tracking_chart
+from sdrrl_nemo.report.svg import marker_key as language_key
 
 DECIMALS = {"nats/token": 3, "cosine": 3}
 """Decimals by unit; one for everything else (per cent, BLEU, chrF, COMET)."""
@@ -47,12 +49,36 @@ def render(document: dict[str, Any]) -> str:
         by_id={m["id"]: m for m in everything},
         charts=[{"measure": m, "svg": measure_chart(m, rows)} for m in document["measures"]],
         curves=loss_curves(document["curves"], titles),
+        maps=maps(document, rows),
+        map_key=[
+            (language_key(colour, marker), document["languages"][side]["name"])
+            for side, colour, marker in (("source", SOURCE, 0), ("target", TARGET, 1))
+        ],
+        tracking=tracking_chart(document["tracking"], titles, document["languages"]["target"]["name"]),
         keys=[(marker_key(k), text) for k, text in KEYS],
         beside=beside(document),
         configuration=to_plain_yaml(document["configuration"]),
         training=to_plain_yaml(document["training"]),
         tasks=[{**a, "kind": TASKS.get(a["task"].split(".", maxsplit=1)[0], a["task"])} for a in document["answers"]],
     )
+
+
+def maps(document: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One t-SNE map a method that has one, with the figures it illustrates; base model and full method first."""
+    names = {side: about["name"] for side, about in document["languages"].items()}
+    measures = [m for m in document["measures"] if m["id"] in ("alignment.precision_at_1", "alignment.margin")]
+    out = []
+    for row in rows:
+        found = document["maps"].get(row["name"])
+        if found is None:
+            continue
+        numbers = []
+        for m in measures:
+            of_run_1 = next(iter(m["values"][row["name"]]["runs"].values()))
+            numbers.append(f"{m['title']}: {figure(of_run_1, m['unit'])}{' %' if m['unit'] == '%' else ''}")
+        svg = map_chart(f"t-SNE of parallel questions, {row['title']}", found, names)
+        out.append({"title": row["title"], "kind": row["kind"], "svg": svg, "numbers": numbers})
+    return sorted(out, key=lambda x: x["kind"] not in ("base", "reference"))
 
 
 KEYS = (("base", "base model, not trained"), ("baseline", "baseline"), ("reference", "full method"),

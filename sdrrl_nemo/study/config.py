@@ -18,6 +18,8 @@ from sdrrl_nemo.train.config import RunConfig
 BASE = "base"
 """Name of the untrained base model in the tables."""
 KEEP = ("nothing", "exports")
+MAX_CHECKPOINTS = 1000
+"""A tracked run keeps all of its checkpoints until they are exported."""
 MAX_SEED = 2**31
 """Training seeds stay below this: NeMo hands them to NumPy, which takes 32 bits."""
 
@@ -48,6 +50,15 @@ class HeldOutConfig:
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     min_letters: int = 20
     language_identifier: EngineConfig = field(default_factory=lambda: EngineConfig(name="cld3"))
+
+
+@dataclass
+class TrackingConfig:
+    """Off-target rate of held-out answers over training (the paper's Fig. 3): run 1 of some methods."""
+
+    methods: list[str] = field(default_factory=list)
+    every: int = 2
+    """Steps between the checkpoints that are exported and asked; start and end are measured anyway."""
 
 
 @dataclass
@@ -86,6 +97,7 @@ class StudyConfig:
     benchmarks: str = ""
     """YAML of the benchmark runner; empty: held-out measures only."""
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
     parallel: int = 2
     """Runs trained, exported or measured side by side, ``threads`` each."""
@@ -116,6 +128,9 @@ def check(config: StudyConfig) -> None:
             )
         if names.count(name) > 1:
             raise SdrrlError(f"methods: '{name}' is named twice")
+    for name in config.tracking.methods:
+        if name not in names:
+            raise SdrrlError(f"tracking.methods: no method is named '{name}'{suggest(name, names)}")
     if config.keep not in KEEP:
         raise SdrrlError(f"keep: '{config.keep}' is not one of {', '.join(KEEP)}")
     at_least = {
@@ -123,6 +138,7 @@ def check(config: StudyConfig) -> None:
         "parallel": (config.parallel, 1),
         "threads": (config.threads, 1),
         "samples": (config.samples, 0),
+        "tracking.every": (config.tracking.every, 1),
         "statistics.resamples": (config.statistics.resamples, 100),
     }
     for key, (value, least) in at_least.items():
@@ -135,19 +151,21 @@ def check(config: StudyConfig) -> None:
             raise SdrrlError(f"methods.{method.name}.data: {method.data}: no such configuration file")
 
 
-def training_config(config: StudyConfig, data: Path, run_dir: Path, number: int) -> RunConfig:
-    """The training run ``number`` of a method whose packed set lies under ``data``."""
-    return load_config(RunConfig, config.training, training_overrides(config, data, run_dir, number))
+def training_config(config: StudyConfig, overrides: list[str]) -> RunConfig:
+    """One training run; ``overrides``: what ``training_overrides`` says of it."""
+    return load_config(RunConfig, config.training, overrides)
 
 
-def training_overrides(config: StudyConfig, data: Path, run_dir: Path, number: int) -> list[str]:
-    """What differs between the runs, as ``key=value``."""
+def training_overrides(config: StudyConfig, data: Path, run_dir: Path, number: int, tracked: bool) -> list[str]:
+    """What differs between the runs, as ``key=value``; a tracked run keeps a checkpoint every so many steps."""
+    saving = [f"trainer.save_every={config.tracking.every}", f"trainer.keep_checkpoints={MAX_CHECKPOINTS}"]
     return [
         f"run_dir={run_dir}",
         f"seed={config.training_seed(number)}",
         f"model.hf_path={config.base_model}",
         f"data.path={data / 'packed'}",
         f"trainer.num_threads={config.threads}",
+        *(saving if tracked else []),
     ]
 
 

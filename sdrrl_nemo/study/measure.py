@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.config import check as check_evaluation
-from sdrrl_nemo.eval.hidden import alignment
+from sdrrl_nemo.eval.hidden import alignment, tsne
 from sdrrl_nemo.eval.inputs import HeldOut, read_held_out
 from sdrrl_nemo.eval.models import ModelFolder, choose_device, open_model_folder
 from sdrrl_nemo.eval.offtarget import off_target
@@ -34,14 +33,14 @@ from sdrrl_nemo.study.aggregate import statistics
 from sdrrl_nemo.study.benchmark_measures import from_benchmarks
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, held_out_config
 from sdrrl_nemo.study.measures import FILE, HELD_OUT, Measure
-from sdrrl_nemo.study.plan import Run, data_dir, runs
+from sdrrl_nemo.study.plan import Run, data_dir, models
 
 HELD_OUT_TOKENIZE = "13a"
 
 
 def measure_stage(config: StudyConfig, stage: str) -> None:
     """Measure the run that the stage ``measure/<run>`` names; SdrrlError for another name."""
-    known = {f"measure/{run.name}": run for run in runs(config)}
+    known = {f"measure/{run.name}": run for run in models(config)}
     if stage not in known:
         raise SdrrlError(f"--stage: '{stage}' is no measurement of this study; one is {next(iter(known))}")
     run = known[stage]
@@ -54,13 +53,12 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     started = time.perf_counter()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(config.threads)
-    held = _held_out(config, model, run.scores)
+    held = _held_out(config, model, run)
     tasks: dict[str, Any] = {}
     benchmarks = benchmark_config(config)
     found = list(held.measures)
     skipped: dict[str, str] = {}
-    pictures: dict[str, Any] = {}
-    if benchmarks is not None:
+    if benchmarks is not None and run.step is None:
         results = run_benchmarks(model, benchmarks, run.scores / "benchmarks")
         tasks, skipped = results["tasks"], results["skipped"]
         found += from_benchmarks(tasks, config.source_language, config.target_language, benchmarks.bleu_tokenize)
@@ -72,7 +70,7 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
             "measures": {m.id: asdict(m) for m in found},
             "answers": {**held.answers, **_benchmark_answers(tasks, config.target_language, config.samples)},
             "skipped": skipped,
-            "pictures": pictures,
+            "pictures": held.pictures,
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
@@ -80,28 +78,46 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """Held-out measures of one model, and its first answers."""
+    """Held-out measures of one model, its first answers, and the t-SNE map of run 1."""
 
     fingerprint: str
     measures: Sequence[Measure]
     answers: dict[str, Any]
+    pictures: dict[str, Any]
 
 
-def _held_out(config: StudyConfig, model: str, output: Path) -> HeldOutResult:
+def _held_out(config: StudyConfig, model: str, run: Run) -> HeldOutResult:
     data = data_dir(config, config.reference)
-    evaluation = held_out_config(config, model, data, output)
+    evaluation = held_out_config(config, model, data, run.scores)
     check_evaluation(evaluation)
     rows = read_held_out(data, config.source_language, config.target_language)
     folder: ModelFolder = open_model_folder("trained", model)
     device = choose_device(evaluation.device)
     tasks = plan(folder, rows, evaluation, device)
-    results = run_tasks(folder, tasks, TaskStore(output, folder.fingerprint), device)
+    store = TaskStore(run.scores, folder.fingerprint)
+    if run.step is not None:  # on the way: off-target rates of answers, nothing else
+        results = run_tasks(folder, [t for t in tasks if t.name.startswith("answers.")], store, device)
+        return HeldOutResult(folder.fingerprint, _generated(results, config, evaluation, rows), {}, {})
+    results = run_tasks(folder, tasks, store, device)
     found = [
         *_losses(results),
         *_alignment(results, evaluation, rows),
         *_generated(results, config, evaluation, rows),
     ]
-    return HeldOutResult(folder.fingerprint, found, _answers(results, config, evaluation, rows))
+    pictures = {"tsne": _map(results, evaluation, rows)} if run.number <= 1 else {}
+    return HeldOutResult(folder.fingerprint, found, _answers(results, config, evaluation, rows), pictures)
+
+
+def _map(results: dict[str, Any], evaluation: EvalConfig, rows: HeldOut) -> dict[str, Any]:
+    """t-SNE of parallel held-out questions (the paper's Fig. 2), and the questions."""
+    codes = (evaluation.source_language, evaluation.target_language)
+    states = [unpack_array(results[f"states.{code}"]["states"]) for code in codes]
+    flat = tsne(states[0], states[1], evaluation.alignment.perplexity, evaluation.seed)
+    questions = question_samples(rows, evaluation, evaluation.alignment.questions)
+    return {
+        side: {"points": [[round(float(v), 2) for v in p] for p in points], "texts": questions[code, code].questions}
+        for side, code, points in zip(("source", "target"), codes, flat, strict=True)
+    }
 
 
 def _losses(results: dict[str, Any]) -> list[Measure]:

@@ -6,6 +6,7 @@ train/<method>-<n>         recipes/sdrrl_pretrain.py
 export/<method>-<n>        tools/export_hf.py, then the checkpoints are removed
 measure/<method>-<n>       tools/study.py --stage; then the export is removed (``keep: nothing``)
 measure/base               the untrained model, once
+export, measure/<method>-1@<step>   the same on the way, of runs whose off-target rate is followed (``tracking``)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, write_json
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, training_config, training_overrides
+from sdrrl_nemo.train.config import checkpoint_name
 
 KINDS = ("data", "train", "export", "measure")
 SECONDS = {"data": 20.0, "train": 90.0, "export": 20.0, "measure": 60.0}
@@ -36,26 +38,33 @@ class Run:
     method: str
     number: int
     root: Path
+    step: int | None = None
+    """None: its end."""
 
     @property
     def name(self) -> str:
-        """``sdrrl-1``, or ``base``."""
-        return f"{self.method}-{self.number}" if self.number else BASE
+        """``sdrrl-1``, or ``base``; ``sdrrl-1@4`` on the way."""
+        on_the_way = "" if self.step is None else f"@{self.step}"
+        return f"{self.method}-{self.number}{on_the_way}" if self.number else BASE
 
     @property
     def run_dir(self) -> Path:
         """Training run: metrics, configuration, checkpoints until they are exported."""
-        return self.root / "runs" / self.name
+        return self.root / "runs" / f"{self.method}-{self.number}"
 
     @property
     def export(self) -> Path:
         """The trained model as a Hugging Face folder."""
-        return self.run_dir / "hf"
+        return self.run_dir / ("hf" if self.step is None else f"hf-{checkpoint_name(self.step)}")
 
     @property
     def scores(self) -> Path:
         """Folder of its measures; ``measures.json`` is written last."""
         return self.root / "scores" / self.name
+
+    def at(self, step: int) -> Run:
+        """The same run after ``step`` steps: ``sdrrl-1@4``."""
+        return dataclasses.replace(self, step=step)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,29 @@ def runs(config: StudyConfig) -> list[Run]:
     methods = sorted(config.methods, key=lambda m: m.name != config.reference)
     trained = [Run(m.name, n, root) for n in range(1, config.seeds + 1) for m in methods]
     return [Run(BASE, 0, root), *trained]
+
+
+def tracked(config: StudyConfig) -> list[Run]:
+    """Run 1 of the methods whose off-target rate is followed."""
+    return [r for r in runs(config) if r.number == 1 and r.method in config.tracking.methods]
+
+
+def _on_the_way(config: StudyConfig, run: Run) -> list[Run]:
+    """The run at the steps it is asked at before its end."""
+    if run not in tracked(config):
+        return []
+    max_steps = training_config(config, _training_overrides(config, run)).trainer.max_steps
+    return [run.at(step) for step in range(config.tracking.every, max_steps, config.tracking.every)]
+
+
+def models(config: StudyConfig) -> list[Run]:
+    """Everything that is measured: ``runs``, and the tracked ones on the way."""
+    return [model for run in runs(config) for model in (*_on_the_way(config, run), run)]
+
+
+def _training_overrides(config: StudyConfig, run: Run) -> list[str]:
+    source = data_dir(config, run.method)
+    return training_overrides(config, source, run.run_dir, run.number, run in tracked(config))
 
 
 def plan(config: StudyConfig, config_path: str, overrides: Sequence[str]) -> list[Stage]:
@@ -136,37 +168,38 @@ def _run_stages(
     config: StudyConfig, run: Run, data: dict[str, Stage], held: Stage, measures: list[Any], call: list[str]
 ) -> list[Stage]:
     """Stages of one run. ``call``: configuration file and overrides of this study, for its own stages."""
-    name = f"measure/{run.name}"
-    script = ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
     if run.method == BASE:
+        name = f"measure/{run.name}"
+        script = ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
         return [Stage(name, script, content_key("measure", held.key, config.base_model, measures), (held.name,))]
-    source = data_dir(config, run.method)
-    settings = dataclasses.asdict(training_config(config, source, run.run_dir, run.number))
+    overrides = _training_overrides(config, run)
     training = ("recipes/sdrrl_pretrain.py", "--config", config.training)
-    key = content_key("train", data[run.method].key, settings)
-    exporting = ("tools/export_hf.py", "--run", str(run.run_dir), "--output", str(run.export))
-    return [
-        Stage(
-            f"train/{run.name}",
-            (*training, *training_overrides(config, source, run.run_dir, run.number)),
-            key,
-            (f"data/{run.method}",),
-        ),
-        Stage(
-            f"export/{run.name}",
-            exporting,
-            content_key("export", key),
-            (f"train/{run.name}",),
-            remove=(run.run_dir / "checkpoints",),
-        ),
-        Stage(
-            name,
-            script,
-            content_key("measure", held.key, key, measures),
-            (f"export/{run.name}", held.name),
-            remove=() if config.keep == "exports" else (run.export,),
-        ),
-    ]
+    key = content_key("train", data[run.method].key, dataclasses.asdict(training_config(config, overrides)))
+    out = [Stage(f"train/{run.name}", (*training, *overrides), key, (f"data/{run.method}",))]
+    exports: list[str] = []
+    for model in (*_on_the_way(config, run), run):
+        name = f"measure/{model.name}"
+        exporting = ["tools/export_hf.py", "--run", str(run.run_dir), "--output", str(model.export)]
+        if model.step is not None:
+            exporting += ["--checkpoint", str(run.run_dir / "checkpoints" / checkpoint_name(model.step))]
+        out += [
+            Stage(
+                f"export/{model.name}",
+                tuple(exporting),
+                content_key("export", key, model.step),
+                (f"train/{run.name}", *exports),  # the last one takes the checkpoints away
+                remove=(run.run_dir / "checkpoints",) if model is run else (),
+            ),
+            Stage(
+                name,
+                ("tools/study.py", "--config", call[0], "--stage", name, *call[1:]),
+                content_key("measure", held.key, key, measures, model.step),
+                (f"export/{model.name}", held.name),
+                remove=() if config.keep == "exports" else (model.export,),
+            ),
+        ]
+        exports.append(f"export/{model.name}")
+    return out
 
 
 class Markers:

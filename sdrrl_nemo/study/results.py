@@ -15,7 +15,7 @@ from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.study.config import BASE, StudyConfig
 from sdrrl_nemo.study.measures import FILE
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
-from sdrrl_nemo.study.plan import Markers, Run, data_dir, runs
+from sdrrl_nemo.study.plan import Markers, Run, data_dir, models, runs
 from sdrrl_nemo.study.table import Scores, table
 
 FORMAT = "sdrrl-study/1"
@@ -50,6 +50,8 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
         "orderings": {"rows": pairs, "counts": counts(pairs)},
         "statistics": {**dataclasses.asdict(config.statistics), "tests": made["tests"]},
         "curves": _curves(config, everything),
+        "tracking": _tracking(config, markers, found),
+        "maps": {r.method: p["tsne"] for r in measured if (p := found[r.name].get("pictures"))},
         "answers": _answers(found, measured, config),
         "skipped": next(iter(found.values()))["skipped"],
         "engines": _engines(config),
@@ -115,6 +117,26 @@ def _curves(config: StudyConfig, everything: Sequence[Run]) -> dict[str, dict[st
         subsets = max(1, sum(k.startswith("loss_") for k in rows[0]))
         values = [None if r["loss"] is None else round(r["loss"] / subsets, 4) for r in rows]
         out.setdefault(run.method, {})[str(run.number)] = values
+    return out
+
+
+def _tracking(config: StudyConfig, markers: Markers, found: dict[str, Any]) -> dict[str, Any]:
+    """Off-target rate of held-out answers in the target language over training: method -> [[tokens, rate], ...], from
+    the base model (0 tokens) to the end of run 1; steps that are not measured yet are missing."""
+    out: dict[str, Any] = {}
+    name = f"off_target.answers.{config.target_language}"
+
+    def rate(measures: dict[str, Any]) -> float | None:
+        items = [(value, weight) for value, weight in measures[name]["items"] if weight] if name in measures else []
+        return sum(v for v, _ in items) / len(items) if items else None
+
+    for model in models(config):
+        if model.method not in config.tracking.methods or model.number != 1:
+            continue
+        line = out.setdefault(model.method, [[0, rate(found[BASE]["measures"])]] if BASE in found else [])
+        if markers.path(f"measure/{model.name}").is_file():
+            tokens = [r["tokens"] for r in _metrics(model)]
+            line.append([sum(tokens[: model.step]), rate(read_json(model.scores / FILE)["measures"])])
     return out
 
 

@@ -20,17 +20,13 @@ import torch.distributed as dist
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import fsync_dir, read_json, write_json
+from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")
 UNFINISHED = "unfinished-"
 DAMAGED = "damaged-"
 MANIFEST = "sha256.json"
 CHUNK = 1 << 24
-
-
-def checkpoint_name(step: int) -> str:
-    """Directory name of the checkpoint after ``step`` optimiser steps."""
-    return f"step-{step:06d}"
 
 
 def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -10,6 +10,11 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.precision import AUTO
 
 
+def checkpoint_name(step: int) -> str:
+    """Directory name, under <run_dir>/checkpoints, of the checkpoint after ``step`` optimiser steps."""
+    return f"step-{step:06d}"
+
+
 @dataclass
 class ModelSettings:
     """Which Hugging Face model is trained."""

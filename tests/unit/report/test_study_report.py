@@ -137,3 +137,16 @@ def test_curves_have_a_line_a_seed_and_their_mean():
     assert classes == ["thin s7", "thin s7", "line s2"]
     assert curves[0]["runs"] == 2
     assert loss_curves({}, {}) == []
+
+
+def test_off_target_over_training_and_the_maps(finished):  # noqa: F811
+    d = collect(finished)
+    assert 'id="space"' not in page(d)  # nothing was followed, nothing was drawn
+    d["tracking"] = {"sdrrl": [[0, 50.0], [900, None], [1800, 25.0]], "sft": [[0, 50.0]]}
+    cloud = {"points": [[0.0, 1.0], [2.0, 3.0]], "texts": ["What <is>?", EVIL]}
+    d["maps"] = {"sft": {"source": cloud, "target": cloud}, "base": {"source": cloud, "target": cloud}}
+    html = page(d)
+    space = html[html.index('id="space"') : html.index('id="training"')]
+    assert space.count("<svg") == 1 + 2 + 2 + 2  # chart, two keys of it, two languages, two maps
+    assert "What &lt;is&gt;?" in space and EVIL not in space
+    assert space.index("Base model</figcaption>") < space.index("SFT</figcaption>")

@@ -10,7 +10,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.methods import plan as data_plan
-from sdrrl_nemo.study.config import StudyConfig, benchmark_config, check, training_config
+from sdrrl_nemo.study.config import StudyConfig, benchmark_config, check, training_config, training_overrides
 from sdrrl_nemo.study.plan import Markers, data_dir, plan, runs
 from sdrrl_nemo.study.run import share_stages
 from tests.launch import ROOT
@@ -35,6 +35,25 @@ def test_every_run_is_trained_exported_and_measured_after_its_data(study):
     assert [p.name for p in by_name["measure/sft-1"].remove] == ["hf"]
 
 
+def test_a_followed_run_is_exported_and_asked_on_the_way(study):
+    """max_steps is 8: checkpoints after 3 and 6, and the last one takes the checkpoints away."""
+    study.tracking.methods, study.tracking.every = ["sdrrl"], 3
+    by_name = {s.name: s for s in plan(study, "c", [])}
+    assert [n for n in by_name if n.startswith("measure/sdrrl")] == [
+        "measure/sdrrl-1@3", "measure/sdrrl-1@6", "measure/sdrrl-1", "measure/sdrrl-2"
+    ]  # fmt: skip
+    assert not [n for n in by_name if "@" in n and not n.split("/")[1].startswith("sdrrl-1")]
+    assert by_name["export/sdrrl-1"].needs == ("train/sdrrl-1", "export/sdrrl-1@3", "export/sdrrl-1@6")
+    on_the_way = by_name["export/sdrrl-1@3"]
+    assert on_the_way.script[-1].endswith("/checkpoints/step-000003") and not on_the_way.remove
+    assert [p.name for p in by_name["measure/sdrrl-1@3"].remove] == ["hf-step-000003"]
+    assert "trainer.save_every=3" in by_name["train/sdrrl-1"].script
+    assert "trainer.save_every=3" not in by_name["train/sdrrl-2"].script
+    study.tracking.methods = ["sdrl"]
+    with pytest.raises(SdrrlError, match=r"tracking.methods: no method is named 'sdrl'; did you mean 'sdrrl'\?"):
+        check(study)
+
+
 def test_exports_stay_when_asked(study):
     study.keep = "exports"
     assert all(not s.remove for s in plan(study, "c", []) if s.kind == "measure")
@@ -44,7 +63,8 @@ def test_seeds_have_names_and_are_the_same_for_all_methods(study):
     first, second = study.training_seed(1), study.training_seed(2)
     assert first != second and min(first, second) >= 0
     work = data_dir(study, "sft")
-    configs = [training_config(study, work, r.run_dir, r.number) for r in runs(study) if r.number]
+    overrides = [training_overrides(study, work, r.run_dir, r.number, tracked=False) for r in runs(study) if r.number]
+    configs = [training_config(study, o) for o in overrides]
     assert [c.seed for c in configs] == [first] * 3 + [second] * 3
     assert len({c.run_dir for c in configs}) == 6
     assert len({(c.trainer.max_steps, c.trainer.global_batch_size, c.optim.lr) for c in configs}) == 1  # one budget

@@ -47,6 +47,7 @@ def prepare(root: Path, tokenizer: Path) -> Path:
         "seeds": 1,
         "methods": [m for m in study["methods"] if m["name"] == "sdrrl"],
         "statistics": {"resamples": 200},
+        "tracking": {"methods": ["sdrrl"], "every": 4},
     }
     study["held_out"]["alignment"]["perplexity"] = 3
     path = root / "study.yaml"
@@ -60,7 +61,7 @@ def test_a_study_runs_once_and_only_once(tmp_path, smollm2):
     path = prepare(tmp_path, smollm2)
     done = python("tools/study.py", "--config", str(path))
     assert done.returncode == 0, done.stdout
-    assert f"report: {tmp_path}/out/study.html" in done.stdout and "5 stages, 1 were done before" in done.stdout
+    assert f"report: {tmp_path}/out/study.html" in done.stdout and "7 stages, 1 were done before" in done.stdout
     document = read_json(tmp_path / "out" / "study.json")
     assert document["missing"] == [] and len(document["measures"]) >= 30
     run = document["runs"][0]
@@ -70,11 +71,14 @@ def test_a_study_runs_once_and_only_once(tmp_path, smollm2):
     assert document["measures"][0]["values"].keys() == {"base", "sdrrl"}
     left = {p.name for p in (tmp_path / "work" / "runs" / "sdrrl-1").iterdir()}
     assert {"metrics.jsonl", "config.yaml", "provenance.json"} <= left
-    assert not left & {"checkpoints", "hf"}  # half a gigabyte each for a real model
+    assert not left & {"checkpoints", "hf", "hf-step-000004"}  # half a gigabyte each for a real model
+    followed = [tokens for tokens, _ in document["tracking"]["sdrrl"]]
+    assert len(followed) == 3 and followed[0] == 0 and followed[1] < followed[2] == run["tokens"]
+    assert document["maps"].keys() == {"base", "sdrrl"}
     assert "<svg" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")
 
     again = python("tools/study.py", "--config", str(path))
-    assert again.returncode == 0 and "5 stages, 5 were done before" in again.stdout
+    assert again.returncode == 0 and "7 stages, 7 were done before" in again.stdout
 
     changed = python("tools/study.py", "--config", str(path), "held_out.loss.questions=2")
     assert changed.returncode == 2
