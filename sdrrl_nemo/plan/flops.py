@@ -66,20 +66,23 @@ class ModelShape:
         return self.layers * self.layer_parameters() + self.hidden + embeddings
 
 
-def training_flops(shape: ModelShape, lengths: npt.NDArray[np.integer[Any] | np.floating[Any]]) -> float:
+def training_flops(
+    shape: ModelShape, lengths: npt.NDArray[np.integer[Any] | np.floating[Any]], frozen: bool = False
+) -> float:
     """Operations of forward and backward over samples of these lengths [samples], a mean length included.
 
-    Causal attention within each sample: token i meets i keys, once for the scores and once for the values.
+    Causal attention within each sample: token i meets i keys, once for the scores and once for the values. ``frozen``
+    weights (LoRA) have no gradient of their own, two products a weight instead of three; the adapters' are left out.
     """
     n = np.asarray(lengths, np.float64)
     tokens = float(n.sum())
     pairs = float((n * (n + 1) / 2).sum())
     matrices = 2 * tokens * (shape.layers * shape.layer_matrices() + shape.hidden * shape.vocabulary)
     attention = 4 * pairs * shape.layers * shape.heads * shape.head_dim
-    return 3 * (matrices + attention)
+    return (2 if frozen else 3) * matrices + 3 * attention
 
 
-def six_nd(shape: ModelShape, tokens: float) -> float:
-    """6ND of Kaplan et al. 2020: N parameters without the input embedding, D tokens."""
+def six_nd(shape: ModelShape, tokens: float, frozen: bool = False) -> float:
+    """6ND of Kaplan et al. 2020: N parameters without the input embedding, D tokens; 4ND where they are ``frozen``."""
     n = shape.parameters() - (0 if shape.tied else shape.vocabulary * shape.hidden)
-    return 6.0 * n * tokens
+    return (4.0 if frozen else 6.0) * n * tokens

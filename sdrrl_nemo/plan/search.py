@@ -127,9 +127,8 @@ class Planner:
         stage, memory = fullest(shape, layout, build, row)
         step = step_seconds(shape, layout, build, Work(row, w.pairs), self.gpu)
         tokens = layout.global_batch_size * w.row_tokens * w.filled
-        flops = training_flops(self.shape, np.asarray([w.sample_tokens])) / w.sample_tokens * tokens
-        if build.adapters:
-            flops *= 2 / 3  # frozen weights have no gradient
+        of_sample = training_flops(self.shape, np.asarray([w.sample_tokens]), frozen=bool(build.adapters))
+        flops = of_sample / w.sample_tokens * tokens
         return Plan(
             layout=layout,
             stage=stage,

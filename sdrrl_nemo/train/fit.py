@@ -294,7 +294,7 @@ def launch(
     megatron = strategy(config, steps, batches)
     megatron.guard = step_guard(config, batches, first_step)
     subset_names = batches.dataset.subset_names
-    speed = Speed(batches, ModelShape.of(hf), world_size())
+    speed = Speed(batches, ModelShape.of(hf), world_size(), frozen=config.lora.rank > 0)
     callbacks: list[Any] = [StepMetrics(config.run_dir, subset_names, speed)]
     if lora := lora_of_run(config, Path(config.run_dir) / IDENTITY_FILE):
         callbacks.append(LoraCheckpoints(lora, config.seed))

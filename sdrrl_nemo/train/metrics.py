@@ -34,10 +34,10 @@ def memory_mib() -> float:
 
 
 class Speed:
-    """What a step's seconds mean. Question and answer tokens count, padding does not."""
+    """What a step's seconds mean. Question and answer tokens count, padding does not; ``frozen``: a LoRA run."""
 
-    def __init__(self, batches: MicroBatches, shape: ModelShape, ranks: int) -> None:
-        self.batches, self.shape, self.ranks = batches, shape, ranks
+    def __init__(self, batches: MicroBatches, shape: ModelShape, ranks: int, frozen: bool = False) -> None:
+        self.batches, self.shape, self.ranks, self.frozen = batches, shape, ranks, frozen
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
         known = gpu_of_device(name)
         self.peak = known.bf16_tflops * 1e12 if known else None
@@ -45,14 +45,14 @@ class Speed:
     def of(self, step: int, seconds: float) -> dict[str, float | None]:
         """CLOCK_FIELDS of global step ``step`` (from 0). MFU: of the dense bf16 peak; None for an unknown GPU."""
         lengths = self.batches.dataset.lengths[self.batches.samples_of_step(step)]
-        tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths)
+        tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths, self.frozen)
         per_rank = 1.0 / (seconds * self.ranks)
         return {
             "seconds": seconds,
             "tokens_per_second": tokens / seconds,
             "tflops_per_rank": flops * per_rank / 1e12,
             "mfu": flops * per_rank / self.peak if self.peak else None,
-            "mfu_6nd": six_nd(self.shape, tokens) * per_rank / self.peak if self.peak else None,
+            "mfu_6nd": six_nd(self.shape, tokens, self.frozen) * per_rank / self.peak if self.peak else None,
             "memory_mib": memory_mib(),
         }
 

@@ -121,7 +121,7 @@ def open_comet(config: BenchmarkConfig) -> CometScorer:
 
 
 def with_comet(scored: Scored, name: str, config: BenchmarkConfig, store: TaskStore) -> Scored:
-    """``comet`` in metrics (times 100, as the paper prints it) and items (about 0 to 1); scores are stored too."""
+    """``comet`` in metrics (times 100, as the paper prints it) and items (about 0 to 1); stored part by part."""
     c, scorer = config.comet, open_comet(config)
     segments = comet.make_segments(*([str(i[k]) for i in scored.items] for k in ("prompt", "prediction", "reference")))
     settings = {
@@ -130,13 +130,12 @@ def with_comet(scored: Scored, name: str, config: BenchmarkConfig, store: TaskSt
         "encoder": c.encoder,
         "precision": c.precision,
     }
-    stored = store.load(f"comet.{name}", settings)
-    if stored is None:
-        try:
-            scores = [s for part in comet.score_batches(scorer, segments) for s in part]
-        finally:
-            scorer.close()
-        stored = {"scores": scores}
-        store.save(f"comet.{name}", settings, stored)
-    items = [{**i, "comet": s} for i, s in zip(scored.items, stored["scores"], strict=True)]
-    return Scored({**scored.metrics, "comet": comet.corpus_score(stored["scores"])}, items, scored.extra)
+    scores: list[float] = (store.load(f"comet.{name}", settings) or {"scores": []})["scores"]
+    try:
+        for part in comet.score_batches(scorer, segments, done=len(scores)):
+            scores = [*scores, *part]
+            store.save(f"comet.{name}", settings, {"scores": scores})
+    finally:
+        scorer.close()
+    items = [{**i, "comet": s} for i, s in zip(scored.items, scores, strict=True)]
+    return Scored({**scored.metrics, "comet": comet.corpus_score(scores)}, items, scored.extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import shutil
@@ -28,6 +29,7 @@ from sdrrl_nemo.eval.benchmarks.config import NAMES, BenchmarkConfig, kind_of
 from sdrrl_nemo.eval.benchmarks.decoding import greedy
 from sdrrl_nemo.eval.benchmarks.suites.mkqa import binary_answer
 from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.scorers import comet
 from tools.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -318,6 +320,25 @@ def test_comet_scores_are_stored_and_missing_parts_said_first(
     for task in first:
         mean = np.mean([i["comet"] for i in first[task]["items"]])
         assert first[task]["metrics"]["comet"] == pytest.approx(100 * mean) == again[task]["metrics"]["comet"]
+
+    def killed_after_one(self: Any, segments: list[dict[str, str]]) -> list[float]:
+        if len(asked) > before:
+            raise KeyboardInterrupt
+        return score(self, segments)
+
+    asked.clear()
+    for path in tmp_path.glob("out/tasks/*/comet.*"):
+        path.unlink()
+    one_at_a_time = functools.partial(comet.score_batches, send=1)
+    monkeypatch.setattr(comet, "score_batches", one_at_a_time)
+    monkeypatch.setattr(CometScorer, "score", killed_after_one)
+    for before in range(4):  # killed after every segment: each is asked once
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmarks(long_folder, config, tmp_path / "out")
+        assert len(asked) == before + 1
+    monkeypatch.setattr(CometScorer, "score", score)
+    assert run_benchmarks(long_folder, config, tmp_path / "out")["tasks"].keys() == first.keys()
+    assert len(asked) == 4
 
 
 def test_kind_is_read_through_the_base_file(tmp_path: Path):

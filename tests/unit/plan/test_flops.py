@@ -65,6 +65,9 @@ def test_six_nd_is_close_for_a_large_model_with_short_samples() -> None:
     shape = ModelShape.of(LlamaConfig(tie_word_embeddings=False))
     lengths = np.full(64, 128)
     assert training_flops(shape, lengths) == pytest.approx(six_nd(shape, 64 * 128), rel=0.01)
+    frozen = training_flops(shape, lengths, frozen=True)
+    assert frozen == pytest.approx(six_nd(shape, 64 * 128, frozen=True), rel=0.01)
+    assert frozen == pytest.approx(training_flops(shape, lengths) * 2 / 3, rel=0.01)  # no gradient of the weights
 
 
 def test_gpus_by_name() -> None:
