@@ -89,7 +89,7 @@ class SDPAttention(MegatronModule):
         size = self.config.context_parallel_size
         if size > 1:
             group = parallel_state.get_context_parallel_group()
-            key, value = (gather_sequence(t, bounds, group) for t in (key, value))
+            key, value = gather_sequence(torch.stack((key, value), dim=1), bounds, group).unbind(1)  # one message
         q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))  # [1, n, t, hn]
         if size == 1:
             parts = [self._attend(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]) for a, b in pairwise(bounds)]

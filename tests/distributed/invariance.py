@@ -37,7 +37,7 @@ from tests.launch import python, torchrun
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
 
-STEPS, BATCH, SEED = 20, 8, 1234
+STEPS, SAVED, BATCH, SEED = 20, 15, 8, 1234
 OPTIM = {"lr": 1e-4, "warmup_steps": 3, "clip_grad": 1.0, "schedule": "cosine"}
 LAYOUTS = {  # four processes or fewer; what is left of them is data parallel
     "1": (1, {}),
@@ -220,17 +220,35 @@ def overrides(layout: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**{f"{section.get(k, 'trainer')}.{k}": str(v).lower() for k, v in layout.items()}, **more}
 
 
+def accumulations(name: str) -> dict[int, int]:
+    """Micro-batch sizes of a layout -> micro-batches a step; interleaving needs a multiple of the pipeline size."""
+    processes, layout = LAYOUTS[name]
+    data_parallel = processes // (layout.get("tp", 1) * layout.get("pp", 1) * layout.get("cp", 1))
+    whole = layout["pp"] if layout.get("vpp", 1) > 1 else 1
+    found = {micro: BATCH // (micro * data_parallel) for micro in (1, 2, 4)}
+    return {m: a for m, a in found.items() if a >= 1 and a % whole == 0}
+
+
+def largest(name: str) -> dict[str, Any]:
+    """The largest micro-batch of a layout: the fewest messages between processes."""
+    return {"trainer.micro_batch_size": max(accumulations(name))}
+
+
 def matrix(names: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Any], bool]]:
-    """(name, processes, overrides, packed) of every run of the first table."""
+    """(name, processes, overrides, packed) of every run of the first table.
+
+    One and two processes: micro-batch 1, 2 and 4, packed and padded. Four processes, where a message takes
+    milliseconds on two cores: the two largest micro-batches, the smaller one packed and the larger one padded.
+    """
     for name in names:
         processes, layout = LAYOUTS[name]
-        for packed, micro in product((True, False), (1, 2)):
-            ranks = layout.get("tp", 1) * layout.get("pp", 1) * layout.get("cp", 1)
-            accumulation = BATCH // (micro * (processes // ranks))
-            if accumulation < 1 or (layout.get("vpp", 1) > 1 and accumulation % layout["pp"]):
-                continue
+        steps = accumulations(name)
+        cases = list(product((True, False), steps))
+        if processes > 2:
+            cases = [(True, sorted(steps)[-2:][0]), (False, max(steps))]
+        for packed, micro in cases:
             more = {"trainer.micro_batch_size": micro, "data.packed": str(packed).lower()}
-            title = f"{name}, micro-batch {micro}, accumulation {accumulation}, {'packed' if packed else 'padded'}"
+            title = f"{name}, micro-batch {micro}, accumulation {steps[micro]}, {'packed' if packed else 'padded'}"
             yield title, processes, overrides(layout, **more), packed
 
 
@@ -255,7 +273,8 @@ def run_all(work: Workspace, names: Sequence[str], keep: Callable[[dict[str, Any
         bf16 = [n for n in names if LAYOUTS[n][0] == processes]
         paths = [work.folder / f"b{processes}-{i}" for i in range(len(bf16))]
         precision = {"trainer.precision": "bf16"}
-        work.train(processes, [(p, overrides(LAYOUTS[n][1], **precision)) for p, n in zip(paths, bf16, strict=True)])
+        runs = [(p, overrides(LAYOUTS[n][1], **precision, **largest(n))) for p, n in zip(paths, bf16, strict=True)]
+        work.train(processes, runs)
         for p, n in zip(paths, bf16, strict=True):
             result["bf16"][n] = difference(p, expected[True])
         keep(result)
@@ -266,32 +285,31 @@ def resumes(work: Workspace, names: Sequence[str]) -> dict[str, Any]:
     name = "TP2 SP PP2 VPP2" if "TP2 SP PP2 VPP2" in names else names[-1]
     processes, layout = LAYOUTS[name]
     straight = work.folder / "straight"
-    work.train(processes, [(straight, overrides(layout, **{"trainer.save_every": 1}))])
+    work.train(processes, [(straight, overrides(layout, **largest(name), **{"trainer.save_every": 1}))])
     (straight / "finished.json").unlink()
     paths = [work.resumed(straight, k, work.folder / f"r{k}") for k in range(1, STEPS)]
-    work.train(processes, [(p, overrides(layout)) for p in paths])
+    work.train(processes, [(p, overrides(layout, **largest(name))) for p in paths])
     equal = [metric_rows(p) == metric_rows(straight) for p in paths]
     return {"layout": name, "steps": STEPS - 1, "bit_equal": sum(equal)}
 
 
 def reshardings(work: Workspace, expected: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Any]:
-    """Saved after step 10 in one layout, continued in another: every ordered pair.
+    """Saved after SAVED steps in one layout, continued in another: every ordered pair.
 
     Adam's beta1 is 0, so the first moment in the last checkpoint is the last step's gradient (Megatron's own way of
     checking gradients); it is compared, parameter by parameter, with that of one process.
     """
-    half = STEPS // 2
     tag = re.sub(r"\W+", "", names[0]) if names else ""
-    beta1, saving = {"optim.adam_beta1": 0.0}, {"trainer.save_every": half}
+    beta1, saving = {"optim.adam_beta1": 0.0}, {"trainer.save_every": SAVED}
     sources = {n: work.folder / f"s{tag}{i}" for i, n in enumerate(names)}
     one = work.folder / f"one{tag}"
     work.train(1, [(one, {**beta1, **saving})])
-    work.train(4, [(p, overrides(LAYOUTS[n][1], **beta1, **saving)) for n, p in sources.items()])
+    work.train(4, [(p, overrides(LAYOUTS[n][1], **largest(n), **beta1, **saving)) for n, p in sources.items()])
     pairs = {(a, b): work.folder / f"p{tag}{i}" for i, (a, b) in enumerate(product(names, names)) if a != b}
     for (a, _), path in pairs.items():
-        work.resumed(sources[a], half, path)
-    work.train(4, [(p, overrides(LAYOUTS[b][1], **beta1, **saving)) for (_, b), p in pairs.items()])
-    out = {f"{a} -> {b}": difference(p, expected, first=half) for (a, b), p in pairs.items()}
+        work.resumed(sources[a], SAVED, path)
+    work.train(4, [(p, overrides(LAYOUTS[b][1], **largest(b), **beta1, **saving)) for (_, b), p in pairs.items()])
+    out = {f"{a} -> {b}": difference(p, expected, first=SAVED) for (a, b), p in pairs.items()}
     if pairs:
         done = python("tests/distributed/invariance.py", "--gradients", str(one), *map(str, pairs.values()))
         if done.returncode:
@@ -367,11 +385,11 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "",
         *table(result["layouts"], "layout"),
         "",
-        "## bf16, packed, micro-batch 1",
+        "## bf16, packed, the largest micro-batch of the layout",
         "",
         *table(result["bf16"], "layout"),
         "",
-        "## Saved in one layout, continued in another (steps after the change)",
+        f"## Saved in one layout after step {SAVED}, continued in another (steps after the change)",
         "",
         *table(result["reshard"], "from -> to"),
         "",
