@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tests.launch import python, torchrun
 from tests.tiny import tiny_model
+from tests.warm import python, torchrun
 
 
 def _round_trip(model: Path, folder: Path, tp: int, pp: int, pad: int) -> Path:
