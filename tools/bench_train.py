@@ -3,14 +3,17 @@
     python tools/bench_train.py speed --json docs/results/train_speed.json
     python tools/bench_train.py curve --json docs/results/train_curve.json
 
-``make demo-short`` makes the model and the packed set. Each contestant runs in a process of its own, one after another,
+``make demo-short`` makes the model and the packed set. The curve takes shorter packs, so that 50 steps are few minutes:
+``tools/preprocess_sdrrl.py --config configs/data/demo_por_short.yaml packing.seq_length=128 output_dir=OUT``, ``--data
+OUT/packed``. Each contestant runs in a process of its own, one after another,
 with the same number of threads, the same optimiser and learning rate. TRL is no part of the locks:
-``pip install --no-deps trl==0.24.0``.
+``pip install --no-deps --target DIR trl==0.24.0``, and ``PYTHONPATH=DIR`` before the commands above.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -207,7 +210,8 @@ def run_one(name: str, plan: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         write_json(path, plan)
-        env = {**os.environ, "OMP_NUM_THREADS": str(plan["threads"]), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = {**os.environ, "OMP_NUM_THREADS": str(plan["threads"]), "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, str(Path(__file__).resolve()), "contestant", name, str(path)]
         done = subprocess.run(
             command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -300,6 +304,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--kernel", default="auto")
     args = parser.parse_args(argv)
+    if importlib.util.find_spec("trl") is None:
+        raise SdrrlError("TRL is not installed: pip install --no-deps --target DIR trl==0.24.0, then PYTHONPATH=DIR")
     args.steps = args.steps or (10 if args.what == "speed" else 50)
     args.global_batch_size = args.global_batch_size or (2 if args.what == "speed" else 1)
     result = speed(args) if args.what == "speed" else curve(args)
