@@ -1,7 +1,6 @@
 """Ranks and tools forked from one process that has imported NeMo and Megatron: 17 seconds of CPU a process otherwise.
 
-The environment of a rank is the one torchrun gives it. Real torchrun, with its rendezvous, restarts and signals, is in
-test_resume, test_multi_node, test_bad_input_training and the chaos test.
+The environment of a rank is the one torchrun gives it; test_bridge uses it so far.
 """
 
 from __future__ import annotations

@@ -32,10 +32,9 @@ import yaml
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import ROOT, descendants, environment, signalled
+from tests.launch import ROOT, descendants, environment, python, signalled
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import packed_set, tiny_model
-from tests.warm import python
 
 STEPS, EVERY = 24, 3
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -33,9 +33,9 @@ from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
 from sdrrl_nemo.train.schedule import learning_rate
+from tests.launch import python, torchrun
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
-from tests.warm import python, torchrun
 
 STEPS, SAVED, BATCH, SEED = 20, 15, 8, 1234
 OPTIM = {"lr": 1e-4, "warmup_steps": 3, "clip_grad": 1.0, "schedule": "cosine"}
@@ -375,7 +375,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "relative difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo.",
         "",
         f"- fp32, {len(result['layouts'])} runs: largest difference {worst(result['layouts'])} (goal 1e-5).",
-        f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, not of the layout.",
+        f"- bf16, {len(result['bf16'])} runs: {worst(result['bf16'])}: the rounding of bf16, one process included.",
         f"- interrupted after each of the steps 1 to {r['steps']} in {r['layout']}: {r['bit_equal']} of {r['steps']} "
         "continue bit for bit.",
         f"- saved in one layout and continued in another, {len(result['reshard'])} ordered pairs, Adam with beta1 = 0: "

@@ -14,9 +14,8 @@ import yaml
 from transformers import AutoTokenizer
 
 from tests.eq6 import eq6_float64
-from tests.launch import ROOT
+from tests.launch import ROOT, torchrun
 from tests.tiny import pack_jsonl, tiny_model
-from tests.warm import torchrun
 
 ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
 SEQ_LENGTH = 256
