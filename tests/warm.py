@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from functools import cache
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from sdrrl_nemo.study.execute import PRELOAD, run_tool
 from tests.launch import ROOT, environment
 
-PRELOAD = "sdrrl_nemo.study.preload"
 POLL = 0.05
 
 
@@ -30,13 +27,6 @@ def _server() -> Any:
     """The context whose fork server has imported everything; it lives as long as this process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])
-    before = dict(os.environ)
-    os.environ.update(environment())  # threads are counted when torch is imported
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     return context
 
 
@@ -82,12 +72,8 @@ def _run(environments: list[dict[str, str]], command: list[str], timeout: int) -
 
 
 def _body(env: dict[str, str], command: list[str], log: str) -> None:
-    """In the forked process."""
-    with open(log, "ab", buffering=0) as f:
-        os.dup2(f.fileno(), 1)
-        os.dup2(f.fileno(), 2)
+    """In the forked process, as the study runs its stages, with a rank's environment."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
-    sys.argv = command
-    runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+    run_tool(command, log, threads=1)

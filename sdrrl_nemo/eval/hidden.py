@@ -101,3 +101,8 @@ def tsne(source: Array, target: Array, perplexity: float, seed: int) -> tuple[Ar
     )
     flat = method.fit_transform(points).astype(np.float32)
     return flat[: len(source)], flat[len(source) :]
+
+
+def map_points(points: Array) -> list[list[float]]:
+    """One side of a ``tsne`` map [n, 2] as JSON holds it; empty when the map is not finite."""
+    return [[round(float(x), 4), round(float(y), 4)] for x, y in points] if np.isfinite(points).all() else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from sdrrl_nemo.data.engines.base import LanguageIdentifier
 from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.eval.compare import Measure, Rate, goal_kept, goal_lower, paired_interval
 from sdrrl_nemo.eval.config import EvalConfig
-from sdrrl_nemo.eval.hidden import alignment, tsne
+from sdrrl_nemo.eval.hidden import alignment, map_points, tsne
 from sdrrl_nemo.eval.inputs import HeldOut
 from sdrrl_nemo.eval.loss import SampleLoss, mean_loss, perplexity
 from sdrrl_nemo.eval.offtarget import OffTarget, off_target
@@ -148,7 +147,7 @@ class Scorer:
             a, b = (unpack_array(r[f"states.{code}"]["states"]) for code in (src, tgt))
             found[role] = alignment(a, b)
             flat = tsne(a, b, self.config.alignment.perplexity, self.config.seed)
-            maps[role] = {"source": _rounded(flat[0]), "target": _rounded(flat[1])}
+            maps[role] = {"source": map_points(flat[0]), "target": map_points(flat[1])}
         base, trained = found["base"], found["trained"]
         measures = [
             Measure(
@@ -214,9 +213,3 @@ def _rate(x: OffTarget) -> Rate:
     return Rate(
         [float(c is not None and c != x.expected) for c in x.languages], [float(c is not None) for c in x.languages]
     )
-
-
-def _rounded(points: Any) -> list[list[float]]:
-    if not all(math.isfinite(v) for p in points for v in p):
-        return []
-    return [[round(float(x), 4), round(float(y), 4)] for x, y in points]

@@ -12,6 +12,8 @@ from sdrrl_nemo.report.svg import Group, Series, change_chart, line_chart, marke
 
 SOURCE, TARGET, OTHER, TOO_SHORT = 1, 2, 4, 7
 """Colour classes of the two languages and of everything else, the same in every chart."""
+SIDES = (("source", SOURCE, 0), ("target", TARGET, 1))
+"""Side, colour and marker of each language in a map."""
 
 
 def all_charts(results: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -23,10 +25,7 @@ def all_charts(results: dict[str, Any], names: dict[str, str]) -> dict[str, Any]
             "nats per answer token (left is better)",
         ),
         "tsne": {role: _tsne(results, role, names) for role in ("base", "trained")},
-        "tsne_key": [
-            (marker_key(SOURCE, 0), results["languages"]["source"]["name"]),
-            (marker_key(TARGET, 1), results["languages"]["target"]["name"]),
-        ],
+        "tsne_key": language_key(results["languages"]),
         "languages": {
             row["task"]: {role: _languages(row, role, results) for role in ("base", "trained")}
             for row in results["off_target"]
@@ -36,13 +35,21 @@ def all_charts(results: dict[str, Any], names: dict[str, str]) -> dict[str, Any]
 
 def _tsne(results: dict[str, Any], role: str, names: dict[str, str]) -> Markup:
     a = results["alignment"]
-    flat, texts = a["tsne"][role], a["texts"]
-    sides = (("source", SOURCE, 0), ("target", TARGET, 1))
-    groups = [
-        Group(names[results["languages"][s]["code"]], flat[s], texts[s] if flat[s] else [], colour, marker)
-        for s, colour, marker in sides
-    ]
-    return scatter(f"t-SNE of parallel questions, {role} model", groups, links=True)
+    of_side = {side: names[about["code"]] for side, about in results["languages"].items()}
+    return language_map(f"t-SNE of parallel questions, {role} model", a["tsne"][role], a["texts"], of_side)
+
+
+def language_map(
+    title: str, points: dict[str, list[list[float]]], texts: dict[str, list[str]], names: dict[str, str]
+) -> Markup:
+    """Both languages in one t-SNE map, a line from each question to its translation; all by side, source and target."""
+    groups = [Group(names[s], points[s], texts[s] if points[s] else [], colour, marker) for s, colour, marker in SIDES]
+    return scatter(title, groups, links=True)
+
+
+def language_key(languages: dict[str, dict[str, str]]) -> list[tuple[Markup, str]]:
+    """Markers of ``language_map`` with the languages' names."""
+    return [(marker_key(colour, marker), languages[side]["name"]) for side, colour, marker in SIDES]
 
 
 def _languages(row: dict[str, Any], role: str, results: dict[str, Any]) -> Markup:

@@ -10,9 +10,8 @@ from markupsafe import Markup
 
 from sdrrl_nemo.common.fileio import atomic_write
 from sdrrl_nemo.report.build import count, page_environment, to_plain_yaml
-from sdrrl_nemo.report.charts import SOURCE, TARGET
-from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, map_chart, marker_key, tracking_chart
-from sdrrl_nemo.report.svg import marker_key as language_key
+from sdrrl_nemo.report.charts import language_key, language_map
+from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, marker_key, tracking_chart
 
 DECIMALS = {"nats/token": 3, "cosine": 3}
 """Decimals by unit; one for everything else (per cent, BLEU, chrF, COMET)."""
@@ -50,10 +49,7 @@ def render(document: dict[str, Any]) -> str:
         charts=[{"measure": m, "svg": measure_chart(m, rows)} for m in document["measures"]],
         curves=loss_curves(document["curves"], titles),
         maps=maps(document, rows),
-        map_key=[
-            (language_key(colour, marker), document["languages"][side]["name"])
-            for side, colour, marker in (("source", SOURCE, 0), ("target", TARGET, 1))
-        ],
+        map_key=language_key(document["languages"]),
         tracking=tracking_chart(document["tracking"], titles, document["languages"]["target"]["name"]),
         keys=[(marker_key(k), text) for k, text in KEYS],
         beside=beside(document),
@@ -76,7 +72,8 @@ def maps(document: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[
         for m in measures:
             of_run_1 = next(iter(m["values"][row["name"]]["runs"].values()))
             numbers.append(f"{m['title']}: {figure(of_run_1, m['unit'])}{' %' if m['unit'] == '%' else ''}")
-        svg = map_chart(f"t-SNE of parallel questions, {row['title']}", found, names)
+        points, texts = ({side: found[side][part] for side in names} for part in ("points", "texts"))
+        svg = language_map(f"t-SNE of parallel questions, {row['title']}", points, texts, names)
         out.append({"title": row["title"], "kind": row["kind"], "svg": svg, "numbers": numbers})
     return sorted(out, key=lambda x: x["kind"] not in ("base", "reference"))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sdrrl_nemo.report.charts import SOURCE, TARGET, moving_mean
-from sdrrl_nemo.report.svg import DASHES, Group, Series, line_chart, nice_ticks, scatter
+from sdrrl_nemo.report.charts import moving_mean
+from sdrrl_nemo.report.svg import Series, line_chart, line_key, nice_ticks
 
 COLOURS = {"base": 0, "baseline": 1, "reference": 2, "ablation": 3}
 """Colour class of each kind of method, the same in every chart; each kind has a marker of its own too."""
@@ -83,35 +83,18 @@ def dot_chart(title: str, rows: Sequence[Dots], x_label: str) -> Markup:
     return Markup("".join(out))
 
 
-def map_chart(title: str, found: dict[str, Any], names: dict[str, str]) -> Markup:
-    """t-SNE map of one model's parallel questions; ``names``: side -> language."""
-    groups = [
-        Group(names[side], found[side]["points"], found[side]["texts"], colour, marker)
-        for side, colour, marker in (("source", SOURCE, 0), ("target", TARGET, 1))
-    ]
-    return scatter(title, groups, links=True)
-
-
 def tracking_chart(
     tracking: dict[str, Sequence[Sequence[Any]]], titles: dict[str, str], language: str
 ) -> dict[str, Any]:
     """Off-target rate against training tokens, one line a method: {"svg", "key": [(dash, title), ...]}."""
-    series = []
-    for colour, (method, points) in enumerate(tracking.items()):
-        ys = [math.nan if y is None else float(y) for _, y in points]
-        series.append(Series(titles[method], [float(x) for x, _ in points], ys, colour))
+    series: list[Series] = []
+    for method, points in tracking.items():
+        judged = [(x, y) for x, y in points if y is not None]
+        if judged:  # a line that is not drawn has no stroke: the next one takes it
+            series.append(Series(titles[method], [x for x, _ in judged], [y for _, y in judged], len(series)))
     title = f"Off-target rate of {language} answers over training"
     chart = line_chart(title, series, "training tokens", "off-target, %")
-    return {"svg": chart, "key": [(line_key(i), s.name) for i, s in enumerate(series)]}
-
-
-def line_key(number: int) -> Markup:
-    """The stroke of line ``number`` of a chart, for its legend."""
-    dash = f' stroke-dasharray="{DASHES[number % len(DASHES)]}"' if DASHES[number % len(DASHES)] else ""
-    return Markup(
-        '<svg class="chart line-key" viewBox="0 0 30 10" aria-hidden="true">'
-        f'<polyline class="line s{number}" points="1,5 29,5"{dash}/></svg>'
-    )
+    return {"svg": chart, "key": [(line_key(i, s.colour), s.name) for i, s in enumerate(series)]}
 
 
 def loss_curves(curves: dict[str, dict[str, list[Any]]], titles: dict[str, str]) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
         if not ps:
             continue
         path = " ".join(f"{_number(sx(x))},{_number(sy(y))}" for x, y in ps)
-        dash = "" if s.thin or not DASHES[bold] else f' stroke-dasharray="{DASHES[bold]}"'
+        dash = "" if s.thin else _dash(bold)
         bold = bold if s.thin else (bold + 1) % len(DASHES)
         style = "thin" if s.thin else "line"
         out.append(
@@ -114,6 +114,19 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
         )
     out.append("</svg>")
     return Markup("".join(out))
+
+
+def _dash(number: int) -> str:
+    """Stroke of the line ``number`` of a chart."""
+    return f' stroke-dasharray="{DASHES[number]}"' if DASHES[number] else ""
+
+
+def line_key(number: int, colour: int) -> Markup:
+    """The stroke of line ``number`` of a chart, for the legend beside it."""
+    return Markup(
+        '<svg class="chart line-key" viewBox="0 0 30 10" aria-hidden="true">'
+        f'<polyline class="line s{colour}" points="1,5 29,5"{_dash(number % len(DASHES))}/></svg>'
+    )
 
 
 def _mark(marker: int, x: float, y: float, r: float) -> str:

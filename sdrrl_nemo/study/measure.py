@@ -23,7 +23,7 @@ from sdrrl_nemo.data.languages import language
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.config import check as check_evaluation
-from sdrrl_nemo.eval.hidden import alignment, tsne
+from sdrrl_nemo.eval.hidden import alignment, map_points, tsne
 from sdrrl_nemo.eval.inputs import HeldOut, read_held_out
 from sdrrl_nemo.eval.models import ModelFolder, choose_device, open_model_folder
 from sdrrl_nemo.eval.offtarget import off_target
@@ -99,23 +99,24 @@ def _held_out(config: StudyConfig, model: str, run: Run) -> HeldOutResult:
         results = run_tasks(folder, [t for t in tasks if t.name.startswith("answers.")], store, device)
         return HeldOutResult(folder.fingerprint, _generated(results, config, evaluation, rows), {}, {})
     results = run_tasks(folder, tasks, store, device)
+    codes = (evaluation.source_language, evaluation.target_language)
+    states = [unpack_array(results[f"states.{code}"]["states"]) for code in codes]
     found = [
         *_losses(results),
-        *_alignment(results, evaluation, rows),
+        *_alignment(states, results[f"states.{codes[0]}"]["keys"], codes[1]),
         *_generated(results, config, evaluation, rows),
     ]
-    pictures = {"tsne": _map(results, evaluation, rows)} if run.number <= 1 else {}
+    pictures = {"tsne": _map(states, evaluation, rows)} if run.number <= 1 else {}
     return HeldOutResult(folder.fingerprint, found, _answers(results, config, evaluation, rows), pictures)
 
 
-def _map(results: dict[str, Any], evaluation: EvalConfig, rows: HeldOut) -> dict[str, Any]:
-    """t-SNE of parallel held-out questions (the paper's Fig. 2), and the questions."""
+def _map(states: Sequence[Any], evaluation: EvalConfig, rows: HeldOut) -> dict[str, Any]:
+    """t-SNE of parallel held-out questions (the paper's Fig. 2), and the questions; ``states``: source and target."""
     codes = (evaluation.source_language, evaluation.target_language)
-    states = [unpack_array(results[f"states.{code}"]["states"]) for code in codes]
     flat = tsne(states[0], states[1], evaluation.alignment.perplexity, evaluation.seed)
     questions = question_samples(rows, evaluation, evaluation.alignment.questions)
     return {
-        side: {"points": [[round(float(v), 2) for v in p] for p in points], "texts": questions[code, code].questions}
+        side: {"points": map_points(points), "texts": questions[code, code].questions}
         for side, code, points in zip(("source", "target"), codes, flat, strict=True)
     }
 
@@ -144,11 +145,8 @@ def _losses(results: dict[str, Any]) -> list[Measure]:
     return out
 
 
-def _alignment(results: dict[str, Any], evaluation: EvalConfig, rows: HeldOut) -> list[Measure]:
-    source, target = evaluation.source_language, evaluation.target_language
-    states = [unpack_array(results[f"states.{code}"]["states"]) for code in (source, target)]
+def _alignment(states: Sequence[Any], keys: list[str], target: str) -> list[Measure]:
     found = alignment(states[0], states[1])
-    keys = results[f"states.{source}"]["keys"]
     common: dict[str, Any] = {"group": HELD_OUT, "language": target, "better": "higher", "kind": "mean", "keys": keys}
     return [
         Measure(

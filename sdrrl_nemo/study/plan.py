@@ -99,14 +99,14 @@ def runs(config: StudyConfig) -> list[Run]:
     return [Run(BASE, 0, root), *trained]
 
 
-def tracked(config: StudyConfig) -> list[Run]:
-    """Run 1 of the methods whose off-target rate is followed."""
-    return [r for r in runs(config) if r.number == 1 and r.method in config.tracking.methods]
+def tracked(config: StudyConfig, run: Run) -> bool:
+    """Whether the off-target rate of this run is followed: run 1 of some methods."""
+    return run.number == 1 and run.method in config.tracking.methods
 
 
 def _on_the_way(config: StudyConfig, run: Run) -> list[Run]:
     """The run at the steps it is asked at before its end."""
-    if run not in tracked(config):
+    if not tracked(config, run):
         return []
     max_steps = training_config(config, _training_overrides(config, run)).trainer.max_steps
     return [run.at(step) for step in range(config.tracking.every, max_steps, config.tracking.every)]
@@ -119,7 +119,7 @@ def models(config: StudyConfig) -> list[Run]:
 
 def _training_overrides(config: StudyConfig, run: Run) -> list[str]:
     source = data_dir(config, run.method)
-    return training_overrides(config, source, run.run_dir, run.number, run in tracked(config))
+    return training_overrides(config, source, run.run_dir, run.number, tracked(config, run))
 
 
 def plan(config: StudyConfig, config_path: str, overrides: Sequence[str]) -> list[Stage]:
@@ -168,10 +168,14 @@ def _run_stages(
     config: StudyConfig, run: Run, data: dict[str, Stage], held: Stage, measures: list[Any], call: list[str]
 ) -> list[Stage]:
     """Stages of one run. ``call``: configuration file and overrides of this study, for its own stages."""
+
+    def measuring(name: str) -> tuple[str, ...]:
+        return ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
+
     if run.method == BASE:
         name = f"measure/{run.name}"
-        script = ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
-        return [Stage(name, script, content_key("measure", held.key, config.base_model, measures), (held.name,))]
+        key = content_key("measure", held.key, config.base_model, measures)
+        return [Stage(name, measuring(name), key, (held.name,))]
     overrides = _training_overrides(config, run)
     training = ("recipes/sdrrl_pretrain.py", "--config", config.training)
     key = content_key("train", data[run.method].key, dataclasses.asdict(training_config(config, overrides)))
@@ -192,7 +196,7 @@ def _run_stages(
             ),
             Stage(
                 name,
-                ("tools/study.py", "--config", call[0], "--stage", name, *call[1:]),
+                measuring(name),
                 content_key("measure", held.key, key, measures, model.step),
                 (f"export/{model.name}", held.name),
                 remove=() if config.keep == "exports" else (model.export,),

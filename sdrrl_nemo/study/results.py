@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import yaml
 from sdrrl_nemo.common.fileio import read_json, read_jsonl
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig
 from sdrrl_nemo.study.measures import FILE
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
-from sdrrl_nemo.study.plan import Markers, Run, data_dir, models, runs
+from sdrrl_nemo.study.plan import Markers, Run, data_dir, models, runs, tracked
 from sdrrl_nemo.study.table import Scores, table
 
 FORMAT = "sdrrl-study/1"
@@ -127,11 +129,11 @@ def _tracking(config: StudyConfig, markers: Markers, found: dict[str, Any]) -> d
     name = f"off_target.answers.{config.target_language}"
 
     def rate(measures: dict[str, Any]) -> float | None:
-        items = [(value, weight) for value, weight in measures[name]["items"] if weight] if name in measures else []
-        return sum(v for v, _ in items) / len(items) if items else None
+        found = value(measures[name]["kind"], measures[name]["items"]) if name in measures else math.nan
+        return found if math.isfinite(found) else None  # NaN: every answer was too short to judge
 
     for model in models(config):
-        if model.method not in config.tracking.methods or model.number != 1:
+        if not tracked(config, model):
             continue
         line = out.setdefault(model.method, [[0, rate(found[BASE]["measures"])]] if BASE in found else [])
         if markers.path(f"measure/{model.name}").is_file():

@@ -141,7 +141,7 @@ def test_curves_have_a_line_a_seed_and_their_mean():
 
 def test_off_target_over_training_and_the_maps(finished):  # noqa: F811
     d = collect(finished)
-    assert 'id="space"' not in page(d)  # nothing was followed, nothing was drawn
+    assert 'id="space"' not in page(d) and "#space" not in page(d)  # nothing was followed, nothing was drawn
     d["tracking"] = {"sdrrl": [[0, 50.0], [900, None], [1800, 25.0]], "sft": [[0, 50.0]]}
     cloud = {"points": [[0.0, 1.0], [2.0, 3.0]], "texts": ["What <is>?", EVIL]}
     d["maps"] = {"sft": {"source": cloud, "target": cloud}, "base": {"source": cloud, "target": cloud}}
