@@ -36,6 +36,7 @@ from sdrrl_nemo.common.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 BETAS, EPS, CLIP = (0.9, 0.95), 1e-8, 1.0
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 WARM_UP = 2
 """Steps at the start that are not timed: allocators, page faults and caches fill."""
 
@@ -89,8 +90,9 @@ def plain(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     from sdrrl_nemo.train.batches import MicroBatchStream
 
-    dtype = torch.bfloat16 if plan["precision"] == "bf16" else torch.float32
+    dtype = getattr(torch, DTYPES[plan["precision"]])
     model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=dtype).train()
+    model.get_input_embeddings().padding_idx = None  # as in trl()
     adam = torch.optim.AdamW(model.parameters(), lr=plan["lr"], betas=BETAS, eps=EPS, weight_decay=0.0)
     stream = iter(MicroBatchStream(batches_of(plan), 0, 0, 1))
     losses, seconds = [], []
@@ -154,12 +156,14 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
             losses[-1] += float(loss)  # the log rounds to four digits
             return loss
 
-    dtype = torch.bfloat16 if plan["precision"] == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=getattr(torch, DTYPES[plan["precision"]]))
+    # transformers gives the input row of the pad token no gradient; SmolLM2 pads with its end of turn, which data has
+    model.get_input_embeddings().padding_idx = None
     packed = {"packing": True, "max_length": batches.seq_length} if plan["trl_packing"] else {"max_length": None}
     settings = SFTConfig(
         output_dir=str(folder / "trl"), max_steps=plan["trl_steps"], save_strategy="no", report_to=[], use_cpu=True,
         bf16=False, fp16=False, gradient_checkpointing=False, per_device_train_batch_size=plan["trl_batch"] or 1,
+        num_train_epochs=1,
         gradient_accumulation_steps=plan["trl_accumulation"], learning_rate=plan["lr"], lr_scheduler_type="constant",
         adam_beta1=BETAS[0], adam_beta2=BETAS[1], adam_epsilon=EPS, weight_decay=0.0, max_grad_norm=CLIP,
         logging_steps=1, completion_only_loss=True, eos_token=None, optim="adamw_torch", dataset_num_proc=None,

@@ -32,9 +32,10 @@ import yaml
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import ROOT, descendants, environment, python, signalled
+from tests.launch import ROOT, descendants, environment, signalled
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import packed_set, tiny_model
+from tests.warm import python
 
 STEPS, EVERY = 24, 3
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -290,10 +291,10 @@ def main() -> None:
         bench = Bench(Path(folder), args.base)
         for i, name in enumerate(args.layouts):
             facts += disturbed(bench, name, kinds[i :: len(args.layouts)], rng, bar.update)
-    result = {"date": datetime.now(UTC).date().isoformat(), **provenance(), **verdict(facts), "starts": facts}
+            result = {"date": datetime.now(UTC).date().isoformat(), **provenance(), **verdict(facts), "starts": facts}
+            if args.json:
+                write_json(args.json, result)  # after every layout: a later failure does not lose it
     print(json.dumps({k: v for k, v in result.items() if k != "starts"}, indent=1))
-    if args.json:
-        write_json(args.json, result)
 
 
 if __name__ == "__main__":

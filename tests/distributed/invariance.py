@@ -33,9 +33,9 @@ from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
 from sdrrl_nemo.train.schedule import learning_rate
-from tests.launch import python, torchrun
 from tests.runs import checkpoint_tensors, metric_rows
 from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
+from tests.warm import python, torchrun
 
 STEPS, SAVED, BATCH, SEED = 20, 15, 8, 1234
 OPTIM = {"lr": 1e-4, "warmup_steps": 3, "clip_grad": 1.0, "schedule": "cosine"}

@@ -14,8 +14,9 @@ import yaml
 from transformers import AutoTokenizer
 
 from tests.eq6 import eq6_float64
-from tests.launch import ROOT, torchrun
+from tests.launch import ROOT
 from tests.tiny import pack_jsonl, tiny_model
+from tests.warm import torchrun
 
 ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
 SEQ_LENGTH = 256

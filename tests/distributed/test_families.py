@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.launch import torchrun
 from tests.tiny_families import FAMILIES, WINDOW, family_model
+from tests.warm import torchrun
 
 LENGTHS = (WINDOW, 17, 40, 7)
 """The longest sample is as long as the sliding window of Mistral's config: the last length served exactly."""

@@ -18,9 +18,9 @@ from transformers import AutoTokenizer
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json
-from tests.launch import python, torchrun
 from tests.runs import metric_rows
 from tests.tiny import VOCAB, packed_set, tiny_model
+from tests.warm import python, torchrun
 from tools.expand_vocab import main as expand_vocab
 
 RANK, ALPHA, STEPS = 4, 8.0, 6

@@ -12,8 +12,8 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import GENERATORS
 from sdrrl_nemo.data.engines.hf import HfGenerator
 from sdrrl_nemo.data.engines.nemo_checkpoint import NemoCheckpointGenerator
-from tests.launch import python
 from tests.tiny import tiny_model
+from tests.warm import python
 
 QUESTIONS = ["What is 7 times 6?", "Why?"]
 

@@ -21,8 +21,8 @@ from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout, padded
 from sdrrl_nemo.plan.memory import memory
-from tests.launch import torchrun
 from tests.tiny import packed_set, tiny_model
+from tests.warm import torchrun
 
 WORKER = "tests/distributed/plan_worker.py"
 ROW = 64

@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 
-from tests.launch import ROOT, descendants, environment, python, signalled, torchrun
+from tests.launch import ROOT, descendants, environment, signalled, torchrun
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
+from tests.warm import python
 
 
 @pytest.fixture(scope="module")

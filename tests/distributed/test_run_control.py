@@ -19,9 +19,10 @@ import yaml
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from tests.eq6 import eq6_float64, samples_of
-from tests.launch import ROOT, environment, torchrun
+from tests.launch import ROOT, environment
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
+from tests.warm import torchrun
 
 RECIPE = "recipes/sdrrl_pretrain.py"
 
