@@ -99,9 +99,13 @@ class Plan:
         """The pairs of the run in order."""
         return tuple(self.recipes)
 
+    def uses_questions(self, source: str) -> bool:
+        """Whether any subset is made of a source language's questions; without, there is no D_synth."""
+        return any(r.combinations for p, r in self.recipes.items() if p[0] == source)
+
     def asks_the_model(self, source: str) -> bool:
         """Whether y_hat is generated for a source language."""
-        return self.synth != "answers" and any(r.combinations for p, r in self.recipes.items() if p[0] == source)
+        return self.synth != "answers" and self.uses_questions(source)
 
     def combinations_of(self, pair: Pair) -> dict[str, str]:
         """Combination -> name of its subset, for one pair. Plain source-language samples are the same for every

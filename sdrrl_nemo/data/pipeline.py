@@ -173,6 +173,8 @@ class Pipeline:
         """y_hat, then D_synth (Eq. 4). Where one of y and y_hat is drawn, only the questions that draw y_hat are asked:
         the draw needs nothing but the key, so the result is that of answering all and drawing afterwards."""
         c, mode = for_language(self.config, source), self.plan.synth
+        if not self.plan.uses_questions(source):
+            return questions.where("no subset of questions", lambda r: False)
         rows = questions
         if self.plan.asks_the_model(source):
             asked, others = questions, []

@@ -19,3 +19,28 @@ class RMSNorm(torch.nn.RMSNorm):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(hidden_size, eps=eps)
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., hidden_size]; torch's fused kernel on a GPU, on a CPU one that keeps nothing but its input."""
+        if x.device.type == "cuda":
+            return super().forward(x)
+        return _RMSNormKeepingInput.apply(x, self.weight, self.eps)
+
+
+class _RMSNormKeepingInput(torch.autograd.Function):
+    """torch's CPU RMSNorm is composed of four operations that keep two more tensors of the input's size a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, scale)
+        return (x.float() * scale).to(x.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        unit = x.float() * scale
+        scaled = grad.float() * weight.float()
+        dx = (scaled - unit * (scaled * unit).mean(-1, keepdim=True)) * scale
+        dw = (grad.float() * unit).flatten(0, -2).sum(0)
+        return dx.to(x.dtype), dw.to(weight.dtype), None

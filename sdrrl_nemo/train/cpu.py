@@ -17,11 +17,15 @@ arithmetic. Call it once, before the first import of
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+NORM_ELEMENTS = 1 << 20
+"""Of a gradient at a time; torch's norm copies them to float64 first."""
 
 _state = {"active": False}
 
@@ -67,7 +71,8 @@ class _Nothing:
 
 def _l2_norm(chunk_size: int, overflow: Any, tensors: list[list[Any]], per_parameter: bool) -> tuple[Any, None]:
     """Norm over all tensors, float64 [1]; signature of the multi-tensor kernel that is absent here."""
-    norms = [torch.linalg.vector_norm(t, dtype=torch.float64) for group in tensors for t in group]
+    parts = (part for group in tensors for t in group for part in t.flatten().split(NORM_ELEMENTS))
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
     return torch.linalg.vector_norm(torch.stack(norms))[None], None
 
 
@@ -92,6 +97,7 @@ def adapt_to_cpu() -> bool:
     cuda.manual_seed = torch.manual_seed
     _CudaLiteralsToCpu().__enter__()
 
+    import megatron.core.fusions.fused_bias_swiglu as mcore_swiglu
     import megatron.core.optimizer.clip_grads as mcore_clip
     import megatron.core.tensor_parallel.random as mcore_random
     import nemo.lightning.io.pl as nemo_checkpoint_io
@@ -101,6 +107,9 @@ def adapt_to_cpu() -> bool:
     patched._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
     clip: Any = mcore_clip
     clip.l2_norm_impl = _l2_norm
+    # mcore's SwiGLU keeps one tensor fewer a layer also without torch.compile, which takes seconds at every start
+    for name in ("swiglu", "swiglu_back", "bias_swiglu", "bias_swiglu_back"):
+        setattr(mcore_swiglu, name, inspect.unwrap(getattr(mcore_swiglu, name)))
     # after loading, NeMo moves stray tensors to this rank's GPU; here every tensor is where it belongs
     reader: Any = nemo_checkpoint_io
     reader._fix_tensors_device = lambda checkpoint: checkpoint

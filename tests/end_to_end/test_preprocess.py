@@ -152,6 +152,18 @@ def test_validation_set_shares_no_question_with_training(finished: Path, capsys:
     assert not list((output / "packed").glob("validation.*"))
 
 
+@pytest.mark.parametrize(
+    ("subsets", "left"), [("combinations=[]", ["mt", "comp"]), ("parallel=[]", ["LL", "TL", "LT", "TT"])]
+)
+def test_half_of_the_subsets_alone(tmp_path: Path, subsets: str, left: list[str]) -> None:
+    """Table 6's "only D_mt and D_comp" asks the model nothing; its counterpart needs no training pair."""
+    config = tiny_config(tmp_path, rows=20)
+    assert run_here(config, f"subsets.{subsets}", "instructions.held_out=4") == 0
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert sorted(stats["subsets"]) == sorted(left)
+    assert all(s["samples"] for s in stats["subsets"].values())
+
+
 def test_second_run_says_so_quickly(finished: Path) -> None:
     before = final_bytes(finished.parent / "out")
     code, out, _ = run(finished)
