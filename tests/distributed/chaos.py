@@ -186,7 +186,8 @@ def attempt(
     said = (bench.folder / log.name).read_text(errors="replace")
     facts["said"] = [line.replace(str(run), "RUN") for line in dict.fromkeys(SENTENCE.findall(said))]
     facts["stack_trace_of_ours"] = "sdrrl_nemo/" in said and "Traceback" in said
-    if facts["stack_trace_of_ours"]:
+    facts["silent"] = kind == "full disk" and facts["exit_code"] != 0 and not facts["said"]
+    if facts["stack_trace_of_ours"] or facts["silent"]:
         facts["output"] = said[-3000:]
     return facts
 
@@ -261,6 +262,7 @@ def verdict(facts: list[dict[str, Any]]) -> dict[str, Any]:
         "damaged_files": len(damage),
         "damaged_files_named": len(named),
         "stack_traces_of_ours": sum(f["stack_trace_of_ours"] for f in facts),
+        "full_disks_without_a_sentence": sum(f["silent"] for f in facts),
         "left_over": sum(len(f["left_over"]) for f in ends),
     }
 
