@@ -17,3 +17,9 @@ def progress(items: Iterable[T] | None, description: str, total: int | None = No
     options: dict[str, Any] = {"mininterval": 0.2 if live else 15.0, "dynamic_ncols": live, "ascii": not live}
     options.update(kwargs)
     return tqdm(items, desc=description, total=total, **options)
+
+
+def close_bars() -> None:
+    """End the line of every open bar, so that what is printed next starts on a line of its own."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
