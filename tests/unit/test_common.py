@@ -302,3 +302,19 @@ def test_provenance_says_what_made_a_result() -> None:
     assert facts["versions"]["python"].startswith("3.11")
     assert set(provenance.PACKAGES) <= set(facts["versions"])
     assert len(facts["git_commit"].removesuffix("+dirty")) in (len("unknown"), 40)
+
+
+def test_an_error_is_a_line_of_its_own(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind an open progress bar on rank 0, and on another rank beside one."""
+
+    def main(argv: Sequence[str]) -> None:
+        bar = progress(None, "steps", total=3)
+        bar.update()
+        error = SdrrlError("no room")
+        error.from_any_rank = True
+        raise error
+
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.run(main, []) == 2
+        assert "error: no room" in capfd.readouterr().err.splitlines()
