@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +40,7 @@ from tests.warm import python
 
 STEPS, EVERY = 24, 3
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "TP2, bf16": {"trainer.tp": 2, "trainer.precision": "bf16"},
+    "TP2, SP": {"trainer.tp": 2, "trainer.sequence_parallel": "true"},
     "PP2": {"trainer.pp": 2},
     "DP2, distributed optimizer, asynchronous": {
         "optim.use_distributed_optimizer": "true",
@@ -156,11 +157,11 @@ class SmallDisk:
 
 
 def attempt(
-    bench: Bench, run: Path, layout: dict[str, Any], kind: str | None, disk: SmallDisk, rng: random.Random
+    bench: Bench, run: Path, layout: dict[str, Any], kind: str | None, disk: SmallDisk, rng: random.Random, first: int
 ) -> dict[str, Any]:
-    """One start of the command, with one fault; what happened."""
+    """One start of the command, with one fault, not before step ``first``; what happened."""
     before = steps_done(run)
-    at = rng.randint(before + 1, max(before + 1, STEPS - 3))
+    at = rng.randint(max(first, before + 1), max(first, before + 1, STEPS - 3))
     facts: dict[str, Any] = {"fault": kind, "asked_at_step": at}
     command, log = bench.command(run, layout), run.parent / f"{run.name}.log"
     if kind in DAMAGE:
@@ -209,6 +210,21 @@ def fingerprint_of(run: Path) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def chosen(todo: Sequence[str], run: Path) -> tuple[str | None, int]:
+    """The next fault and the step before which it must not strike; None: the run may end.
+
+    Damage needs two checkpoints of a run that goes on: it is done as soon as there are, and where only damage is left,
+    killing all processes leaves them.
+    """
+    damage = [k for k in todo if k in DAMAGE]
+    if not todo or steps_done(run) >= STEPS - 4:
+        return None, 1
+    if damage and len(list((run / "checkpoints").glob("step-*"))) > 1:
+        return damage[0], 1
+    others = [k for k in todo if k not in DAMAGE]
+    return (others[0] if others else "all"), 2 * EVERY + 2 if damage else 1
+
+
 def disturbed(
     bench: Bench, name: str, kinds: list[str], rng: random.Random, tick: Any = lambda: None
 ) -> list[dict[str, Any]]:
@@ -228,15 +244,14 @@ def disturbed(
         run = disk.folder / "run"
         try:
             while not (run / "finished.json").is_file():
-                usable = [k for k in todo if k not in DAMAGE or len(list((run / "checkpoints").glob("step-*"))) > 1]
-                kind = usable[0] if usable and steps_done(run) < STEPS - 4 else None
-                facts = {"layout": name, **attempt(bench, run, layout, kind, disk, rng)}
+                kind, first = chosen(todo, run)
+                facts = {"layout": name, **attempt(bench, run, layout, kind, disk, rng, first)}
                 out.append(facts)
                 print(json.dumps({k: v for k, v in facts.items() if k != "output"}), file=sys.stderr, flush=True)
                 in_vain = 0 if kind else in_vain + 1
                 if in_vain > 2:
                     raise AssertionError(facts.get("output", facts))
-                if kind:
+                if kind in todo:
                     todo.remove(kind)
                     tick()
             facts["same_rows"] = metric_rows(run) == expected
