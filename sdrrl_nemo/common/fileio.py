@@ -89,8 +89,10 @@ def content_key(*parts: Any) -> str:
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: str | Path, torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSON Lines file; blank lines and a byte-order mark are skipped.
+
+    ``torn_end``: a last line without its newline, left by a full disk or a kill while it was appended, is skipped too.
 
     Raises SdrrlError that names file and line when the file is missing, not UTF-8, or a line is no JSON object.
     """
@@ -99,7 +101,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise SdrrlError(f"{p}: no such file; check the path in the configuration")
     with open(p, "rb") as f:
         for n, raw in enumerate(f, 1):
-            if not raw.strip():
+            if not raw.strip() or (torn_end and not raw.endswith(b"\n")):
                 continue
             try:
                 row = json.loads(raw.decode("utf-8-sig" if n == 1 else "utf-8"))

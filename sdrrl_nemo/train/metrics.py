@@ -70,8 +70,8 @@ def truncate_metrics(path: Path, last_step: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file."""
-    return [row for _, row in read_jsonl(path)]
+    """All rows of a metrics file, without a torn last line."""
+    return [row for _, row in read_jsonl(path, torn_end=True)]
 
 
 class StepMetrics(pl.Callback):

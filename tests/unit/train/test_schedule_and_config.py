@@ -11,7 +11,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.train.checkpoint import complete_checkpoints, remove_unfinished
 from sdrrl_nemo.train.config import OptimSettings, RunConfig, check, checkpoint_name
-from sdrrl_nemo.train.metrics import truncate_metrics
+from sdrrl_nemo.train.metrics import read_metrics, truncate_metrics
 from sdrrl_nemo.train.schedule import learning_rate
 
 
@@ -79,6 +79,7 @@ def test_checkpoint_folder(tmp_path: Path) -> None:
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps({"step": s}) + "\n" for s in range(1, 6)) + '{"step": 6, "lo')
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3, 4, 5]  # a resume reads before it cuts
     truncate_metrics(path, 3)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
     truncate_metrics(tmp_path / "absent.jsonl", 3)
