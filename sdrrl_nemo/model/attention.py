@@ -58,6 +58,8 @@ class SDPAttention(MegatronModule):
         """Context [s, b, np * hn], packed: [t, np * hn]. Right padding needs no mask: causality hides it."""
         if attention_bias is not None:
             raise ValueError("SDPAttention takes no attention bias")
+        # a view of the fused projection would keep queries and keys before their rotation until the backward pass
+        value = value.contiguous()
         if packed_seq_params is None:
             width, rows = query.shape[:2]
             if self.config.context_parallel_size == 1:
@@ -99,7 +101,7 @@ class SDPAttention(MegatronModule):
                 for a, b in chunks_of_rank(begin, end, size, group.rank()):
                     parts.append(self._attend(q[:, :, at : at + b - a], k[:, :, begin:b], v[:, :, begin:b]))
                     at += b - a
-        return cat(parts, dim=2).squeeze(0).transpose(0, 1)
+        return cat([part.transpose(1, 2) for part in parts], dim=1).squeeze(0)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The queries are the last of the keys' positions: causal, aligned at the end."""

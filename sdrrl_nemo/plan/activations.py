@@ -52,7 +52,9 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
     context = 0 if copied else w * q  # heads side by side, a copy of the samples' outputs
     in_fp32 = build.device == "cpu" and w != FP32  # model/attention.py casts: torch's CPU kernel is slow in bf16
     if cp == 1:
-        inputs = FP32 * (q + kv) if in_fp32 else w * (q + kv / 2) + w * (q + kv)
+        inputs = (FP32 if in_fp32 else w) * (q + kv)  # rotated queries and keys, a copy of the values
+        if shape.qk_norm and not in_fp32:
+            inputs += w * kv / 2  # the norms keep views of the whole projection
     else:  # keys and values of all ranks (model/context_parallel.py), and the index that puts them in order, twice
         seen = (2 * cp + 1) / 2 if in_fp32 else cp  # casts copy what each of a sample's two chunks attends to
         inputs = (FP32 if in_fp32 else w) * (q + kv * seen) + 2 * INDEX * cp
