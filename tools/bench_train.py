@@ -276,7 +276,13 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     # first and last: a machine that slows down or speeds up on the way does so for both sides
     ours = (out["recipe"]["tokens_per_second"] + out["recipe again"]["tokens_per_second"]) / 2
     ratios = {k: ours / v["tokens_per_second"] for k, v in out.items() if not k.startswith("recipe")}
-    return {"plan": _portable(plan), "samples": samples, "tokens": sum(tokens), "contestants": out, "ratios": ratios}
+    return {
+        "plan": _portable(plan, args),
+        "samples": samples,
+        "tokens": sum(tokens),
+        "contestants": out,
+        "ratios": ratios,
+    }
 
 
 def curve(args: argparse.Namespace) -> dict[str, Any]:
@@ -286,12 +292,12 @@ def curve(args: argparse.Namespace) -> dict[str, Any]:
     ours = run_one("recipe", plan)["losses"]
     theirs = run_one("trl", {**plan, **size})["losses"]
     worst = max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
-    return {"plan": _portable(plan), "recipe": ours, "trl": theirs, "max_relative_difference": worst}
+    return {"plan": _portable(plan, args), "recipe": ours, "trl": theirs, "max_relative_difference": worst}
 
 
-def _portable(plan: dict[str, Any]) -> dict[str, Any]:
-    paths = {k: os.path.relpath(plan[k], ROOT) for k in ("model", "data")}
-    return {**plan, **paths}
+def _portable(plan: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The plan with its paths as they were given."""
+    return {**plan, "model": str(args.model), "data": str(args.data)}
 
 
 def main(argv: Sequence[str]) -> None:
