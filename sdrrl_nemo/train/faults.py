@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from torch.distributed.checkpoint.api import CheckpointException
+
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import NO_ROOM
 
@@ -27,7 +29,7 @@ def one_sentence(run_dir: str) -> Iterator[None]:
         yield
     except SdrrlError:
         raise
-    except Exception as e:
+    except (Exception, CheckpointException) as e:  # torch derives the latter from BaseException
         known = _about(run_dir, e)
         if known is None:
             raise
@@ -47,6 +49,8 @@ def _about(run_dir: str, error: Exception) -> SdrrlError | None:
         return _no_room(run_dir, "a file could not be written to its end")
     if any(mark in text for mark in LOST):
         return SdrrlError(f"{run_dir}: another process of this run ended, so this one cannot go on; {AGAIN}")
+    if any(isinstance(e, CheckpointException) and not e.failures for e in chain):
+        return SdrrlError(f"{run_dir}: another process of this run could not write its part of a checkpoint; {AGAIN}")
     return None
 
 
