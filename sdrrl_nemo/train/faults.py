@@ -36,7 +36,7 @@ def one_sentence(run_dir: str) -> Iterator[None]:
         raise known from None
 
 
-def _about(run_dir: str, error: Exception) -> SdrrlError | None:
+def _about(run_dir: str, error: BaseException) -> SdrrlError | None:
     chain = list(_causes(error))
     for e in chain:
         if isinstance(e, OSError) and e.errno in NO_ROOM:
