@@ -39,7 +39,6 @@ from sdrrl_nemo.common.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 BETAS, EPS, CLIP = (0.9, 0.95), 1e-8, 1.0
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 WARM_UP = 2
 """Steps at the start that are not timed: allocators, page faults and caches fill."""
 
@@ -86,16 +85,25 @@ def recipe(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"losses": [r["loss"] for r in rows], "seconds": [r["seconds"] for r in rows]}
 
 
-def plain(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A loop of a dozen lines over transformers and torch, on the recipe's packed micro-batches."""
+def hf_model(plan: dict[str, Any]) -> Any:
+    """The peers' model. transformers gives the input row of the pad token no gradient; SmolLM2 pads with its end of
+    turn, which data has, so that is switched off."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    dtype = torch.bfloat16 if plan["precision"] == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=dtype)
+    model.get_input_embeddings().padding_idx = None
+    return model
+
+
+def plain(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A loop of a dozen lines over transformers and torch, on the recipe's packed micro-batches."""
+    import torch
+
     from sdrrl_nemo.train.batches import MicroBatchStream
 
-    dtype = getattr(torch, DTYPES[plan["precision"]])
-    model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=dtype).train()
-    model.get_input_embeddings().padding_idx = None  # as in trl()
+    model = hf_model(plan).train()
     adam = torch.optim.AdamW(model.parameters(), lr=plan["lr"], betas=BETAS, eps=EPS, weight_decay=0.0)
     stream = iter(MicroBatchStream(batches_of(plan), 0, 0, 1))
     losses, seconds = [], []
@@ -121,7 +129,7 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     import torch
     from datasets import Dataset
     from torch.utils.data import DataLoader, SequentialSampler
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     batches = batches_of(plan)
@@ -159,9 +167,7 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
             losses[-1] += float(loss)  # the log rounds to four digits
             return loss
 
-    model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=getattr(torch, DTYPES[plan["precision"]]))
-    # transformers gives the input row of the pad token no gradient; SmolLM2 pads with its end of turn, which data has
-    model.get_input_embeddings().padding_idx = None
+    model = hf_model(plan)
     packed = {"packing": True, "max_length": batches.seq_length} if plan["trl_packing"] else {"max_length": None}
     settings = SFTConfig(
         output_dir=str(folder / "trl"), max_steps=plan["trl_steps"], save_strategy="no", report_to=[], use_cpu=True,
