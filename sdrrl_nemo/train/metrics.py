@@ -19,6 +19,7 @@ from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.plan.flops import ModelShape, six_nd, training_flops
 from sdrrl_nemo.plan.gpus import gpu_of_device
 from sdrrl_nemo.train.batches import MicroBatches
+from sdrrl_nemo.train.guard import SKIPPED_FILE
 from sdrrl_nemo.train.loss import loss_names
 
 METRICS_FILE = "metrics.jsonl"
@@ -61,12 +62,12 @@ def truncate_metrics(path: Path, last_step: int) -> None:
     """Drop the lines of steps after ``last_step`` (they will be run again) and a torn last line."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    keep = [line for line in whole if json.loads(line)["step"] <= last_step]
+    keep = {n for n, row in read_jsonl(path, torn_end=True) if row["step"] <= last_step}
+    with open(path, encoding="utf-8") as f:
+        lines = list(f)
     if len(keep) != len(lines):
-        with atomic_write(path) as f:
-            f.writelines(keep)
+        with atomic_write(path) as out:
+            out.writelines(line for n, line in enumerate(lines, 1) if n in keep)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -86,11 +87,12 @@ class StepMetrics(pl.Callback):
         self._clock = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Open the file after dropping rows that a resumed run will write again."""
+        """Open the file after dropping rows, of skipped steps too, that a resumed run will write again."""
         if not trainer.is_global_zero:
             return
         path = Path(self.run_dir) / METRICS_FILE
-        truncate_metrics(path, trainer.global_step)
+        for written in (path, path.with_name(SKIPPED_FILE)):
+            truncate_metrics(written, trainer.global_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in on_train_end
         self._bar = progress(None, "train", total=trainer.max_steps, initial=trainer.global_step, unit="step")
         self._clock = time.perf_counter()

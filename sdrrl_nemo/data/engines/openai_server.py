@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key
@@ -16,6 +13,7 @@ from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.answers import UNFINISHED, Answer, settle
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
+from sdrrl_nemo.data.engines.served_model import ServedModel
 
 REVISION = 1
 """Changes whenever the code here may give another answer to the same question."""
@@ -53,66 +51,35 @@ class OpenAiServerGenerator(Generator):
         licence: str | None = None,
     ) -> None:
         where = "generator 'openai_server'"
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-            raise SdrrlError(f"{where}: base_url '{base_url}' is no http(s) address such as http://host:8000/v1")
-        if urlsplit(base_url).username:
-            raise SdrrlError(f"{where}: base_url holds credentials; name the variable with the key in api_key_env")
+        retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
+        self._served = ServedModel(where, model, base_url, concurrency, retry, api_key_env)
         if unfinished not in UNFINISHED:
             raise SdrrlError(f"{where}: unfinished '{unfinished}' is unknown{suggest(unfinished, UNFINISHED)}")
-        if min(max_new_tokens, concurrency) < 1 or min(temperature, retries, backoff_s) < 0 or timeout_s <= 0:
-            raise SdrrlError(
-                f"{where}: max_new_tokens and concurrency >= 1, timeout_s > 0, temperature, retries and backoff_s >= 0 "
-                "are needed"
-            )
+        if max_new_tokens < 1 or temperature < 0:
+            raise SdrrlError(f"{where}: max_new_tokens >= 1 and temperature >= 0 are needed")
         if not 0 < top_p <= 1:
             raise SdrrlError(f"{where}: top_p is {top_p}; 0 < top_p <= 1 is needed")
         self._extra = dict(extra or {})
         if taken := sorted(set(self._extra) & set(RESERVED)):
             raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
-        self._model, self._url, self._revision, self._key_name = model, base_url.rstrip("/"), revision, api_key_env
+        self._revision = revision
         self._sampling = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-        self._seed, self._unfinished, self._concurrency = seed, unfinished, concurrency
-        self._retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
+        self._seed, self._unfinished = seed, unfinished
         self.licence = licence or "unstated by the server"
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Served model and every option that can change an answer; where the server stands is not among them."""
         options = (REVISION, self._revision, self._sampling, self._seed, self._unfinished, self._extra)
-        return f"openai_server/{self._model}@{self._revision or 'unstated'}/{content_key(options)}"
-
-    @cached_property
-    def _client(self) -> JsonClient:
-        """Connection settings, made once the server has said that it serves the model."""
-        if self._key_name and not os.environ.get(self._key_name):
-            raise SdrrlError(f"generator 'openai_server': the environment variable {self._key_name} is not set")
-        client = JsonClient(self._url, self._key_name, self._retry)
-        listing = client.call("/models", None, ("models",), _model_ids)
-        if self._model not in listing:
-            near = suggest(self._model, listing)
-            raise SdrrlError(f"{self._url}: the server does not serve model '{self._model}'{near}")
-        return client
+        return f"openai_server/{self._served.name}@{self._revision or 'unstated'}/{content_key(options)}"
 
     def answer(self, questions: Sequence[str]) -> list[Answer]:
         """Answers as the server gave them. SdrrlError after the last try, or at once where trying again cannot help."""
-        if not questions:
-            return []
-        client, stop = self._client, threading.Event()
-        pool = ThreadPoolExecutor(min(self._concurrency, len(questions)))
-        futures = [pool.submit(self._ask, client, question, stop) for question in questions]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:  # after a failure nobody waits for requests that no longer matter
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-        for future in futures:
-            if future in done and (error := future.exception()):
-                raise error
-        return [future.result() for future in futures]
+        return self._served.side_by_side(questions, self._ask)
 
-    def _ask(self, client: JsonClient, question: str, stop: threading.Event) -> Answer:
+    def _ask(self, client: JsonClient, number: int, question: str, stop: threading.Event) -> Answer:
         body = {
-            "model": self._model,
+            "model": self._served.name,
             "messages": [{"role": "user", "content": question}],
             **self._sampling,
             "seed": derive_seed(self._seed, "generate", question) % 2**31,
@@ -125,10 +92,6 @@ class OpenAiServerGenerator(Generator):
 
     def generate(self, questions: Sequence[str]) -> list[str]:
         return [settle(answer, self._unfinished) for answer in self.answer(questions)]
-
-
-def _model_ids(reply: Any) -> list[str]:
-    return [str(entry["id"]) for entry in reply["data"]]
 
 
 def _read_answer(reply: Any) -> Answer:

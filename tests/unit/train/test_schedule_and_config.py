@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.train.checkpoint import complete_checkpoints, remove_unfinished
 from sdrrl_nemo.train.config import OptimSettings, RunConfig, check, checkpoint_name
-from sdrrl_nemo.train.metrics import read_metrics, truncate_metrics
+from sdrrl_nemo.train.metrics import Speed, StepMetrics, read_metrics, truncate_metrics
 from sdrrl_nemo.train.schedule import learning_rate
 
 
@@ -83,3 +85,15 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     truncate_metrics(path, 3)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
     truncate_metrics(tmp_path / "absent.jsonl", 3)
+
+
+def test_a_resume_forgets_the_skipped_steps_that_it_takes_again(tmp_path: Path) -> None:
+    for name in ("metrics.jsonl", "skipped.jsonl"):
+        (tmp_path / name).write_text('{"step": 2}\n{"step": 3}\n')
+    speed = Speed.__new__(Speed)  # what a start does not ask
+    metrics = StepMetrics(str(tmp_path), ["LL"], speed)
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=2, max_steps=4)
+    metrics.on_train_start(trainer, None)
+    metrics._file.close()
+    for name in ("metrics.jsonl", "skipped.jsonl"):
+        assert (tmp_path / name).read_text() == '{"step": 2}\n'

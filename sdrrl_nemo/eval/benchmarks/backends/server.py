@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import cached_property
 from typing import Any, TypeVar
 
-from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
+from sdrrl_nemo.data.engines.served_model import ServedModel
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Advance, Backend
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
 from sdrrl_nemo.eval.models import ModelFolder
@@ -44,50 +43,29 @@ class ServerBackend(Backend):
         api_key_env: str = "",
     ) -> None:
         super().__init__(folder, config)
-        if concurrency < 1:
-            raise SdrrlError(f"backend 'openai_server': concurrency is {concurrency}; it must be at least 1")
-        self.name, self.url, self.revision, self.concurrency = model, base_url.rstrip("/"), revision, concurrency
-        self._key = api_key_env
-        self._retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
+        self.revision = revision
+        retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
+        self._served = ServedModel("backend 'openai_server'", model, base_url, concurrency, retry, api_key_env)
 
     def identity(self) -> dict[str, Any]:
         return {
             "backend": "openai_server",
             "revision": REVISION,
-            "model": self.name,
+            "model": self._served.name,
             "server": self.revision or "unstated",
         }
-
-    @cached_property
-    def _client(self) -> JsonClient:
-        client = JsonClient(self.url, self._key, self._retry)
-        served = client.call("/models", None, ("models",), lambda reply: [str(m["id"]) for m in reply["data"]])
-        if self.name not in served:
-            raise SdrrlError(f"{self.url}: the server does not serve model '{self.name}'{suggest(self.name, served)}")
-        return client
 
     def _all(
         self, bodies: Sequence[dict[str, Any]], read: Callable[[Any], T], advance: Callable[[], object]
     ) -> list[T]:
         """Replies in order; the first failure ends all."""
-        client, stop = self._client, threading.Event()
-        pool = ThreadPoolExecutor(min(self.concurrency, len(bodies)))
 
-        def one(number: int, body: dict[str, Any]) -> T:
-            reply = client.call("/completions", {"model": self.name, **body}, (number,), read, stop)
+        def one(client: JsonClient, number: int, body: dict[str, Any], stop: threading.Event) -> T:
+            reply = client.call("/completions", {"model": self._served.name, **body}, (number,), read, stop)
             advance()
             return reply
 
-        futures = [pool.submit(one, n, body) for n, body in enumerate(bodies)]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-        for future in futures:
-            if future in done and (error := future.exception()):
-                raise error
-        return [future.result() for future in futures]
+        return self._served.side_by_side(bodies, one)
 
     def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
         bodies = [
@@ -111,8 +89,8 @@ class ServerBackend(Backend):
             part = values[start:end]
             if len(part) < end - start or any(v is None for v in part):
                 raise SdrrlError(
-                    f"{self.url}: the server gave {len(values)} log-probabilities for a prompt of {end} tokens; it "
-                    "must support echo with logprobs (vLLM does)"
+                    f"{self._served.url}: the server gave {len(values)} log-probabilities for a prompt of {end} "
+                    "tokens; it must support echo with logprobs (vLLM does)"
                 )
             flat.append(float(sum(v for v in part if v is not None)))
         out, at = [], 0
