@@ -1,6 +1,6 @@
 """Ranks and tools forked from one process that has imported NeMo and Megatron: 17 seconds of CPU a process otherwise.
 
-The environment of a rank is the one torchrun gives it; test_bridge uses it so far.
+The environment of a rank is the one torchrun gives it.
 """
 
 from __future__ import annotations
