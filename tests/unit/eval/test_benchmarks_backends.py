@@ -196,6 +196,24 @@ def test_missing_vllm_and_wrong_server_are_one_sentence(
         made.states([[1]], nothing)
 
 
+def test_server_options_that_cannot_be_meant(
+    folder: ModelFolder, config: BenchmarkConfig, server: str, monkeypatch: pytest.MonkeyPatch
+):
+    def made(**options: Any) -> Any:
+        return BACKENDS.create(
+            "openai_server", folder=folder, config=config, model="tiny", **{"base_url": server, **options}
+        )
+
+    with pytest.raises(SdrrlError, match=r"backend 'openai_server': base_url 'host:8000' is no http"):
+        made(base_url="host:8000")
+    with pytest.raises(SdrrlError, match="concurrency >= 1"):
+        made(concurrency=0)
+    monkeypatch.delenv("SDRRL_TEST_KEY", raising=False)
+    with pytest.raises(SdrrlError, match="the environment variable SDRRL_TEST_KEY is not set"):
+        made(api_key_env="SDRRL_TEST_KEY").generate([[1]], [1], nothing)
+    assert made().generate([], [], nothing) == []
+
+
 @pytest.fixture(scope="module", autouse=True)
 def identifier() -> None:
     if "a_is_por" not in list(LANGUAGE_IDENTIFIERS):
