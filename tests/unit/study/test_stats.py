@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from sdrrl_nemo.study.stats import average, compare, holm, judge, mean_and_spread, resample_counts
 
@@ -58,10 +58,19 @@ def test_a_difference_that_no_resample_can_tell_is_left_out():
 
 
 def test_the_mean_of_measures_is_drawn_independently():
-    parts = [judge(1.0, np.array([0.0, 2.0])), judge(3.0, np.array([2.0, 4.0]))]
+    parts = [judge(1.0, np.array([0.0, 2.0]), 5), judge(3.0, np.array([2.0, 4.0]), 3)]
     found = average(parts)
     assert found.difference == 2.0
     assert found.drawn.tolist() == [1.0, 3.0]
+    assert found.items == 8
+
+
+def test_few_items_are_never_certain():
+    """scipy's exact sign test gives the smallest p that ``n`` items which all agree allow."""
+    for n in (1, 4, 9):
+        better = [1.0 + 0.1 * i for i in range(n)]
+        found = compare("mean", [items(better)], [items([0.0] * n)], resample_counts(0, "m", n, 5000))
+        assert found.p == pytest.approx(binomtest(n, n).pvalue)
 
 
 def test_holm_as_in_a_worked_example():
