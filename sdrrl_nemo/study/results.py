@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,18 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
         "training": yaml.safe_load(Path(config.training).read_text(encoding="utf-8")),
         "configuration": dataclasses.asdict(config),
         "seconds": _seconds(markers),
+        "made": _made(markers, everything),
         "provenance": provenance(),
     }  # fmt: skip
+
+
+def _made(markers: Markers, everything: Sequence[Run]) -> dict[str, Any]:
+    """Dates (UTC) of the first and last finished stage and the commits that trained; the provenance is the page's."""
+    ends = [read_json(p)["finished"] for p in sorted(markers.root.rglob("*.json"))]
+    days = sorted({datetime.fromtimestamp(t, UTC).date().isoformat() for t in ends})
+    trained = [r.run_dir / "provenance.json" for r in everything if r.method != BASE]
+    commits = sorted({read_json(p)["git_commit"] for p in trained if p.is_file()})
+    return {"first": days[0], "last": days[-1], "commits": commits}
 
 
 def _method(config: StudyConfig, name: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class ServedModel:
         return client
 
     def side_by_side(self, items: Sequence[A], ask: Callable[[JsonClient, int, A, threading.Event], B]) -> list[B]:
-        """``ask(client, position, item, stop)`` of all items in order; the first failure sets ``stop`` and is raised."""
+        """``ask(client, position, item, stop)`` of all in order; the first failure sets ``stop`` and is raised."""
         if not items:
             return []
         client, stop = self.client, threading.Event()
