@@ -31,6 +31,7 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
     measured = [r for r in everything if markers.path(f"measure/{r.name}").is_file()]
     if not any(r.method != BASE for r in measured):
         return None
+    done = _finished_stages(markers)
     found = {r.name: read_json(r.scores / FILE) for r in measured}
     scores = [Scores(r.method, r.number, found[r.name]["measures"]) for r in measured]
     languages = (config.source_language, config.target_language)
@@ -60,19 +61,24 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
         "engines": _engines(config),
         "training": yaml.safe_load(Path(config.training).read_text(encoding="utf-8")),
         "configuration": dataclasses.asdict(config),
-        "seconds": _seconds(markers),
-        "made": _made(markers, everything),
+        "seconds": _seconds(done),
+        "made": _made(done, everything),
         "provenance": provenance(),
     }  # fmt: skip
 
 
-def _made(markers: Markers, everything: Sequence[Run]) -> dict[str, Any]:
+def _finished_stages(markers: Markers) -> dict[str, list[dict[str, Any]]]:
+    """Markers of the finished stages, by kind."""
+    folders = sorted(p for p in markers.root.iterdir() if p.is_dir())
+    return {folder.name: [read_json(p) for p in sorted(folder.glob("*.json"))] for folder in folders}
+
+
+def _made(done: dict[str, list[dict[str, Any]]], everything: Sequence[Run]) -> dict[str, Any]:
     """Dates (UTC) of the first and last finished stage and the commits that trained; the provenance is the page's."""
-    ends = [read_json(p)["finished"] for p in sorted(markers.root.rglob("*.json"))]
-    days = sorted({datetime.fromtimestamp(t, UTC).date().isoformat() for t in ends})
+    days = [datetime.fromtimestamp(m["finished"], UTC).date().isoformat() for kind in done.values() for m in kind]
     trained = [r.run_dir / "provenance.json" for r in everything if r.method != BASE]
     commits = sorted({read_json(p)["git_commit"] for p in trained if p.is_file()})
-    return {"first": days[0], "last": days[-1], "commits": commits}
+    return {"first": min(days), "last": max(days), "commits": commits}
 
 
 def _method(config: StudyConfig, name: str) -> dict[str, Any]:
@@ -186,10 +192,9 @@ def _engines(config: StudyConfig) -> list[dict[str, Any]]:
     return list(read_json(path)["engines"]) if path.is_file() else []
 
 
-def _seconds(markers: Markers) -> dict[str, dict[str, float]]:
+def _seconds(done: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
     """Wall seconds of the finished stages, by kind: how many, and their sum."""
-    out = {}
-    for folder in sorted(p for p in markers.root.iterdir() if p.is_dir()):
-        times = [float(read_json(p)["seconds"]) for p in sorted(folder.glob("*.json"))]
-        out[folder.name] = {"stages": len(times), "seconds": round(sum(times), 1)}
-    return out
+    return {
+        kind: {"stages": len(stages), "seconds": round(sum(float(m["seconds"]) for m in stages), 1)}
+        for kind, stages in done.items()
+    }

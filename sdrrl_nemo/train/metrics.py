@@ -63,7 +63,7 @@ def truncate_metrics(path: Path, last_step: int) -> None:
     if not path.is_file():
         return
     keep = {n for n, row in read_jsonl(path, torn_end=True) if row["step"] <= last_step}
-    with open(path, encoding="utf-8") as f:
+    with open(path, encoding="utf-8", newline="\n") as f:  # the lines that read_jsonl counts
         lines = list(f)
     if len(keep) != len(lines):
         with atomic_write(path) as out:
