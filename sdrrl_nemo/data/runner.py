@@ -168,7 +168,11 @@ class Runner:
         directory.mkdir(parents=True, exist_ok=True)
         with progress(None, stage.name, total=source.total) as bar:
             work = self._stream if isinstance(stage, StreamStage) else self._shards
-            shards = work(stage, source, directory, bar.update)  # type: ignore[arg-type]
+            try:
+                shards = work(stage, source, directory, bar.update)  # type: ignore[arg-type]
+            except BaseException:
+                remove_leftovers(directory)  # workers are killed in the middle of a write; a full disk needs its room
+                raise
         facts = {"settings": settings, "shards": shards}
         write_json(directory / "done.json", facts)
         return facts

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.execution import SerialExecutor
+from sdrrl_nemo.data.execution.shard import Task
 from sdrrl_nemo.data.runner import Outcome, Row, Runner, Source, Stage, concatenate, remove_leftovers, shard_path
 
 
@@ -90,3 +93,20 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "s/rows.jsonl").write_text("{}\n")
     remove_leftovers(tmp_path)
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["rows.jsonl"]
+
+
+class Killed(SerialExecutor):
+    """Ends as a pool does whose other worker is stopped in the middle of a write."""
+
+    def map(self, task: Task, shards: Iterator[tuple[int, list[Row]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield next(super().map(task, shards))
+        (task.directory / ".00001.rows.jsonl.host-123.tmp").write_text("half a li")
+        raise SdrrlError("no room to write")
+
+
+def test_a_run_that_stops_leaves_finished_files_only(tmp_path: Path) -> None:
+    with pytest.raises(SdrrlError, match="no room"):
+        Runner(tmp_path, Killed()).run(Double(), numbers(10))
+    assert {p.name for p in tmp_path.glob("double-*/*")} == {
+        f"00000.{k}" for k in ("facts.json", "rejects.jsonl", "rows.jsonl")
+    }
