@@ -186,12 +186,12 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
         callbacks=[Clock()],
     )
     trainer.train()
-    tokens = sum(len(r["input_ids"]) for r in rows)
+    lengths = [len(tokens) for tokens in trainer.train_dataset["input_ids"]]  # in the order that it sees them
+    a_step = max(plan["trl_batch"], 1) * plan["trl_accumulation"]
     return {
         "losses": losses,
         "seconds": seconds,
-        "tokens": tokens,
-        "rows": len(trainer.train_dataset),
+        "step_tokens": [sum(lengths[first : first + a_step]) for first in range(0, len(lengths), a_step)],
     }
 
 
@@ -269,9 +269,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     for title, name, more in progress(jobs, "contestants"):
         facts = run_one(name, {**plan, **more})
         seconds = facts["seconds"][WARM_UP:]
-        # TRL's steps hold other samples than ours: all its tokens, less the share of the steps that are not timed
-        all_tokens = facts.get("tokens", 0) * len(seconds) / len(facts["seconds"])
-        useful = all_tokens or sum(tokens[WARM_UP:])
+        useful = sum(facts.get("step_tokens", tokens)[WARM_UP:])  # TRL's steps hold other samples than ours
         out[title] = {
             "tokens_per_second": useful / sum(seconds),
             "peak_rss_mib": facts["peak_rss_mib"],

@@ -96,6 +96,8 @@ class StudyConfig:
     """YAML of recipes/sdrrl_pretrain.py; run_dir, seed, model.hf_path and data.path are set for each run."""
     benchmarks: str = ""
     """YAML of the benchmark runner; empty: held-out measures only."""
+    benchmarks_licence: str = "unstated"
+    """Licence of the benchmarks' items, for the report."""
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)

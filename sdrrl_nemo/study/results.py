@@ -187,9 +187,16 @@ def _answers(found: dict[str, Any], measured: Sequence[Run], config: StudyConfig
 
 
 def _engines(config: StudyConfig) -> list[dict[str, Any]]:
-    """Engines and licences of the reference method's data: it uses all of them."""
+    """Licences of what the study is made from: benchmarks, base model, and what the reference method's data come
+    from (it uses all the engines)."""
+    parts: list[dict[str, Any]] = []
+    if config.benchmarks:
+        parts.append({"role": "benchmarks", "name": config.benchmarks, "licence": config.benchmarks_licence})
     path = data_dir(config, config.reference) / "stats.json"
-    return list(read_json(path)["engines"]) if path.is_file() else []
+    if path.is_file():
+        stats = read_json(path)
+        parts += [*(stats.get("licences") or []), *stats["engines"]]
+    return parts
 
 
 def _seconds(done: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:

@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
+from tests import warm
 from tests.launch import ROOT, descendants, environment, signalled, torchrun
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
-from tests.warm import python
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def _killed_after(run: Path, config: Path, steps: int) -> None:
 
 def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> None:
     straight = tmp_path / "straight"
-    done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={straight}")
+    done = warm.torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={straight}")
     assert done.returncode == 0, done.stdout[-4000:]
     killed = tmp_path / "killed"
     _killed_after(killed, config, 5)
@@ -66,11 +66,11 @@ def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> No
     assert metric_rows(straight)[-1]["loss"] != metric_rows(straight)[0]["loss"]
     assert not list((killed / "checkpoints").glob("unfinished-*"))
     for run in (straight, killed):
-        done = python("tools/export_hf.py", "--run", str(run), "--output", str(run / "hf"))
+        done = warm.python("tools/export_hf.py", "--run", str(run), "--output", str(run / "hf"))
         assert done.returncode == 0, done.stdout[-4000:]
     assert (straight / "hf/model.safetensors").read_bytes() == (killed / "hf/model.safetensors").read_bytes()
     # and a third start has nothing left to do
-    again = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
+    again = warm.torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
     assert again.returncode == 0
     assert "all 14 steps are done" in again.stdout
     assert torch.load(_newest(killed) / "weights/common.pt", weights_only=False)["global_step"] == 14
