@@ -30,7 +30,7 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=%s (must be 3.11)  VENV=%s  NPROC=%s (processes that train or test)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
+	@printf '\nVariables: PYTHON=%s (must be 3.11)  VENV=%s  NPROC=%s (processes that train)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
 
 # --- environment ---------------------------------------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiw
 
 .PHONY: test lint format kernels bench-cpu
 test: lint ## set up if missing, lint, then the whole test suite
-	$(PY) -m pytest --numprocesses $(NPROC) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff check .
