@@ -3,7 +3,8 @@
     python tools/bench_train.py speed --json docs/results/train_speed.json
     python tools/bench_train.py curve --json docs/results/train_curve.json
 
-``make demo-short`` makes the model and the packed set. The curve takes shorter packs, so that 50 steps are few minutes:
+``make demo-short`` makes the model and the packed set; docs/training.md has the set of longer answers. The curve takes
+shorter packs, so that 50 steps are few minutes:
 ``tools/preprocess_sdrrl.py --config configs/data/demo_por_short.yaml packing.seq_length=128 output_dir=OUT``, ``--data
 OUT/packed``. Each contestant runs in a process of its own, one after another,
 with the same number of threads, the same optimiser and learning rate. TRL is no part of the locks:
