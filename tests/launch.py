@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+IMPORT_PATHS = (str(ROOT), str(ROOT / "kernels"))
 
 
 def environment() -> dict[str, str]:
     """The caller's environment with one thread a process and the checkout importable."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*IMPORT_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Speed and memory of tokenising and packing, against NeMo's and datatrove's; what the chain costs beside its engines.
 
     python tools/bench_data.py packing --json docs/results/data_packing.json [--datatrove PYTHON]
@@ -27,7 +28,7 @@ import numpy as np
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, read_jsonl, write_json, write_jsonl
-from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.common.provenance import IMPORT_PATHS, provenance
 from sdrrl_nemo.common.seeding import named_generator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,7 +185,7 @@ def _alone(name: str, folder: Path, capacity: int, python: str) -> dict[str, Any
     kind, _, option = name.partition(" ")
     command = [sys.executable, __file__, "one", kind, str(folder), str(capacity), option, python]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(IMPORT_PATHS)}
     )
     if done.returncode:
         raise SdrrlError(f"{name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Log-likelihood evaluation of this project beside lm-evaluation-harness's: same items, same answers, time of each.
 
     python tools/bench_eval.py --model work/models/SmolLM2-135M-Instruct --lm-eval-python /path/to/python \
@@ -25,7 +26,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, read_jsonl, write_json, write_jsonl
-from sdrrl_nemo.common.provenance import REPO_ROOT, versions
+from sdrrl_nemo.common.provenance import IMPORT_PATHS, REPO_ROOT, versions
 from sdrrl_nemo.common.seeding import named_random
 
 LANGUAGES = {"eng": "eng_Latn", "por": "por_Latn"}
@@ -93,7 +94,7 @@ def one(python: str, code: str, arguments: Sequence[str], threads: int) -> dict[
     """Run ``code`` in a process of its own; its result file as a dictionary."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO_ROOT)}
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(IMPORT_PATHS)}
         command = [python, "-c", code, *arguments[:3], str(out), *arguments[3:]]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=REPO_ROOT)
         if done.returncode:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Time and peak memory of the loss against torch, torch.compile and other projects' formulas, one run, one table.
 
     python tools/bench_kernels.py --device cpu  --output work/bench/kernels_cpu.jsonl
@@ -25,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "kernels")]
 
-from kernels.api import cross_entropy, linear_cross_entropy
+from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 

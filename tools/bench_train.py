@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Training speed and loss curve of the recipe against a plain torch loop and TRL's SFTTrainer, on the same samples.
 
     python tools/bench_train.py speed --json docs/results/train_speed.json
@@ -36,7 +37,7 @@ from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.common.progress import progress
-from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.common.provenance import IMPORT_PATHS, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 BETAS, EPS, CLIP = (0.9, 0.95), 1e-8, 1.0
@@ -224,7 +225,7 @@ def run_one(name: str, plan: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         write_json(path, plan)
-        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([*IMPORT_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
         env = {**os.environ, "OMP_NUM_THREADS": str(plan["threads"]), "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, str(Path(__file__).resolve()), "contestant", name, str(path)]
         done = subprocess.run(

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU, and say what the machine code does.
 
     python tools/compile_kernels.py [--json out.json] [--markdown out.md] [--peer /path/to/Liger-Kernel/src]
@@ -26,16 +27,16 @@ from typing import Any
 os.environ["TRITON_INTERPRET"] = "0"
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # the default of triton 3.9, said aloud; 3.10 will change it
 os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp(prefix="compile_kernels_"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "kernels")]
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import cross_entropy_triton as launch
-from kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
-from kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
-from kernels.subset_sums import subset_sums_kernel
+from sdrrl_kernels import cross_entropy_triton as launch
+from sdrrl_kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
+from sdrrl_kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
+from sdrrl_kernels.subset_sums import subset_sums_kernel
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Data card of a finished transfer set: data_card.html and data_card.md.
 
     tools/data_card.py --data DIR [--output DIR] [--samples 20]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Evaluate Hugging Face folders: base against trained on held-out data, or any number of them on the benchmarks.
 
     python tools/evaluate.py --config configs/eval/demo_por.yaml [key=value ...]

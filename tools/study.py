@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train and measure every method of the paper's comparison from one base model on one budget; tables and a report.
 
     tools/study.py --config configs/study/smollm2_por.yaml [--until export] [key=value ...]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write the lock files in requirements/ from the environment this runs in.
 
     python3.11 -m venv /tmp/full                                                  # let pip resolve all

@@ -47,7 +47,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-240}
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # a restart must not read the addresses of the processes before it
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TRANSFORMERS_OFFLINE=${TRANSFORMERS_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
-export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" # this checkout, also inside a container
+export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD:$PWD/kernels${PYTHONPATH:+:$PYTHONPATH}" # this checkout, also inside a container
 
 exec "$TORCHRUN" --nnodes "$NNODES" --nproc-per-node "$GPUS" --max-restarts "${MAX_RESTARTS:-1}" \
   --rdzv-backend c10d --rdzv-id "${RUN_ID:-sdrrl}" "${meet[@]}" recipes/sdrrl_pretrain.py "$@"

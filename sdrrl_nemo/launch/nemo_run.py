@@ -50,13 +50,13 @@ def executor(launch: LaunchConfig) -> Any:
 
 def _local(launch: LaunchConfig, common: dict[str, Any], env: dict[str, str]) -> run.LocalExecutor:
     bin_first = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    env = {"PYTHONPATH": os.getcwd(), "PATH": bin_first, **env}  # torchrun of this interpreter
+    env = {"PYTHONPATH": f"{os.getcwd()}:{os.getcwd()}/kernels", "PATH": bin_first, **env}  # torchrun of this interpreter
     return run.LocalExecutor(ntasks_per_node=launch.processes_per_node, env_vars=env, **common)
 
 
 def _slurm(launch: LaunchConfig, common: dict[str, Any], env: dict[str, str]) -> run.SlurmExecutor:
     s = launch.slurm
-    env = {"PYTHONPATH": f"{CODE}:/opt/sdrrl-deps", **env}
+    env = {"PYTHONPATH": f"{CODE}:{CODE}/kernels:/opt/sdrrl-deps", **env}
     tunnel = (
         run.SSHTunnel(host=s.host, user=s.user, job_dir=s.job_dir) if s.host else run.LocalTunnel(job_dir=s.job_dir)
     )
@@ -100,7 +100,7 @@ def _skypilot(launch: LaunchConfig, common: dict[str, Any], env: dict[str, str])
         disk_size=s.disk_size,
         cluster_name=s.cluster_name or launch.name,
         setup=s.setup or None,
-        env_vars={"PYTHONPATH": f"{CODE}:/opt/sdrrl-deps", **env},
+        env_vars={"PYTHONPATH": f"{CODE}:{CODE}/kernels:/opt/sdrrl-deps", **env},
         packager=run.GitArchivePackager(),
         **common,
     )

@@ -67,7 +67,7 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
 def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
     """Final norm and loss, bytes a token; ``fused_linear`` keeps the hidden states' gradient in place of logits.
 
-    The loss overwrites the logits with their gradient (kernels/cross_entropy.py), so they are there once.
+    The loss overwrites the logits with their gradient (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
     """
     split = layout.tp if layout.sequence_parallel else 1
     final = norm(shape.hidden, build) / split

@@ -24,7 +24,7 @@ FRAGMENTATION = 0.05
 MOMENTS = 8
 FP32 = 4
 LOSS_CHUNK_BYTES = 512 << 20
-"""Logits of a chunk of ``loss.kernel: fused_linear`` on CUDA (kernels/fused_linear_cross_entropy.py: CHUNK_BYTES)."""
+"""Logits of a chunk of ``loss.kernel: fused_linear`` on CUDA (CHUNK_BYTES in kernels/sdrrl_kernels)."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.progress import progress
-from sdrrl_nemo.common.provenance import REPO_ROOT
+from sdrrl_nemo.common.provenance import script_path
 from sdrrl_nemo.study.plan import SECONDS, Markers, Stage
 
 PRELOAD = "sdrrl_nemo.study.preload"
@@ -45,7 +45,7 @@ def run_tool(script: Sequence[str], log: str, threads: int) -> None:
 
         torch.set_num_threads(threads)
     sys.argv = list(script)
-    runpy.run_path(str(REPO_ROOT / script[0]), run_name="__main__")
+    runpy.run_path(str(script_path(script[0])), run_name="__main__")
 
 
 def _end_with_the_study() -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from kernels.reference import IGNORE_INDEX
+from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.packed import PackedDataset

@@ -15,7 +15,7 @@ from megatron.core.distributed import finalize_model_grads
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
-from kernels.api import LossOutput, cross_entropy, linear_cross_entropy, pick_backend
+from sdrrl_kernels.api import LossOutput, cross_entropy, linear_cross_entropy, pick_backend
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.train.config import LossSettings
 

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.api import cross_entropy, linear_cross_entropy
-from kernels.reference import IGNORE_INDEX, reference_token_losses
+from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
+from sdrrl_kernels.reference import IGNORE_INDEX, reference_token_losses
 from tests.unit.kernels import rounding
 from tests.unit.kernels.loss_cases import HALF_ULP, SMALLEST, SUBSETS, UPSTREAM, Case, exact, make, run, torch_fp32
 

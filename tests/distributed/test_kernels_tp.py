@@ -19,7 +19,7 @@ def test_vocab_parallel(world: int, tmp_path: Path) -> None:
         **os.environ,
         "TRITON_INTERPRET": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT}/kernels",
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, str(worker), str(world), str(tmp_path / "store")]

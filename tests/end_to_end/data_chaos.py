@@ -32,7 +32,7 @@ from tests.unit.data.tiny_run import tiny_config  # noqa: E402
 
 def start(config: Path, output: Path, *overrides: str) -> subprocess.Popen[bytes]:
     """The tool as a user starts it."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, str(ROOT / "tools/preprocess_sdrrl.py"), "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     log = open(output.with_suffix(".log"), "ab")  # noqa: SIM115 - the child writes to it

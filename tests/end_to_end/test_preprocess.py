@@ -27,7 +27,7 @@ TOOL = [sys.executable, str(ROOT / "tools/preprocess_sdrrl.py")]
 
 
 def start(config: Path, *overrides: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [*TOOL, "--config", str(config), *overrides],
         stdout=subprocess.PIPE,

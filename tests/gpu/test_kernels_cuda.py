@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kernels.api import cross_entropy, linear_cross_entropy
-from kernels.reference import reference_token_losses
+from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
+from sdrrl_kernels.reference import reference_token_losses
 from tests.unit.kernels.peer_adapters import liger_case, quack_case
 
 pytestmark = [

@@ -156,7 +156,7 @@ def test_the_environment_is_nemo_runs_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = tmp_path / "record"
     found = dict(line.split("=", 1) for line in (record / "environment").read_text().splitlines())
-    assert found.pop("PYTHONPATH") == str(ROOT)
+    assert found.pop("PYTHONPATH") == f"{ROOT}:{ROOT}/kernels"
     assert {k: v for k, v in ENVIRONMENT.items() if re.match("NCCL|CUDA|TORCH|OMP", k)}.items() <= found.items()
     assert "--nnodes 1 " in (record / "torchrun.here").read_text()
     assert "--rdzv-endpoint localhost:0 recipes" in (record / "torchrun.here").read_text()

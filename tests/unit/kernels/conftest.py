@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton's interpreter, on CPU tensors; skipped where kernels are compiled for a GPU in this process."""
-    from kernels.cross_entropy_triton import interpreted
+    from sdrrl_kernels.cross_entropy_triton import interpreted
     from tests.unit.kernels import rounding
 
     if not interpreted():

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.api import cross_entropy
-from kernels.reference import IGNORE_INDEX, reference_token_losses
+from sdrrl_kernels.api import cross_entropy
+from sdrrl_kernels.reference import IGNORE_INDEX, reference_token_losses
 
 SUBSETS = 6
 UPSTREAM = 0.37

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.api import cross_entropy, linear_cross_entropy
+from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
 
 
 def as_functional(

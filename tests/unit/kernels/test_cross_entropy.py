@@ -69,7 +69,7 @@ def test_torch_as_good_as_torch(vocab: int, dtype: torch.dtype) -> None:
 
 
 def test_compiled_torch_as_good_as_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels import cross_entropy_cpu
+    from sdrrl_kernels import cross_entropy_cpu
 
     monkeypatch.setattr(cross_entropy_cpu, "COMPILE_ELEMENTS", 1)
     for kind in KINDS:

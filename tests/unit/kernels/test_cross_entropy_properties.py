@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernels.reference import IGNORE_INDEX
+from sdrrl_kernels.reference import IGNORE_INDEX
 from tests.unit.kernels.loss_cases import SUBSETS, make, run
 
 ONE = torch.tensor(1.0)

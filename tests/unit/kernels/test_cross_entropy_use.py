@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from kernels.api import cross_entropy, linear_cross_entropy, pick_backend
-from kernels.reference import reference_token_losses
+from sdrrl_kernels.api import cross_entropy, linear_cross_entropy, pick_backend
+from sdrrl_kernels.reference import reference_token_losses
 from tests.unit.kernels.loss_cases import SUBSETS, Case, exact, make
 
 
@@ -244,7 +244,7 @@ def test_triton_without_a_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) 
 def test_failed_compiler_falls_back_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from kernels import cross_entropy_cpu
+    from sdrrl_kernels import cross_entropy_cpu
 
     def broken(*_: object) -> None:
         raise RuntimeError("no C++ compiler")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.api import linear_cross_entropy
-from kernels.fused_linear_cross_entropy import chunk_rows
-from kernels.reference import reference_token_losses
+from sdrrl_kernels.api import linear_cross_entropy
+from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows
+from sdrrl_kernels.reference import reference_token_losses
 from tests.unit.kernels.loss_cases import SUBSETS, make
 
 

@@ -116,7 +116,7 @@ def test_a_killed_study_takes_its_stages_along(tool, tmp_path, how):
     (tmp_path / "order").touch()
     study = subprocess.Popen(
         [sys.executable, str(script), str(tool), str(tmp_path / "order"), str(tmp_path / "w")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/kernels"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

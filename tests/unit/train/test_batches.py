@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.reference import IGNORE_INDEX
+from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.packed import PackedDataset, PackedWriter, TokenizedSample
 from sdrrl_nemo.data.subsets import SUBSETS

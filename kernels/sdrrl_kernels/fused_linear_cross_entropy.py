@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.cross_entropy import logsumexp_of
-from kernels.options import Backend, LossOptions, exchange
+from sdrrl_kernels.cross_entropy import logsumexp_of
+from sdrrl_kernels.options import Backend, LossOptions, exchange
 
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 """Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient. Smaller: less memory."""

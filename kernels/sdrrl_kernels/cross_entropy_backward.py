@@ -6,7 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cross_entropy_forward import logit_gradient, tile_columns
+from sdrrl_kernels.cross_entropy_forward import logit_gradient, tile_columns
 
 
 @triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss"])

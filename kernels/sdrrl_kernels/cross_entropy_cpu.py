@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.options import LossOptions, Totals
+from sdrrl_kernels.options import LossOptions, Totals
 
 log = logging.getLogger(__name__)
 

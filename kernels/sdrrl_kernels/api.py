@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.cross_entropy import CrossEntropy
-from kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows
-from kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
-from kernels.reference import IGNORE_INDEX
-from kernels.sequence_parallel import gather_sequence
+from sdrrl_kernels.cross_entropy import CrossEntropy
+from sdrrl_kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows
+from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
+from sdrrl_kernels.reference import IGNORE_INDEX
+from sdrrl_kernels.sequence_parallel import gather_sequence
 
 KERNELS = ("auto", "triton", "fused_linear", "torch")
 REDUCTIONS = ("sum", "none")
@@ -49,7 +49,7 @@ def pick_backend(kernel: str, device: torch.device) -> Backend:
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got '{kernel}'")
     use_triton = kernel == "triton" or (kernel != "torch" and device.type == "cuda")
-    module = importlib.import_module(f"kernels.cross_entropy_{'triton' if use_triton else 'cpu'}")
+    module = importlib.import_module(f"sdrrl_kernels.cross_entropy_{'triton' if use_triton else 'cpu'}")
     if use_triton and device.type != "cuda" and not module.interpreted():
         raise ValueError(f"kernel 'triton' needs a CUDA device, the tensors are on {device}; use 'auto' or 'torch'")
     return cast(Backend, module)

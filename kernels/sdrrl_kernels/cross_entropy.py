@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from kernels.options import Backend, LossOptions, exchange
+from sdrrl_kernels.options import Backend, LossOptions, exchange
 
 
 def logsumexp_of(row_max: Tensor, row_sum: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
-from kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
-from kernels.options import LossOptions, Totals
-from kernels.subset_sums import subset_sums_kernel
+from sdrrl_kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
+from sdrrl_kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
+from sdrrl_kernels.options import LossOptions, Totals
+from sdrrl_kernels.subset_sums import subset_sums_kernel
 
 ROW_TILE = 256
 """Rows a program of the per-row kernels; they move 30 bytes a row and are launch-bound."""
