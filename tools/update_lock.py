@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Write the lock files in requirements/ from the environment this runs in.
 
-    python3.11 -m venv /tmp/full                                                  # let pip resolve all
+    python3.12 -m venv /tmp/full                                                  # let pip resolve all
     /tmp/full/bin/pip install -e '.[demo,data,translate,lid,scale,eval,dev]'
+    /tmp/full/bin/pip install --no-deps numpy==2.4.6                              # or any other version to be tried
     /tmp/full/bin/python tools/update_lock.py                                     # write what is needed of it
     .venv/bin/python tools/update_lock.py --check                                 # is an environment as locked?
 
+Each Python has locks of its own, lock-3.12.txt and lock-dev-3.12.txt: those of the Python that runs this are written.
 The locks are complete (install them with ``--no-deps``): the closure of pyproject.toml's requirements over the
 installed packages' metadata, less the names in requirements/dropped.txt and what only those pull in.
 """
@@ -30,13 +32,15 @@ from sdrrl_nemo.common.fileio import atomic_write
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 BUILD = ("setuptools", "wheel")  # build the few source distributions, and this project, without build isolation
+PYTHON = "{}.{}".format(*sys.version_info[:2])
+LOCK, DEV = f"lock-{PYTHON}.txt", f"lock-dev-{PYTHON}.txt"
 # file -> extras of pyproject.toml, first file first
-GROUPS = {"lock-cpu.txt": ("demo", "data", "translate", "lid", "eval"), "lock-dev.txt": ("scale", "dev")}
+GROUPS = {LOCK: ("demo", "data", "translate", "lid", "eval"), DEV: ("scale", "dev")}
 HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
-    "lock-cpu.txt": "All that recipes, tools and demo need on a CPU: install with --no-deps --no-build-isolation.",
-    "lock-dev.txt": "Test and lint tools, and Ray, beside lock-cpu.txt: install it with --no-deps.",
+    LOCK: f"All that recipes, tools and demo need with Python {PYTHON}: requirements/install.py installs it, torch first.",
+    DEV: f"Test and lint tools, and Ray, beside {LOCK}: requirements/install.py installs it with --no-deps.",
 }
 
 
@@ -82,7 +86,7 @@ def locks() -> dict[str, dict[str, str]]:
     files = {"build.txt": closure(BUILD, without)}
     done = set(files["build.txt"])
     for name, extras in GROUPS.items():
-        asked = list(project["dependencies"]) if name == "lock-cpu.txt" else []
+        asked = list(project["dependencies"]) if name == LOCK else []
         for extra in extras:
             asked += project["optional-dependencies"][extra]
         files[name] = {k: v for k, v in closure(asked, without).items() if k not in done}
