@@ -15,6 +15,7 @@ installed packages' metadata, less the names in requirements/dropped.txt and wha
 from __future__ import annotations
 
 import argparse
+import datetime
 import re
 import sys
 import tomllib
@@ -36,7 +37,7 @@ PYTHON = "{}.{}".format(*sys.version_info[:2])
 LOCK, DEV = f"lock-{PYTHON}.txt", f"lock-dev-{PYTHON}.txt"
 # file -> extras of pyproject.toml, first file first
 GROUPS = {LOCK: ("demo", "data", "translate", "lid", "eval"), DEV: ("scale", "dev")}
-HEADER = "# Written by tools/update_lock.py; do not edit. {what}\n"
+HEADER = "# Written by tools/update_lock.py on {date}; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
     LOCK: f"All that recipes, tools and demo need with Python {PYTHON}: requirements/install.py installs it, torch first.",
@@ -60,6 +61,8 @@ def closure(requirements: Iterable[str], without: set[str]) -> dict[str, str]:
     queue = [(Requirement(text), "pyproject.toml") for text in requirements]
     while queue:
         req, parent = queue.pop()
+        if parent == "pyproject.toml" and req.marker is not None and not req.marker.evaluate():
+            continue  # not for this Python
         name = str(canonicalize_name(req.name))
         if name in without and parent != "pyproject.toml":  # what this project asks for itself is never left out
             continue
@@ -96,7 +99,7 @@ def locks() -> dict[str, dict[str, str]]:
 
 def text_of(name: str, packages: dict[str, str]) -> str:
     """A lock file's text, sorted by package."""
-    return HEADER.format(what=WHAT[name]) + "".join(f"{k}=={v}\n" for k, v in sorted(packages.items()))
+    return HEADER.format(date=datetime.date.today(), what=WHAT[name]) + "".join(f"{k}=={v}\n" for k, v in sorted(packages.items()))
 
 
 def differences(name: str) -> list[str]:

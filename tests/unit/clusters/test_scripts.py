@@ -209,7 +209,7 @@ def test_dockerfile_copies_what_exists_and_checks_the_locked_versions() -> None:
     text = (FOLDER / "Dockerfile").read_text()
     lock = dict(
         re.fullmatch(r"([^=]+)==(\S+)", line).groups()  # type: ignore[union-attr]
-        for line in (ROOT / "requirements/lock-cpu.txt").read_text().splitlines()
+        for line in (ROOT / "requirements/lock-3.12.txt").read_text().splitlines()
         if line and not line.startswith("#")
     )
     wanted = dict(re.findall(r"'([a-z-]+)': '([0-9.]+)'", text))
