@@ -24,8 +24,8 @@ PROJECT = FOLDER.parent
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install")
 ABOUT_TORCH = """
 import torch
-cuda = torch.version.cuda
-print(f"torch {torch.__version__}:", f"CUDA {cuda} build, {torch.cuda.device_count()} GPU(s) here" if cuda else "CPU build")
+cuda, gpus = torch.version.cuda, torch.cuda.device_count()
+print(f"torch {torch.__version__}:", f"CUDA {cuda} build, {gpus} GPU(s) here" if cuda else "CPU build")
 """
 
 
@@ -40,7 +40,9 @@ def lock_files(python: tuple[int, int], dev: bool) -> list[Path]:
     files = [FOLDER / f"{name}-{version}.txt" for name in names]
     if not all(f.is_file() for f in files):
         known = sorted(f.stem.removeprefix("lock-dev-") for f in FOLDER.glob("lock-dev-*.txt"))
-        raise Failed(f"there is no lock for Python {version}; use one of {', '.join(known)}: make PYTHON=python{known[0]}")
+        raise Failed(
+            f"there is no lock for Python {version}; use one of {', '.join(known)}: make PYTHON=python{known[0]}"
+        )
     return files
 
 

@@ -45,12 +45,18 @@ def find_python(named: str | None) -> str:
     """The interpreter to make the environment with: the named one, this one, or one on the PATH that has wheels."""
     for python in [named] if named else [sys.executable, *(f"python{v}" for v in PYTHONS)]:
         if path := shutil.which(python):
-            version = _run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], f"starting {python}").strip()
+            version = _run(
+                [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], f"starting {python}"
+            ).strip()
             if version in PYTHONS:
                 return path
             if named:
-                raise SdrrlError(f"--python {named} is Python {version}; COMET's packages need one of {', '.join(PYTHONS)}")
-    raise SdrrlError("COMET's packages need Python 3.12 or 3.11 and none was found; name one: --python /path/to/python3.12")
+                raise SdrrlError(
+                    f"--python {named} is Python {version}; COMET's packages need one of {', '.join(PYTHONS)}"
+                )
+    raise SdrrlError(
+        "COMET's packages need Python 3.12 or 3.11 and none was found; name one: --python /path/to/python3.12"
+    )
 
 
 def make(folder: Path, python: str | None, pip_args: Sequence[str]) -> bool:

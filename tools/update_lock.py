@@ -40,8 +40,8 @@ GROUPS = {LOCK: ("demo", "data", "translate", "lid", "eval"), DEV: ("scale", "de
 HEADER = "# Written by tools/update_lock.py on {date}; do not edit. {what}\n"
 WHAT = {
     "build.txt": "What builds the few source distributions: install it first, with --no-deps.",
-    LOCK: f"All that recipes, tools and demo need with Python {PYTHON}: requirements/install.py installs it, torch first.",
-    DEV: f"Test and lint tools, and Ray, beside {LOCK}: requirements/install.py installs it with --no-deps.",
+    LOCK: f"All that tools and demo need with Python {PYTHON}; requirements/install.py puts torch first.",
+    DEV: f"Test and lint tools, and Ray, beside {LOCK}; see requirements/install.py.",
 }
 
 
@@ -99,7 +99,8 @@ def locks() -> dict[str, dict[str, str]]:
 
 def text_of(name: str, packages: dict[str, str]) -> str:
     """A lock file's text, sorted by package."""
-    return HEADER.format(date=datetime.date.today(), what=WHAT[name]) + "".join(f"{k}=={v}\n" for k, v in sorted(packages.items()))
+    head = HEADER.format(date=datetime.date.today(), what=WHAT[name])
+    return head + "".join(f"{k}=={v}\n" for k, v in sorted(packages.items()))
 
 
 def differences(name: str) -> list[str]:
