@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_intermixed_args(argv)
     config = load_config(RunConfig, args.config, args.overrides)
 
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()  # before anything of Megatron or NeMo is imported
+    prepare()  # before anything of Megatron or NeMo is imported
     if args.dry_run:
         from sdrrl_nemo.train.dry_run import dry_run
 

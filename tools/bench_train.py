@@ -210,9 +210,9 @@ def contestant(name: str, plan_file: Path) -> None:
     import torch
 
     if name == "recipe":
-        from sdrrl_nemo.train.cpu import adapt_to_cpu
+        from sdrrl_nemo.compat.start import prepare
 
-        adapt_to_cpu()
+        prepare()
     torch.set_num_threads(plan["threads"])
     with tempfile.TemporaryDirectory() as folder:
         out = CONTESTANTS[name](plan, Path(folder))

@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> None:
     if args.count and not args.corpus:
         raise SdrrlError("--count needs --corpus: the tokens are learnt from it")
 
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.data.tokenization import check_model_folder
     from sdrrl_nemo.model.bpe import GrowingBpe
     from sdrrl_nemo.model.vocabulary import expand, read_texts, read_words, split

@@ -28,9 +28,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model.export import export_checkpoint
     from sdrrl_nemo.train.checkpoint import complete_checkpoints
 

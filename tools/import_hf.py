@@ -29,9 +29,9 @@ def main(argv: Sequence[str]) -> None:
     if args.output.exists():
         raise SdrrlError(f"{args.output}: exists already; remove it or choose another --output")
 
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     import torch.distributed as dist
     from megatron.core import parallel_state
 

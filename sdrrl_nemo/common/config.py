@@ -16,14 +16,12 @@ C = TypeVar("C")
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:
-    """Every dotted key of a structured config, inner nodes included."""
+    """Every dotted key of a config as plain values, inner ones included."""
     out: list[str] = []
-    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-        for k in node:
+    if isinstance(node, dict):
+        for k, value in node.items():
             full = f"{prefix}{k!s}"
-            out.append(full)
-            if not OmegaConf.is_missing(node, k):
-                out += _keys(node._get_node(k), full + ".")
+            out += [full, *_keys(value, full + ".")]
     return out
 
 
@@ -31,7 +29,7 @@ def _explain(e: OmegaConfBaseException, where: str, schema: DictConfig) -> Sdrrl
     key = e.full_key or str(e.key or "")
     first = str(e).splitlines()[0]
     if "not in" in first or "not found" in first.lower() or "Key" in first:
-        return SdrrlError(f"{where}: unknown key '{key}'{suggest(key, _keys(schema))}")
+        return SdrrlError(f"{where}: unknown key '{key}'{suggest(key, _keys(OmegaConf.to_container(schema)))}")
     return SdrrlError(f"{where}: key '{key}': {first}")
 
 

@@ -21,7 +21,7 @@ class Range:
     """A version specifier, as pip reads it."""
     why: str
     purposes: tuple[str, ...] = ()
-    """What cannot be done without the package (of ``PURPOSES``); empty: it is optional, checked where it is installed."""
+    """What cannot be done without the package (of ``PURPOSES``); empty: optional, checked where it is installed."""
 
 
 PURPOSES = ("train", "export", "plan", "data", "evaluate", "kernels")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.indexed_dataset import IndexedDataset
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER_BYTES = 34

@@ -15,7 +15,6 @@ Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mc
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import torch
-from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
+from sdrrl_nemo.compat import indexed_dataset
 from sdrrl_nemo.data.indexed import open_indexed
 from sdrrl_nemo.data.subsets import SUBSETS
 
@@ -100,9 +99,7 @@ class PackedWriter:
         self._subset_id = {d: i for i, d in enumerate(subset_names)}
         self.directory.mkdir(parents=True, exist_ok=True)
         self._bin = self._temporary("bin")
-        self._builder = IndexedDatasetBuilder(str(self._bin), dtype=DType.optimal_dtype(vocab_size))
-        # the builder keeps two numbers a sample until it writes the index: as machine integers, not as objects
-        self._builder.sequence_lengths, self._builder.document_indices = array("i"), array("q", [0])
+        self._builder = indexed_dataset.builder(self._bin, vocab_size)
         self._sidecars = {key: _NpyStream(self._temporary(key), dtype) for key, dtype in SIDECARS.items()}
         self._counts = np.zeros((len(subset_names), 3), np.int64)  # samples, tokens, answer tokens
         self._packs = 0

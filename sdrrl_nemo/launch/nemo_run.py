@@ -14,6 +14,7 @@ from nemo_run.core.execution.launcher import Torchrun
 from torchx.specs import AppState
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.private import dry_run_request, job_roles
 from sdrrl_nemo.launch.config import LaunchConfig, check_launch, paths_under
 
 RECIPE = "recipes/sdrrl_pretrain.py"
@@ -50,7 +51,11 @@ def executor(launch: LaunchConfig) -> Any:
 
 def _local(launch: LaunchConfig, common: dict[str, Any], env: dict[str, str]) -> run.LocalExecutor:
     bin_first = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    env = {"PYTHONPATH": f"{os.getcwd()}:{os.getcwd()}/kernels", "PATH": bin_first, **env}  # torchrun of this interpreter
+    env = {
+        "PYTHONPATH": f"{os.getcwd()}:{os.getcwd()}/kernels",
+        "PATH": bin_first,
+        **env,
+    }  # torchrun of this interpreter
     return run.LocalExecutor(ntasks_per_node=launch.processes_per_node, env_vars=env, **common)
 
 
@@ -112,12 +117,12 @@ def dry_run(launch: LaunchConfig) -> str:
         experiment.add(script(launch), executor=executor(launch), name=launch.name)
         experiment.dryrun(log=False, delete_exp_dir=False)
         job = experiment.jobs[0]
-        request = job._dryrun_info.request
+        request = dry_run_request(job)
         if launch.executor == "slurm":
             return str(request.materialize())
         if launch.executor == "skypilot":
             return str(request.task.to_yaml_config()["run"])
-        role = job._executable.roles[0]
+        role = job_roles(job)[0]
         return shlex.join([role.entrypoint, *(shlex.split(a)[0] for a in role.args)])
 
 

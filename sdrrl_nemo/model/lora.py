@@ -26,6 +26,7 @@ from torch import Tensor
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.common.seeding import derive_seed
+from sdrrl_nemo.compat.megatron import replace_sharded_state_dict
 from sdrrl_nemo.model.hf_bridge import HFTensors, shard
 from sdrrl_nemo.model.provider import SdrrlGPTConfig
 from sdrrl_nemo.model.standalone import unstacked
@@ -163,7 +164,7 @@ def _state_of_adapters_only(model: Any) -> None:
     def frozen_are_not_missing(module: Any, incompatible: Any) -> None:
         incompatible.missing_keys[:] = [k for k in incompatible.missing_keys if ADAPTER in k]
 
-    model.sharded_state_dict = adapters
+    replace_sharded_state_dict(model, adapters)
     model.register_load_state_dict_post_hook(frozen_are_not_missing)
 
 

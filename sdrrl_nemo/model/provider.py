@@ -13,6 +13,7 @@ from nemo.collections import llm
 from transformers import AutoConfig, PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.megatron import replace_inverse_frequencies
 from sdrrl_nemo.model.families import family, rotary
 from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
 
@@ -41,8 +42,7 @@ class SdrrlGPTConfig(llm.LlamaConfig):
         """Build this rank's part of the model, then run the hook (weight loading, loss)."""
         model = super().configure_model(tokenizer, pre_process, post_process, vp_stage=vp_stage)
         if self.inverse_frequencies is not None:
-            plain = model.rotary_pos_emb.inv_freq
-            model.rotary_pos_emb.inv_freq = torch.tensor(self.inverse_frequencies, dtype=plain.dtype).to(plain.device)
+            replace_inverse_frequencies(model, self.inverse_frequencies)
         if self.on_model_built is not None:
             self.on_model_built(model)
         return model

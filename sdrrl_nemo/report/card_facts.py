@@ -299,7 +299,7 @@ def read_scores(folder: Path, stats: dict[str, Any]) -> list[Scores]:
 
 def read_lengths(prefix: Path, names: tuple[str, ...], seq_length: int) -> Lengths:
     """Token counts from the packed set's index and sidecars, block by block."""
-    from megatron.core.datasets.indexed_dataset import IndexedDataset  # seconds
+    from sdrrl_nemo.compat.indexed_dataset import IndexedDataset  # seconds
 
     missing = [
         p for s in ("bin", "idx", "subset.npy", "answer_tokens.npy") if not (p := Path(f"{prefix}.{s}")).is_file()

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from sacrebleu.metrics import BLEU, CHRF
 
+from sdrrl_nemo.compat.private import corpus_statistics
+
 Array = npt.NDArray[np.float64]
 CHRF_BETA = 2.0
 
@@ -60,7 +62,7 @@ def statistics(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Seque
     """One row of statistics a sentence, as sacreBLEU itself collects them for its corpus score and its bootstrap."""
     if not hypotheses:
         return []
-    rows = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
+    rows = corpus_statistics(metric, list(hypotheses), [list(references)])
     return [[float(x) for x in row] for row in rows]
 
 

@@ -4,10 +4,10 @@ Nothing is computed here: the children inherit modules, no state.
 """
 
 from sdrrl_nemo.common.quiet import quiet_third_parties
-from sdrrl_nemo.train.cpu import adapt_to_cpu
+from sdrrl_nemo.compat.start import prepare
 
 quiet_third_parties()
-adapt_to_cpu()  # before anything of Megatron or NeMo is imported
+prepare()  # before anything of Megatron or NeMo is imported
 
 import sdrrl_nemo.model.export  # noqa: E402
 import sdrrl_nemo.train.fit  # noqa: E402, F401

@@ -20,6 +20,7 @@ from megatron.core import parallel_state
 from torch import Tensor
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.megatron import replace_prepare_grads
 from sdrrl_nemo.train.config import SpikeSettings
 
 SKIPPED_FILE = "skipped.jsonl"
@@ -126,4 +127,4 @@ class StepGuard:
         def guarded() -> bool:
             return bool(prepare()) or verdict(float(mcore_optimizer.get_grad_norm()))
 
-        mcore_optimizer.prepare_grads = guarded
+        replace_prepare_grads(mcore_optimizer, guarded)

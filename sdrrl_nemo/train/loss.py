@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sdrrl_kernels.api import LossOutput, cross_entropy, linear_cross_entropy, pick_backend
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.megatron import replace_loss, replace_output_forward
 from sdrrl_nemo.train.config import LossSettings
 
 
@@ -75,7 +76,7 @@ def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: Lo
             out = cross_entropy(rows, labels, weights, subset_ids, num_subsets, **common)
         return torch.cat([out.loss[None], out.subset_sums])
 
-    model.compute_language_model_loss = compute
+    replace_loss(model, compute)
 
 
 def _pass_through(layer: Any) -> list[Tensor]:
@@ -86,7 +87,7 @@ def _pass_through(layer: Any) -> list[Tensor]:
         latest[:] = [layer.weight if weight is None else weight]
         return hidden, None
 
-    layer.forward = forward
+    replace_output_forward(layer, forward)
     return latest
 
 

@@ -9,14 +9,14 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from nemo import lightning as nl
-from nemo.lightning._strategy_lib import init_model_parallel
 from nemo.lightning.pytorch.plugins.data_sampler import MegatronDataSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sdrrl_nemo.compat.megatron import init_model_parallel
+from sdrrl_nemo.compat.torch_adam import ready_to_load
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
-from sdrrl_nemo.train.torch_adam import ready_to_load
 
 
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]

@@ -292,9 +292,9 @@ def main() -> None:
     parser.add_argument("--fingerprint", type=Path, help="print the fingerprint of a run's last checkpoint")
     args = parser.parse_args()
     if args.fingerprint:
-        from sdrrl_nemo.train.cpu import adapt_to_cpu
+        from sdrrl_nemo.compat.start import prepare
 
-        adapt_to_cpu()
+        prepare()
         from sdrrl_nemo.model import standalone
 
         standalone.init_parallel()

@@ -23,9 +23,9 @@ def dump(checkpoint: Path, file: Path) -> None:
 
 
 def main() -> None:
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from megatron.core import parallel_state
 
     from sdrrl_nemo.model.export import export_checkpoint

@@ -99,9 +99,9 @@ def export(folder: Path) -> None:
 
 
 def main() -> None:
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     folder = Path(sys.argv[1])
     for layout in sys.argv[2:]:
         if layout == "export":

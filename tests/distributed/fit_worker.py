@@ -26,9 +26,9 @@ def forget_run() -> None:
 
 
 def main() -> None:
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.train.fit import fit
 
     for overrides in sys.argv[2:]:

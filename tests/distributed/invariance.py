@@ -329,9 +329,9 @@ def compare_gradients(runs: Sequence[Path]) -> None:
 
     Each relative to the largest entry of that gradient. Needs a process of its own: loading makes a process group.
     """
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model import standalone
 
     standalone.init_parallel()

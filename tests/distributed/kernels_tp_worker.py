@@ -157,7 +157,7 @@ def check_megatron_layers(rank: int, world: int) -> None:
     from megatron.core import parallel_state
 
     device: Any = torch.device("cpu")
-    torch.cuda.current_device = lambda: device  # all of CUDA that the layer asks for; sdrrl_nemo.train.cpu brings NeMo
+    torch.cuda.current_device = lambda: device  # all of CUDA that the layer asks for; sdrrl_nemo.compat.cpu brings NeMo
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=world)
     for sequence_parallel in (False, True):
         for fused in (False, True):

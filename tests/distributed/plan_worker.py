@@ -97,9 +97,9 @@ class Measured:
 
 
 def main() -> None:
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from torch import distributed as dist
 
     from sdrrl_nemo.train import fit as recipe

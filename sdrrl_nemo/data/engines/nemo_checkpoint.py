@@ -134,9 +134,9 @@ def export(checkpoint: Path, base: Path, folder: Path, weights: str, dtype: str)
 
 def export_here(argv: Sequence[str]) -> None:
     """Body of the export's own process: checkpoint, base, folder, weights, dtype."""
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model.export import export_checkpoint
 
     checkpoint, base, folder, weights, dtype = argv

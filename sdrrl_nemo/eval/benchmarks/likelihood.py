@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sdrrl_nemo.compat.private import attention_kind
 from sdrrl_nemo.eval.encoding import check_lengths
 from sdrrl_nemo.eval.loss import batches_by_length
 from sdrrl_nemo.eval.prefix import common_prefix
@@ -101,7 +102,7 @@ Table = dict[Text, dict[tuple[Text, Text], float]]
 def _can_share(model: Any, longest: int) -> bool:
     """A tree needs an attention that takes a 4-D mask, and no window shorter than the text."""
     window = getattr(model.config, "sliding_window", None)
-    return model.config._attn_implementation in ("sdpa", "eager") and (window is None or window > longest)
+    return attention_kind(model) in ("sdpa", "eager") and (window is None or window > longest)
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ import yaml
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.compat.private import rouge_parts
 from sdrrl_nemo.data.languages import language
 
 TYPES = ("rouge1", "rouge2", "rougeL")
@@ -76,8 +77,7 @@ def _scorer(lang: str) -> Any:
 def tokens(text: str, lang: str) -> list[str]:
     """The tokens that are compared: lower case, without punctuation, stemmed where the language has a stemmer."""
     module = require("multilingual_rouge.tokenization_wrapper", "multilingual-rouge", "eval")
-    scorer = _scorer(lang)
-    return list(module.tokenize(text, scorer._stemmer, scorer._tokenizer))
+    return list(module.tokenize(text, *rouge_parts(_scorer(lang))))
 
 
 def score_item(prediction: str, reference: str, lang: str) -> Rouge:

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.start import prepare
 from sdrrl_nemo.train.config import RunConfig, check
-from sdrrl_nemo.train.cpu import adapt_to_cpu
 
 
 def _config(tmp_path: Path, *overrides: str) -> RunConfig:
@@ -44,7 +44,7 @@ def test_settings_that_work(tmp_path: Path) -> None:
 
 
 def test_the_first_a_does_not_depend_on_zero_heads() -> None:
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model.lora import _initial
 
     plain = _initial("decoder.layers.3.self_attention.linear_proj", 16, 256, 256, seed=7)
@@ -56,7 +56,7 @@ def test_the_first_a_does_not_depend_on_zero_heads() -> None:
 
 
 def test_the_update_of_a_weight() -> None:
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model.lora import Lora, update
 
     lora = Lora(rank=2, alpha=3.0, dropout=0.0, target_modules=("linear_fc2",), pad_heads_to=1, base="")
@@ -72,7 +72,7 @@ def test_the_update_of_a_weight() -> None:
 
 
 def test_a_base_with_one_other_bit_is_another_base(tmp_path: Path) -> None:
-    adapt_to_cpu()
+    prepare()
     from sdrrl_nemo.model.lora import base_key
 
     save_file({"w": torch.tensor([1.0, 2.0])}, tmp_path / "model.safetensors")

@@ -12,6 +12,13 @@ from typing import Any
 import torch
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
+from sdrrl_nemo.compat.registry import register
+
+_STEP = register(
+    "torch-adam-step", "megatron-core", "a loaded checkpoint gives every parameter of torch's Adam a step of its own"
+)
+_SETTER = "_set_main_param_and_optimizer_states"
+
 
 def ready_to_load(mcore_optimizer: Any) -> None:
     """Call before a checkpoint is loaded; leaves every other optimiser alone."""
@@ -35,9 +42,10 @@ def _allocate(adam: torch.optim.Adam) -> None:
 
 def _keep_step(part: Any) -> None:
     """Setting a parameter's state gives it a step of its own, as the parameter groups of the checkpoint have it."""
-    if "_set_main_param_and_optimizer_states" in vars(part):
+    if _SETTER in vars(part):
         return
-    original = part._set_main_param_and_optimizer_states
+    _STEP.get(type(part), _SETTER, source="93c254228283")
+    original = getattr(part, _SETTER)
 
     def set_states(model_param: Any, tensors: dict[str, Any]) -> None:
         group, order = part.model_param_group_index_map[model_param]
@@ -46,4 +54,4 @@ def _keep_step(part: Any) -> None:
         state["step"] = state["step"].clone()
         original(model_param, {"step": state["step"], **tensors})
 
-    part._set_main_param_and_optimizer_states = set_states
+    _STEP.replace(part, _SETTER, set_states)

@@ -10,8 +10,7 @@ dozen places, and check dtypes by the type name ``torch.cuda.FloatTensor``. ``ad
 
 One thing numerical is changed: the gradient norm is summed in float64. torch's fp32 norm of a large tensor on CPU is
 off by 1e-4, which shows when layouts are compared (it clips a different amount); everything else is torch's own CPU
-arithmetic. Call it once, before the first import of
-``megatron`` or ``nemo``; it returns False and does nothing when a GPU is present.
+arithmetic. ``compat/start.py`` calls it before the first import of ``megatron`` or ``nemo``.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from sdrrl_nemo.compat.registry import register
 
 NORM_ELEMENTS = 1 << 20
 """Of a gradient at a time; torch's norm copies them to float64 first."""
@@ -76,6 +77,15 @@ def _l2_norm(chunk_size: int, overflow: Any, tensors: list[list[Any]], per_param
     return torch.linalg.vector_norm(torch.stack(norms))[None], None
 
 
+_CUDA = register("cuda-calls", "torch", "libraries that know GPUs only run where there is none")
+_RANDOM = register("random-states", "megatron-core", "states of the CPU's generator stand for those of a GPU")
+_NORM = register("gradient-norm", "megatron-core", "the fused kernel is absent; summed in float64")
+_SWIGLU = register(
+    "swiglu-eager", "megatron-core", "torch.compile takes seconds at every start and gains nothing on CPU"
+)
+_LOADED = register("checkpoint-device", "nemo_toolkit", "loaded tensors are where they belong, no GPU is asked for")
+
+
 def adapt_to_cpu() -> bool:
     """Activate the adaptation once if no GPU is present; True when it is (now or already) active."""
     if _state["active"]:
@@ -83,34 +93,54 @@ def adapt_to_cpu() -> bool:
     if torch.cuda.is_available():
         return False
     _state["active"] = True
-    cuda: Any = torch.cuda
+    _redirect_torch()
+    _redirect_megatron()
+    return True
+
+
+def _redirect_torch() -> None:
     cpu = torch.device("cpu")
-    cuda.current_device = lambda: cpu
-    cuda.set_device = lambda *a, **k: None
-    cuda.synchronize = lambda *a, **k: None
-    cuda.empty_cache = lambda: None
-    cuda.Stream = cuda.Event = _Nothing
-    cuda.stream = lambda s: contextlib.nullcontext()
-    cuda.current_stream = cuda.default_stream = lambda *a: _Nothing()
-    cuda.get_rng_state = lambda *a, **k: torch.get_rng_state()
-    cuda.set_rng_state = lambda state, *a, **k: torch.set_rng_state(state)
-    cuda.manual_seed = torch.manual_seed
+    for name, parameters, stand_in in (
+        ("current_device", (), lambda: cpu),
+        ("set_device", ("device",), lambda *a, **k: None),
+        ("synchronize", ("device",), lambda *a, **k: None),
+        ("empty_cache", (), lambda: None),
+        ("stream", ("stream",), lambda s: contextlib.nullcontext()),
+        ("current_stream", ("device",), lambda *a: _Nothing()),
+        ("default_stream", ("device",), lambda *a: _Nothing()),
+        ("get_rng_state", ("device",), lambda *a, **k: torch.get_rng_state()),
+        ("set_rng_state", ("new_state", "device"), lambda state, *a, **k: torch.set_rng_state(state)),
+        ("manual_seed", ("seed",), torch.manual_seed),
+    ):
+        _CUDA.replace(torch.cuda, name, stand_in, parameters=parameters)
+    for name in ("Stream", "Event"):
+        _CUDA.replace(torch.cuda, name, _Nothing)
     _CudaLiteralsToCpu().__enter__()
 
+
+def _redirect_megatron() -> None:
     import megatron.core.fusions.fused_bias_swiglu as mcore_swiglu
     import megatron.core.optimizer.clip_grads as mcore_clip
     import megatron.core.tensor_parallel.random as mcore_random
     import nemo.lightning.io.pl as nemo_checkpoint_io
 
-    patched: Any = mcore_random
-    patched._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
-    patched._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
-    clip: Any = mcore_clip
-    clip.l2_norm_impl = _l2_norm
+    def set_state(state: torch.Tensor, device: int = -1, graph_safe: bool = False) -> None:
+        torch.set_rng_state(state)
+
+    def get_state(device: Any = "cuda", clone: bool = False, graph_safe: bool = False) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    _RANDOM.replace(mcore_random, "_set_cuda_rng_state", set_state, source="b179c9d95438")
+    _RANDOM.replace(mcore_random, "_get_cuda_rng_state", get_state, source="aa26caaa069c")
+    _NORM.replace(mcore_clip, "l2_norm_impl", _l2_norm, source="01526c55444a")
     # mcore's SwiGLU keeps one tensor fewer a layer also without torch.compile, which takes seconds at every start
-    for name in ("swiglu", "swiglu_back", "bias_swiglu", "bias_swiglu_back"):
-        setattr(mcore_swiglu, name, inspect.unwrap(getattr(mcore_swiglu, name)))
+    for name, source in (
+        ("swiglu", "641a79eeb2f5"),
+        ("swiglu_back", "45c978ece5b7"),
+        ("bias_swiglu", "a363f9eff711"),
+        ("bias_swiglu_back", "710649c46a0d"),
+    ):
+        eager = inspect.unwrap(getattr(mcore_swiglu, name))
+        _SWIGLU.replace(mcore_swiglu, name, eager, source=source)
     # after loading, NeMo moves stray tensors to this rank's GPU; here every tensor is where it belongs
-    reader: Any = nemo_checkpoint_io
-    reader._fix_tensors_device = lambda checkpoint: checkpoint
-    return True
+    _LOADED.replace(nemo_checkpoint_io, "_fix_tensors_device", lambda checkpoint: checkpoint, source="561d518d996e")
