@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../tools/python" "$0" "$@"'
 """Train a model on a packed SDRRL transfer set (Eq. 6).
 
     torchrun --nproc-per-node 2 recipes/sdrrl_pretrain.py --config configs/demo_por.yaml trainer.tp=2
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.compat.check import start_check
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
     )
     args = parser.parse_intermixed_args(argv)
     config = load_config(RunConfig, args.config, args.overrides)
+    start_check("train")
 
     from sdrrl_nemo.compat.start import prepare
 

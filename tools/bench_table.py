@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Sum up what tools/bench_kernels.py measured: a JSON with its origin, and the Markdown table of docs/kernels.md.
 
     python tools/bench_table.py work/bench/kernels_cpu.jsonl --json docs/results/kernels_cpu.json --command '...'

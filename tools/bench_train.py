@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Training speed and loss curve of the recipe against a plain torch loop and TRL's SFTTrainer, on the same samples.
 
     python tools/bench_train.py speed --json docs/results/train_speed.json

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Data card of a finished transfer set: data_card.html and data_card.md.
 
     tools/data_card.py --data DIR [--output DIR] [--samples 20]

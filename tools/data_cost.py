@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Predict what the paper's transfer set costs: 52,002 samples x 16 languages on 8 and 64 GPUs: docs/data_cost.md.
 
     python tools/data_cost.py > docs/data_cost.md

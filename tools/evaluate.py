@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Evaluate Hugging Face folders: base against trained on held-out data, or any number of them on the benchmarks.
 
     python tools/evaluate.py --config configs/eval/demo_por.yaml [key=value ...]
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.compat.check import start_check
 from sdrrl_nemo.eval.benchmarks.config import KIND, BenchmarkConfig, kind_of
 from sdrrl_nemo.eval.config import EvalConfig
 
@@ -23,6 +24,7 @@ from sdrrl_nemo.eval.config import EvalConfig
 def main(argv: Sequence[str]) -> int:
     """Parse, load the configuration, evaluate, write what a reader wants."""
     args = config_parser(__doc__.splitlines()[0]).parse_args(argv)
+    start_check("evaluate")
     if kind_of(args.config) == KIND:
         from sdrrl_nemo.eval.benchmarks.several import evaluate_models
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Give a model tokens of the target language; their embeddings start as the mean of the pieces they were before.
 
     tools/expand_vocab.py --model HF_FOLDER --output NEW_FOLDER --corpus texts.jsonl --count 2000

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Turn a training run's newest checkpoint into a Hugging Face folder and check its logits against Megatron's.
 
 tools/export_hf.py --run work/runs/demo_por --output work/runs/demo_por/hf
@@ -14,6 +14,7 @@ from pathlib import Path
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.check import start_check
 from sdrrl_nemo.train.config import RunConfig
 
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
+    start_check("export")
 
     from sdrrl_nemo.compat.start import prepare
 

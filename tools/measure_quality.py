@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """How a quality estimator, the filters and language identification treat true translations; one table, one JSON file.
 
     tools/measure_quality.py --config configs/data/multi.yaml --json FILE 'target_languages=[por,jpn]'

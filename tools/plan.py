@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Plan a training run: memory of each GPU by part, tokens a second, hours, the best parallel layout. Needs no GPU.
 
     tools/plan.py --config configs/llama2_7b_a800x8.yaml --gpus 8 --gpu a800-80g

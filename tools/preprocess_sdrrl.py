@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Instruction set D -> packed transfer set (paper, section 3.2) and its data card.
 
     tools/preprocess_sdrrl.py --config configs/data/demo_por.yaml [key=value ...]
@@ -16,6 +16,7 @@ from pathlib import Path
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.check import start_check
 from sdrrl_nemo.data.config import PreprocessConfig, import_plugins, validate
 
 # Threads that wait for each other sleep instead of spinning: on shared cores spinning costs six times the CPU time.
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = config_parser(__doc__.splitlines()[0]).parse_args(argv)
     config = load_config(PreprocessConfig, arguments.config, arguments.overrides)
     validate(config)
+    start_check("data")
     import_plugins(config.plugins)
 
     from sdrrl_nemo.data.pipeline import preprocess

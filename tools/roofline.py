@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Prediction, not measurement: bytes, flops and the least time of the loss on A100, H100 and B200.
 
     python tools/roofline.py [--tokens 16384] [--vocab 131072] [--dtype bf16] [--width 4096]

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Train and measure every method of the paper's comparison from one base model on one budget; tables and a report.
 
     tools/study.py --config configs/study/smollm2_por.yaml [--until export] [key=value ...]

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Write the lock files in requirements/ from the environment this runs in.
 
     python3.12 -m venv /tmp/full                                                  # let pip resolve all

@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 def provenance() -> dict[str, Any]:
     """Everything a reader needs to rerun: versions, commit, command line, machine."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*Path(sys.argv[0]).name.split(), *sys.argv[1:]],  # "sdrrl train" is two words
         "git_commit": git_commit(),
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "versions": versions(),

@@ -1,0 +1,1 @@
+"""The one command ``sdrrl``: every tool and the recipe as its subcommands."""
