@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Speed and memory of tokenising and packing, against NeMo's and datatrove's; what the chain costs beside its engines.
 
     python tools/bench_data.py packing --json docs/results/data_packing.json [--datatrove PYTHON]
@@ -185,7 +185,11 @@ def _alone(name: str, folder: Path, capacity: int, python: str) -> dict[str, Any
     kind, _, option = name.partition(" ")
     command = [sys.executable, __file__, "one", kind, str(folder), str(capacity), option, python]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(IMPORT_PATHS)}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(IMPORT_PATHS)},
     )
     if done.returncode:
         raise SdrrlError(f"{name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

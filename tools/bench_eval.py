@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Log-likelihood evaluation of this project beside lm-evaluation-harness's: same items, same answers, time of each.
 
     python tools/bench_eval.py --model work/models/SmolLM2-135M-Instruct --lm-eval-python /path/to/python \
@@ -94,7 +94,12 @@ def one(python: str, code: str, arguments: Sequence[str], threads: int) -> dict[
     """Run ``code`` in a process of its own; its result file as a dictionary."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(IMPORT_PATHS)}
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(IMPORT_PATHS),
+        }
         command = [python, "-c", code, *arguments[:3], str(out), *arguments[3:]]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=REPO_ROOT)
         if done.returncode:

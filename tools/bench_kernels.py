@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Time and peak memory of the loss against torch, torch.compile and other projects' formulas, one run, one table.
 
     python tools/bench_kernels.py --device cpu  --output work/bench/kernels_cpu.jsonl
@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "kernels")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))
 
 from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
 from sdrrl_nemo.common.cli import run

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU, and say what the machine code does.
 
     python tools/compile_kernels.py [--json out.json] [--markdown out.md] [--peer /path/to/Liger-Kernel/src]
@@ -27,7 +27,8 @@ from typing import Any
 os.environ["TRITON_INTERPRET"] = "0"
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # the default of triton 3.9, said aloud; 3.10 will change it
 os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp(prefix="compile_kernels_"))
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "kernels")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))
 
 import triton
 from triton.backends.compiler import GPUTarget

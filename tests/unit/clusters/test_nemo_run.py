@@ -58,7 +58,9 @@ def test_slurm_job(tmp_path: Path) -> None:
         "model.hf_path=/shared/sdrrl/work/models/Llama-2-7b-chat-hf data.path=/shared/sdrrl/work/data/paper_eng/packed"
     )
     assert "--container-mounts /shared/sdrrl/work:/shared/sdrrl/work," in command
-    assert "export PYTHONPATH=/nemo_run/code:/nemo_run/code/kernels:/opt/sdrrl-deps" in lines  # the commit sent, not the image's copy
+    assert (
+        "export PYTHONPATH=/nemo_run/code:/nemo_run/code/kernels:/opt/sdrrl-deps" in lines
+    )  # the commit sent, not the image's copy
     assert "export TORCHX_MAX_RETRIES=3" in lines and 'scontrol requeue "$SLURM_JOB_ID"' in job
 
 
