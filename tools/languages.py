@@ -6,6 +6,7 @@ python tools/languages.py > docs/languages.md     # fetches the dictionaries' an
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -80,8 +81,7 @@ def translator(code: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Both tables."""
-    if argv:
-        raise SdrrlError(f"unexpected argument '{argv[0]}'; this tool takes none")
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
     print(HEAD + "\n".join([*head(COLUMNS), *map(names, LANGUAGES.values())]))
     print(SERVED + "\n".join(head(ENGINES)))
     for code in LANGUAGES:
