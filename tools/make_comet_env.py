@@ -21,10 +21,13 @@ from pathlib import Path
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, sha256_file
+from sdrrl_nemo.common.provenance import IS_CHECKOUT
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "comet.txt"
 INSTALL = ROOT / "requirements" / "install.py"
+FOLDER = (ROOT if IS_CHECKOUT else Path()) / ".venv-comet"
+"""Installed as a package: in the folder that the command runs in, where the engine looks too."""
 MARK = ".installed"
 PYTHONS = ("3.12", "3.11")
 CHECK = (  # the classes of wmt22-cometkiwi-da (quality estimation) and wmt22-comet-da (scores with references)
@@ -77,7 +80,7 @@ def make(folder: Path, python: str | None, pip_args: Sequence[str]) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=ROOT / ".venv-comet")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--python", help="Python 3.11 or 3.12 (default: this one, or one on the PATH)")
     parser.add_argument("--pip-args", default="", help="more arguments of pip install, in one string")
     args = parser.parse_args(argv)

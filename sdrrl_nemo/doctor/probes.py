@@ -12,6 +12,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from sdrrl_nemo.common.provenance import IMPORT_PATHS, IS_CHECKOUT
 
 MARK = "sdrrl-doctor "
 """Begins the child's lines; whatever else it prints is some library's."""
+LONGEST = 400
+"""Characters of a message; some libraries print pages without a newline."""
 TIMEOUT_S = 240.0
 """A step. Importing NeMo takes 20 seconds on two quiet cores, minutes from a cold network disk."""
 
@@ -59,40 +62,52 @@ def _child(steps: Sequence[str], module: str, timeout: float) -> dict[str, Outco
     if IS_CHECKOUT:
         env["PYTHONPATH"] = os.pathsep.join([*IMPORT_PATHS, *filter(None, [env.get("PYTHONPATH")])])
     code = f"import sys; from {module} import main; main(sys.argv[1:])"
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *steps],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    lines: queue.Queue[str | None] = queue.Queue()
-    complaints: list[str] = []
-    threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
-    threading.Thread(target=lambda f=process.stderr: complaints.extend(f), daemon=True).start()  # type: ignore[misc]
+    command = [sys.executable, "-P", "-c", code, *steps]
     found: dict[str, Outcome] = {}
-    started, deadline = time.monotonic(), time.monotonic() + timeout
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        lines: queue.Queue[str | None] = queue.Queue()
+        reader = threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        error = _listen(lines, found, timeout)
+        if error:
+            os.killpg(process.pid, signal.SIGKILL)
+        reader.join()  # ends with the process
+        code_ = process.wait()
+        complaints.seek(0)
+        if len(found) < len(steps):
+            error = error or _ending(code_, complaints.read().splitlines())
+            found[steps[len(found)]] = Outcome(False, error, round(time.monotonic() - started, 1))
+    return found
+
+
+def _listen(lines: queue.Queue[str | None], found: dict[str, Outcome], timeout: float) -> str:
+    """Fill ``found`` until the child ends; an error where it says nothing for too long."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             line = lines.get(timeout=max(0.01, deadline - time.monotonic()))
         except queue.Empty:
-            _kill(process)
-            found[steps[len(found)]] = Outcome(False, f"no answer within {timeout:.0f} s", timeout)
-            return found
+            return f"no answer within {timeout:.0f} s"
         if line is None:
-            break
+            return ""
         if line.startswith(MARK):
             name, outcome = json.loads(line[len(MARK) :])
             found[name] = Outcome(**outcome)
             deadline = time.monotonic() + timeout
-    code_ = process.wait()
-    if len(found) < len(steps):
-        found[steps[len(found)]] = Outcome(False, _ending(code_, complaints), round(time.monotonic() - started, 1))
-    return found
 
 
 def _forward(stream: IO[str], lines: queue.Queue[str | None]) -> None:
@@ -101,14 +116,9 @@ def _forward(stream: IO[str], lines: queue.Queue[str | None]) -> None:
     lines.put(None)
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _ending(code: int, complaints: Sequence[str]) -> str:
     """Why a child ended in the middle of a step."""
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}"
-    last = next((line.strip() for line in reversed(complaints) if line.strip()), "no message")
+    last = next((line.strip()[-LONGEST:] for line in reversed(complaints) if line.strip()), "no message")
     return f"the process ended with exit code {code}: {last}"

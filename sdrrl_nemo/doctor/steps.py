@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sdrrl_nemo.common.quiet import quiet_third_parties
-from sdrrl_nemo.doctor.probes import MARK, Outcome
+from sdrrl_nemo.doctor.probes import LONGEST, MARK, Outcome
 
 
 def torch_facts() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def loss() -> dict[str, Any]:
         subset_ids = torch.zeros(3, dtype=torch.int64, device=device)
         out = cross_entropy(logits * 1, labels, torch.ones(3, device=device), subset_ids, 1)
         out.loss.backward()
-        values.append(float(out.loss))
+        values.append(out.loss.item())
     if max(values) - min(values) > 1e-4:
         raise ArithmeticError(f"the kernel on the GPU gives {values[1]}, torch on the CPU {values[0]}")
     return {"devices": devices}
@@ -117,6 +117,6 @@ def main(names: Sequence[str], steps: dict[str, Callable[[], dict[str, Any]]] = 
             outcome = Outcome(True, facts=steps[name]())
         except Exception as e:  # whatever a broken installation raises is what the report is for
             said = next((line.strip() for line in str(e).splitlines() if line.strip()), "no message")
-            outcome = Outcome(False, f"{type(e).__name__}: {said}")
+            outcome = Outcome(False, f"{type(e).__name__}: {said[:LONGEST]}")
         row = {**asdict(outcome), "seconds": round(time.monotonic() - begun, 1)}
         print(f"\n{MARK}{json.dumps([name, row])}", file=sys.stdout, flush=True)
