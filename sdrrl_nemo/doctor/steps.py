@@ -60,9 +60,9 @@ def loss() -> dict[str, Any]:
 
 def training() -> dict[str, Any]:
     """Everything that a training run imports."""
-    from sdrrl_nemo.train.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.start import prepare
 
-    adapt_to_cpu()
+    prepare()
     importlib.import_module("sdrrl_nemo.train.fit")
     return {}
 

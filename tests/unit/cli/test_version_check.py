@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.compat import start, versions
+from sdrrl_nemo.compat import check, versions
 
 
 def found(monkeypatch: pytest.MonkeyPatch, **other: str | None) -> None:
@@ -21,13 +21,13 @@ def found(monkeypatch: pytest.MonkeyPatch, **other: str | None) -> None:
     }
     installed = {**known, **{name.replace("_", "-"): v for name, v in other.items() if name != "nemo_toolkit"}}
     monkeypatch.setattr(versions, "installed_version", installed.get)
-    monkeypatch.delenv(start.SKIP, raising=False)
+    monkeypatch.delenv(check.SKIP, raising=False)
 
 
 def test_served_versions_say_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found(monkeypatch)
     for purpose in versions.PURPOSES:
-        start.start_check(purpose)
+        check.start_check(purpose)
     assert capsys.readouterr() == ("", "")
 
 
@@ -40,24 +40,24 @@ def test_what_is_known_to_fail_or_is_missing_is_an_error(
 ) -> None:
     found(monkeypatch, **{package: version})
     with pytest.raises(SdrrlError) as e:
-        start.start_check("train")
-    assert str(e.value).startswith(package.replace("_", "-")) and start.SKIP in str(e.value)
-    monkeypatch.setenv(start.SKIP, "1")
-    start.start_check("train")
+        check.start_check("train")
+    assert str(e.value).startswith(package.replace("_", "-")) and check.SKIP in str(e.value)
+    monkeypatch.setenv(check.SKIP, "1")
+    check.start_check("train")
 
 
 def test_an_unknown_version_is_a_warning_by_rank_zero(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found(monkeypatch, torch="2.99.0", flash_attn="1.0.0")
-    start.start_check("train")
+    check.start_check("train")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[:2] for line in lines] == [["warning:", "torch"], ["warning:", "flash-attn"]]
-    start.start_check("train", warn=False)
+    check.start_check("train", warn=False)
     monkeypatch.setenv("RANK", "1")
-    start.start_check("train")
+    check.start_check("train")
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv(start.SKIP, "0")  # says no
+    monkeypatch.setenv(check.SKIP, "0")  # says no
     monkeypatch.setenv("RANK", "0")
-    start.start_check("train")
+    check.start_check("train")
     assert "torch 2.99.0" in capsys.readouterr().err
