@@ -91,11 +91,25 @@ def dispatch(argv: Sequence[str]) -> int:
     if first not in COMMANDS:
         raise SdrrlError(f"'{first}' is no subcommand of sdrrl{suggest(first, COMMANDS)}")
     sys.argv = [f"sdrrl {first}", *rest]  # argparse takes the program's name from here, and so does provenance
-    if first == "train":
+    try:
+        return call(first, rest)
+    except ModuleNotFoundError as e:
+        if str(e.name).split(".")[0] in ("sdrrl_nemo", "sdrrl_kernels"):
+            raise
+        raise SdrrlError(
+            f"sdrrl {first} needs the package '{e.name}', which is not installed here; install the project with what "
+            "it depends on (docs/versions.md)"
+        ) from e
+
+
+def call(name: str, arguments: Sequence[str]) -> int:
+    """The tool's exit code."""
+    script = COMMANDS[name].script
+    if name == "train":
         from sdrrl_nemo.cli.train import train
 
-        return train(rest, COMMANDS[first].script)
-    result: int | None = load(COMMANDS[first].script).main(rest)
+        return train(arguments, script)
+    result: int | None = load(script).main(arguments)
     return result or 0
 
 

@@ -28,9 +28,8 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         return main(sys.argv[1:] if argv is None else argv) or 0
     except SdrrlError as e:
         if is_rank_zero() or e.from_any_rank:
-            from sdrrl_nemo.common.progress import close_bars  # tqdm: not for --help
-
-            close_bars()
+            if progress := sys.modules.get("sdrrl_nemo.common.progress"):  # it imports tqdm; without it no bar is open
+                progress.close_bars()
             other = "" if is_rank_zero() else "\n"  # rank 0's bar may have left its line open
             print(f"{other}error: {e}", file=sys.stderr, flush=True)
         return 2

@@ -199,9 +199,19 @@ def test_the_loss_needs_torch_and_triton_alone(wheel: Path, tmp_path: Path) -> N
                 (alone / top).symlink_to(Path(str(found.locate_file(top))))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked, [n for n in archive.namelist() if n.startswith("sdrrl_kernels/")])
-    done = run([sys.executable, "-I", "-S", "-c", ALONE, alone, unpacked], tmp_path)
+    bare = [sys.executable, "-I", "-S", "-c"]
+    done = run([*bare, ALONE, alone, unpacked], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "alone: sdrrl_kernels, torch, triton"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from sdrrl_nemo.cli.main import main; main()"
+    for command, package in (("preprocess", "yaml"), ("train", "yaml"), ("doctor", "packaging"), ("plan", "yaml")):
+        done = run(
+            [*bare, code, alone, unpacked, command, "--config", "x"][: -2 if command == "doctor" else None], tmp_path
+        )
+        assert f"error: sdrrl {command} needs the package '{package}', which is not installed" in done.stderr
+        assert "Traceback" not in done.stderr and done.stdout == ""
 
 
 def test_the_example_in_the_kernels_docstring() -> None:
