@@ -1,8 +1,8 @@
-"""What the site needs beside mkdocs.yml: pages from outside docs/, links into the repository, diagrams without a script.
+"""What the site needs beside mkdocs.yml: pages from outside docs/, links, diagrams without a script.
 
-The same Markdown is read in the repository and on the site. Links between pages follow the pages; a link to a file that
-is no page (a configuration, the licence) becomes a link into the public repository where ``extra.repository`` names one,
-and else the file's path as text.
+The same Markdown is read in the repository and on the site. Links between pages follow the pages; a link to a file
+that is no page (a configuration, the licence) becomes a link into the public repository where ``extra.repository``
+names one, and else the file's path as text.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Links(Treeprocessor):
         cls.repository = str(config.extra["repository"]).rstrip("/")
 
         class LinksExtension(Extension):
-            def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802  (Markdown's name)
+            def extendMarkdown(self, md: Markdown) -> None:
                 md.treeprocessors.register(cls(md), "repository_links", 1)
 
         return LinksExtension()
@@ -85,7 +85,12 @@ class Links(Treeprocessor):
         """Called by Markdown for each page, and for each docstring, which has no such links."""
         for link in list(root.iter("a")):
             target = link.get("href", "")
-            if target and not target.startswith(("#", "/")) and "://" not in target and not target.startswith("mailto:"):
+            if (
+                target
+                and not target.startswith(("#", "/"))
+                and "://" not in target
+                and not target.startswith("mailto:")
+            ):
                 self._rewrite(link, target)
 
     def _rewrite(self, link: etree.Element, target: str) -> None:
@@ -125,7 +130,7 @@ def _as_path(link: etree.Element, path: str) -> None:
 
 
 def diagram(source: str, language: str, css_class: str, options: Any, md: Markdown, **_: Any) -> str:
-    """A Mermaid block as the picture that docs/site/diagrams/ holds of it, so that a page needs no script from elsewhere."""
+    """A Mermaid block as the picture that docs/site/diagrams/ holds of it: the page needs no script."""
     picture = DIAGRAMS / f"{diagram_name(source)}.svg"
     if not picture.is_file():
         log.warning("%s: no picture of a diagram, %s; python docs/site/draw_diagrams.py draws it", Links.page, picture)

@@ -23,6 +23,8 @@ from sdrrl_nemo.model.folders import whole_folder
 from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, megatron_to_hf
 from sdrrl_nemo.model.lora import Lora, add_adapters, check_base, load_adapters, update
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
+from sdrrl_nemo.report.model_card import FILE as CARD
+from sdrrl_nemo.report.model_card import model_card
 
 CARRIED = (
     "tokenizer.json",
@@ -38,6 +40,8 @@ CARRIED = (
 TOLERANCE = 1e-3
 """Largest accepted difference of an fp32 logit between Megatron and transformers."""
 FACTS = "export.json"
+MANIFEST = "sha256.json"
+"""Hashes of a finished checkpoint's files, by name under it (train/checkpoint.py writes it)."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -53,7 +57,7 @@ class ExportResult:
 def export_checkpoint(
     checkpoint: Path, base: Path, output: Path, *, weights: str = "auto", dtype: str = "fp32"
 ) -> ExportResult:
-    """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from.
+    """Write ``output`` and its card from a Megatron checkpoint; ``base`` is the HF folder the run started from.
 
     The same export again is recognised by the checkpoint's fingerprint and not redone. Raises SdrrlError when
     ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits differ.
@@ -73,7 +77,8 @@ def export_checkpoint(
     if result.max_abs_diff > TOLERANCE:
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
     facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
-    _write(hf_model.to(DTYPES[dtype]), base, output, {**facts, "compared_tokens": result.tokens})
+    facts |= {"compared_tokens": result.tokens, **provenance()}
+    _write(hf_model.to(DTYPES[dtype]), base, output, facts, model_card(base, checkpoint, facts))
     return result
 
 
@@ -114,7 +119,26 @@ def _fingerprint(checkpoint: Path) -> str:
     weights = checkpoint / standalone.WEIGHTS
     if not (weights / "metadata.json").is_file():
         raise SdrrlError(f"{checkpoint}: no finished Megatron checkpoint here (weights/metadata.json is missing)")
-    return content_key([[p.name, sha256_file(p)] for p in sorted(weights.iterdir()) if p.is_file()])
+    digests = {p.name: sha256_file(p) for p in sorted(weights.iterdir()) if p.is_file()}
+    _check_hashes(checkpoint, digests)
+    return content_key([list(item) for item in digests.items()])
+
+
+def _check_hashes(checkpoint: Path, found: dict[str, str]) -> None:
+    """SdrrlError where a checkpoint of a run is not as it was written; part of it is a pickle, so before it is read.
+
+    A checkpoint that tools/import_hf.py wrote has no hashes; it is read as it is.
+    """
+    if not (checkpoint / MANIFEST).is_file():
+        return
+    head = f"{standalone.WEIGHTS}/"
+    expected = {k.removeprefix(head): v for k, v in read_json(checkpoint / MANIFEST).items() if k.startswith(head)}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise SdrrlError(
+            f"{checkpoint / standalone.WEIGHTS / wrong[0]}: missing, or not as the run wrote it (its SHA-256 is not "
+            f"the one in {MANIFEST}); export another checkpoint of the run"
+        )
 
 
 def _config_of_checkpoint(hf: PretrainedConfig, tensors: dict[str, Tensor], checkpoint: Path) -> SdrrlGPTConfig:
@@ -151,10 +175,11 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
     return ExportResult(float((ours - theirs).abs().max()), ids.numel())
 
 
-def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any]) -> None:
+def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str) -> None:
     with whole_folder(output) as temporary:
         hf_model.save_pretrained(temporary)
         for name in CARRIED:
             if (base / name).is_file():
                 shutil.copy(base / name, temporary / name)
-        write_json(temporary / FACTS, {**facts, **provenance()})
+        (temporary / CARD).write_text(card, encoding="utf-8")
+        write_json(temporary / FACTS, facts)

@@ -19,6 +19,7 @@ from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.report import card_charts as charts
 from sdrrl_nemo.report.build import SUBSET_MEANING, count, page_environment, to_plain_yaml
 from sdrrl_nemo.report.card_facts import HELD_OUT, Facts, Row, base_name, collect, plain_reason, quantile, scope_of
+from sdrrl_nemo.report.front_matter import dataset_head
 
 FILES = ("data_card.html", "data_card.md")
 SAMPLES, REJECTS = 20, 10
@@ -120,8 +121,10 @@ def make_view(facts: Facts) -> dict[str, Any]:
     training, held = ([s for s in stages if s["held_out"] == side] for side in (False, True))
     reasons = [r for s in training for r in s["reasons"] if r["reason"] not in NOT_ASKED_FOR]
     languages = identified_rows(facts)
+    title = f"Transfer set, {direction(stats['pairs'])}"
     return {
-        "title": f"Transfer set, {direction(stats['pairs'])}",
+        "title": title,
+        "head": dataset_head(stats, title).rstrip(),
         "method": METHODS[stats["method"]].title if stats["method"] in METHODS else stats["method"],
         "stats": stats,
         "manifest": facts.manifest,
