@@ -22,7 +22,8 @@ DIAGRAMS = Path(__file__).parent / "diagrams"
 BLOCK = re.compile(r"^```mermaid\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 PAGE = """<!doctype html><meta charset="utf-8"><pre class="mermaid">{source}</pre>
 <script>{script}</script><script>
-mermaid.initialize({{startOnLoad: true, theme: "neutral", htmlLabels: false, flowchart: {{htmlLabels: false, wrappingWidth: 400}},
+mermaid.initialize({{startOnLoad: true, theme: "neutral", htmlLabels: false,
+                    flowchart: {{htmlLabels: false, wrappingWidth: 400}},
                     deterministicIds: true, fontFamily: "DejaVu Sans, Arial, sans-serif"}});
 </script>"""
 
