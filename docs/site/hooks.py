@@ -83,17 +83,12 @@ class Links(Treeprocessor):
 
     def run(self, root: etree.Element) -> None:
         """Called by Markdown for each page, and for each docstring, which has no such links."""
-        for link in list(root.iter("a")):
-            target = link.get("href", "")
-            if (
-                target
-                and not target.startswith(("#", "/"))
-                and "://" not in target
-                and not target.startswith("mailto:")
-            ):
-                self._rewrite(link, target)
+        for key, link in [(k, e) for tag, k in (("a", "href"), ("img", "src")) for e in root.iter(tag)]:
+            target = link.get(key, "")
+            if target and not target.startswith(("#", "/", "mailto:")) and "://" not in target:
+                self._rewrite(link, key, target)
 
-    def _rewrite(self, link: etree.Element, target: str) -> None:
+    def _rewrite(self, link: etree.Element, key: str, target: str) -> None:
         path, _, anchor = target.partition("#")
         own = self.page.file.src_uri
         source = next((s for s, page in OUTSIDE.items() if page == own), f"docs/{own}")
@@ -101,11 +96,11 @@ class Links(Treeprocessor):
         page = OUTSIDE.get(wanted, wanted.removeprefix("docs/") if wanted.startswith("docs/") else None)
         if page is not None and self.files.get_file_from_path(page) is not None:
             relative = posixpath.relpath(page, posixpath.dirname(own) or ".")
-            link.set("href", relative + (f"#{anchor}" if anchor else ""))
+            link.set(key, relative + (f"#{anchor}" if anchor else ""))
         elif not (ROOT / wanted).exists():
             log.warning("%s: the link '%s' leads to no file of the repository", source, target)
         elif self.repository:
-            link.set("href", f"{self.repository}/{'tree' if (ROOT / wanted).is_dir() else 'blob'}/HEAD/{wanted}")
+            link.set(key, f"{self.repository}/{'tree' if (ROOT / wanted).is_dir() else 'blob'}/HEAD/{wanted}")
         else:
             _as_path(link, wanted)
 
