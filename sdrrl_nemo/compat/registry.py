@@ -18,7 +18,7 @@ from sdrrl_nemo.compat.versions import SUPPORTED, installed_version, within
 
 TRY_ANYWAY = "SDRRL_TRY_OTHER_VERSIONS"
 """Set to 1, versions are not compared; what is replaced must still look as expected."""
-_MISSING = object()
+_MISSING: Any = object()
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,24 @@ def check_versions(purpose: str) -> list[str]:
                 f"{name} {version} is installed, served are {wanted.versions}: {wanted.why}; {cure} (docs/versions.md)"
             )
     return problems
+
+
+@dataclass(frozen=True)
+class Run:
+    """Versions that were run together, and what was run."""
+
+    name: str
+    python: str
+    torch: str
+    numpy: str
+    transformers: str
+    lightning: str
+    what: str
+
+    def cells(self) -> list[str]:
+        """Row of the table in docs/versions.md, without the name."""
+        return [self.python, self.torch, self.numpy, self.transformers, self.lightning, self.what]
+
+
+TESTED: tuple[Run, ...] = ()
+"""All with megatron-core 0.15.3 and NeMo 2.7.3."""

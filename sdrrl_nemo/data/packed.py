@@ -30,7 +30,7 @@ from sdrrl_nemo.compat import indexed_dataset
 from sdrrl_nemo.data.indexed import open_indexed
 from sdrrl_nemo.data.subsets import SUBSETS
 
-FORMAT = "sdrrl-packed/2"
+FORMAT = "sdrrl-packed/3"  # 3: the tokenizer's fingerprint no longer depends on the version of transformers
 SIDECARS: dict[str, Any] = {
     "loss_mask": np.uint8,
     "subset": np.uint8,
@@ -234,7 +234,7 @@ class PackedDataset:
             raise SdrrlError(f"{path}: no packed set here; run tools/preprocess_sdrrl.py first")
         manifest: dict[str, Any] = read_json(path)
         if manifest.get("format") != FORMAT:
-            raise SdrrlError(f"{path}: format '{manifest.get('format')}' is not '{FORMAT}'; preprocess again")
+            raise SdrrlError(f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again")
         for file, facts in sorted(manifest["files"].items()):
             p = self.directory / file
             if not p.is_file():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.compat import transformers5
+from sdrrl_nemo.data.fingerprint import AROUND, probes, stated
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
 
 if TYPE_CHECKING:
@@ -29,10 +30,8 @@ def check_model_folder(folder: str | Path) -> Path:
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face folder; SdrrlError when it lacks a chat template or an end-of-text token."""
     path = check_model_folder(folder)
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        tokenizer = transformers5.load_tokenizer(path)
     except (OSError, ValueError, KeyError) as e:
         raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({' '.join(str(e).split())[:200]})") from None
     if not tokenizer.chat_template:
@@ -43,22 +42,18 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Fingerprint of everything that decides token ids: vocabulary, special tokens, chat template, merge rules.
+    """Fingerprint of everything that decides token ids, the same under every version of transformers.
 
-    Padding and truncation are state that a call leaves behind in the backend, not a part of the tokenizer, so they are
-    left out.
+    Vocabulary, merges in their order, added tokens, end token and chat template as they are; normaliser, pre-tokenizer
+    and the tokens put around a text by what they do (data/fingerprint.py), because versions write the same one
+    differently. Padding and truncation are state that a call leaves behind, not a part of the tokenizer.
     """
-    backend: dict[str, Any] | None = None
-    if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        backend.pop("padding", None)
-        backend.pop("truncation", None)
-    special = {k: (v if isinstance(v, list) else str(v)) for k, v in tokenizer.special_tokens_map.items()}
+    texts = probes(tokenizer.get_vocab())
+    options = {"padding": False, "truncation": False, "return_attention_mask": False}
     parts = {
-        "vocab": tokenizer.get_vocab(),
-        "special_tokens": special,
-        "chat_template": tokenizer.chat_template,
-        "backend": canonical_json(backend),
+        **stated(tokenizer),
+        "ids": token_ids(tokenizer, texts),
+        "ids_with_special_tokens": [list(ids) for ids in tokenizer(list(AROUND), **options)["input_ids"]],
     }
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
+from sdrrl_nemo.compat.transformers5 import read_config
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -83,7 +84,9 @@ def choose_device(name: str) -> torch.device:
 def load_model(folder: ModelFolder, device: torch.device) -> PreTrainedModel:
     """The model in fp32 and eval mode, with plain greedy decoding in place of the folder's sampling defaults."""
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder.path), dtype=torch.float32, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder.path), config=read_config(folder.path), dtype=torch.float32, local_files_only=True
+        )
     except Exception as e:  # transformers, safetensors and pickle each raise their own for a damaged file
         raise SdrrlError(f"{folder.path}: the model cannot be loaded ({_one_line(e)})") from None
     rows = model.get_input_embeddings().weight.shape[0]

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file, write_json
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
 from sdrrl_nemo.model import standalone
 from sdrrl_nemo.model.folders import whole_folder
 from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, megatron_to_hf
@@ -163,7 +164,7 @@ def _load_exactly(hf_model: PreTrainedModel, state: dict[str, Tensor], tied: boo
 
 def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> ExportResult:
     """Both models on one fixed prompt in the model's chat template, fp32."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = load_tokenizer(base)
     text = "Explain in two sentences why the sky is blue. Explique em duas frases por que o céu é azul."
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
@@ -181,5 +182,6 @@ def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str,
         for name in CARRIED:
             if (base / name).is_file():
                 shutil.copy(base / name, temporary / name)
+        for_both_versions(temporary)
         (temporary / CARD).write_text(card, encoding="utf-8")
         write_json(temporary / FACTS, facts)

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.transformers5 import partial_rotary_factor, rope_scaling
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _fields(config: PretrainedConfig) -> dict[str, tuple[object, tuple[object, .
         "attention_bias": (getattr(config, "attention_bias", False), (False, None)),
         "mlp_bias": (getattr(config, "mlp_bias", False), (False, None)),
         "attention_dropout": (config.attention_dropout, (0.0, None)),
-        "partial_rotary_factor": (getattr(config, "partial_rotary_factor", 1.0), (1.0, None)),
+        "partial_rotary_factor": (partial_rotary_factor(config), (1.0, None)),
         "quantization_config": (getattr(config, "quantization_config", None), (None,)),
     }
 
@@ -81,8 +82,7 @@ def rotary(config: PretrainedConfig, where: str) -> tuple[Tensor, float] | None:
 
     transformers computes them, so they are the ones the model is served with. None: plain rotary positions.
     """
-    scaling = getattr(config, "rope_scaling", None) or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    kind = rope_scaling(config).get("rope_type", "default")
     if kind not in ROPE_TYPES:
         raise SdrrlError(f"{where}: rope_scaling of type '{kind}' is not supported; known: {', '.join(ROPE_TYPES)}")
     if kind == "default":

@@ -14,6 +14,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import read_json, sha256_file, write_json
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
 from sdrrl_nemo.model.folders import whole_folder
 
 IMPORT_VERSION = 1
@@ -151,14 +152,14 @@ def load_model(path: Path, fields: dict[str, Any], tokenizer: Any) -> Any:
 def _verify(folder: Path, model: Any, tokenizer: Any) -> None:
     """The folder reloads to the very same tensors and token ids, else SdrrlError."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     again = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).state_dict()
     for name, tensor in model.state_dict().items():
         if not torch.equal(tensor, again[name]):
             raise SdrrlError(f"{folder}: tensor '{name}' changed while it was saved; check the disk and run again")
     probe = "Tips:\n\n1. Água, 2024\u2014 x  y <|im_end|>"
-    if AutoTokenizer.from_pretrained(str(folder))(probe).input_ids != tokenizer(probe).input_ids:
+    if load_tokenizer(folder)(probe).input_ids != tokenizer(probe).input_ids:
         raise SdrrlError(f"{folder}: the saved tokenizer gives other token ids than the one it was saved from")
 
 
@@ -197,6 +198,7 @@ def import_gguf(source: Path, output: Path) -> bool:
     with whole_folder(output) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
+        for_both_versions(temporary)
         _verify(temporary, model, tokenizer)
         sizes = {f.name: f.stat().st_size for f in sorted(temporary.iterdir())}
         mark = {

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from nemo.collections import llm
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import replace_inverse_frequencies
+from sdrrl_nemo.compat.transformers5 import read_config, rope_theta
 from sdrrl_nemo.model.families import family, rotary
 from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
 
@@ -54,7 +55,7 @@ def read_hf_config(folder: str | Path) -> PretrainedConfig:
     if not (path / "config.json").is_file():
         raise SdrrlError(f"{path}: no Hugging Face model here (config.json is missing); see tools/import_gguf.py")
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = read_config(path)
     except (ValueError, KeyError, OSError) as e:
         reason = str(e).strip().partition("\n")[0]
         raise SdrrlError(f"{path}/config.json: transformers cannot read it ({reason})") from None
@@ -103,7 +104,7 @@ def gpt_config(
     check_parallelism(hf, heads, groups, tp, pp, where)
     kind = family(hf, where)
     scaled = rotary(hf, where)
-    d = head_size(hf)
+    d, base = head_size(hf), rope_theta(hf)
     fused = has_transformer_engine()
     return SdrrlGPTConfig(
         num_layers=hf.num_hidden_layers,
@@ -116,7 +117,7 @@ def gpt_config(
         ffn_hidden_size=hf.intermediate_size,
         layernorm_epsilon=hf.rms_norm_eps,
         init_method_std=hf.initializer_range,
-        rotary_base=int(hf.rope_theta) if hf.rope_theta == int(hf.rope_theta) else hf.rope_theta,
+        rotary_base=int(base) if base == int(base) else base,
         inverse_frequencies=scaled[0].tolist() if scaled else None,
         # a factor on the cosines and sines of queries and keys is its square on the attention scores
         softmax_scale=d**-0.5 * scaled[1] ** 2 if scaled and scaled[1] != 1.0 else None,

@@ -22,6 +22,7 @@ from torch import Tensor
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, read_jsonl, sha256_file, write_json
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
 from sdrrl_nemo.model.bpe import GrowingBpe
 from sdrrl_nemo.model.folders import whole_folder
 from sdrrl_nemo.model.hf_bridge import HFTensors
@@ -107,6 +108,7 @@ def expand(source: Path, output: Path, bpe: GrowingBpe, texts: Sequence[str]) ->
         (folder / "tokenizer.json").write_text(
             json.dumps(bpe.document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
         )
+        for_both_versions(folder)
         _write_weights(source, folder, bpe.first_id, pieces, size)
         measured = _check_tokenizer(source, folder, bpe, texts)
         new = [
@@ -160,9 +162,7 @@ def _write_weights(source: Path, folder: Path, first_id: int, pieces: Sequence[S
 
 def _check_tokenizer(source: Path, folder: Path, bpe: GrowingBpe, texts: Sequence[str]) -> Fertility:
     """Load both tokenizers as a user does: old ids kept, new ids as planned, texts the same when decoded again."""
-    from transformers import AutoTokenizer
-
-    old, new = (AutoTokenizer.from_pretrained(str(p), local_files_only=True) for p in (source, folder))
+    old, new = (load_tokenizer(p) for p in (source, folder))
     expected = {**old.get_vocab(), **{token: bpe.first_id + i for i, token in enumerate(bpe.new)}}
     if new.get_vocab() != expected:
         raise SdrrlError(f"{source}: the expanded tokenizer loads with other ids than planned; it cannot be expanded")

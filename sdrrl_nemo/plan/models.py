@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoConfig, PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.transformers5 import read_config
 from sdrrl_nemo.model.families import family
 
 
@@ -60,7 +61,7 @@ def _by_folder(folder: str) -> str | None:
 
 def _read(file: Path) -> PretrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(file)
+        config = read_config(file)
     except (ValueError, KeyError, OSError, TypeError) as e:
         reason = str(e).strip().partition("\n")[0]
         raise SdrrlError(f"{file}: transformers cannot read it ({reason})") from None

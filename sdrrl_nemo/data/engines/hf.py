@@ -99,9 +99,9 @@ class HfGenerator(Generator):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        from sdrrl_nemo.compat.transformers5 import load_tokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(str(self._folder), padding_side="left", local_files_only=True)
+        tokenizer = load_tokenizer(self._folder, padding_side="left")
         if not tokenizer.chat_template:
             raise SdrrlError(f"{self._folder}: the tokenizer has no chat template, so questions cannot be put to it")
         if tokenizer.pad_token_id is None:
@@ -113,12 +113,15 @@ class HfGenerator(Generator):
         import torch
         from transformers import AutoModelForCausalLM
 
+        from sdrrl_nemo.compat.transformers5 import read_config
+
         spread = self._device_name == "auto" and self._device.type == "cuda" and torch.cuda.device_count() > 1
         if spread:
             require("accelerate", "accelerate")
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 str(self._folder),
+                config=read_config(self._folder),
                 dtype=getattr(torch, self._dtype),
                 local_files_only=True,
                 **({"device_map": "auto"} if spread else {}),
