@@ -119,6 +119,16 @@ kernels: $(INSTALLED) ## compile every Triton kernel for sm_80, sm_90 and sm_100
 bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
 	$(PY) tools/bench_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
 
+.PHONY: docs
+docs: .venv-docs/.installed-$(PYTHON_VERSION) ## the documentation as a site, in work/site; a warning fails
+	.venv-docs/bin/mkdocs build --strict
+	@echo "site: $(CURDIR)/work/site/index.html"
+
+.venv-docs/.installed-$(PYTHON_VERSION): requirements/lock-docs.txt
+	'$(PYTHON)' -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check --quiet install --no-deps $(PIP_ARGS) -r $<
+	@touch $@
+
 format: $(INSTALLED) ## let ruff mend and format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -128,5 +138,5 @@ clean: ## remove what the demo and the tools made (work/, caches); .venv stays
 	rm -rf work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and .venv too
-	rm -rf '$(VENV)'
+distclean: clean ## clean, and the environments too
+	rm -rf '$(VENV)' .venv-docs .venv-comet
