@@ -44,7 +44,7 @@ IN_THE_SET = ("instructions", "generator", "model", "translator", "dictionary", 
 """Roles whose texts, or words, are in a transfer set; the others only judge."""
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-TAGS = ["sdrrl", "self-distillation", "multilingual", "cross-lingual"]
+TAGS = ["sdrrl", "self-distillation", "multilingual", "cross-lingual", "arxiv:2402.12204"]
 
 
 def front_matter(fields: dict[str, Any]) -> str:

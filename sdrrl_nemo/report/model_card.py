@@ -38,7 +38,8 @@ def model_card(base: Path, checkpoint: Path, export: dict[str, Any]) -> str:
     stats = _stats(config)
     parts = recorded_parts(stats) if stats else []
     licence = model_licence(base)
-    terms = restrictions([*parts, {"role": "model", "name": base.name, "licence": licence}])
+    own = {"role": "model", "name": base.name, "licence": licence}
+    terms = restrictions([*parts, *([] if any(own.items() <= part.items() for part in parts) else [own])])
     method = METHODS[stats["method"]].title if stats and stats["method"] in METHODS else "SDRRL"
     lora = int((config.get("lora") or {}).get("rank") or 0)
     more = [str(p["licence"]) for p in parts if _asks_for_more(p, licence)]

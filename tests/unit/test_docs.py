@@ -200,6 +200,35 @@ def test_diagrams_have_their_pictures() -> None:
     assert sources and {f"{diagram_name(s)}.svg" for s in sources} == {p.name for p in DIAGRAMS.iterdir()}
 
 
+def test_the_public_workflow_runs_commands_that_exist() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    lines = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    for line in lines:
+        check_line(line, whole=True)
+    assert {"make test PYTHON=python", "make demo-short PYTHON=python", "make docs PYTHON=python"} == set(lines)
+    versions = jobs["test"]["strategy"]["matrix"]["python"]
+    stated = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert versions == stated, "the workflow tests the Pythons that the package states"
+
+
+def test_bug_reports_ask_for_what_is_needed() -> None:
+    forms = {p.name: yaml.safe_load(p.read_text(encoding="utf-8")) for p in (ROOT / ".github/ISSUE_TEMPLATE").iterdir()}
+    asked = {field["id"]: field for field in forms["bug_report.yml"]["body"]}
+    assert {"command", "happened", "configuration", "doctor"} <= set(asked)
+    assert asked["doctor"]["validations"]["required"] and "sdrrl doctor" in asked["doctor"]["attributes"]["label"]
+    for name in ("bug_report.yml", "feature_request.yml"):
+        assert {"name", "description", "body"} <= set(forms[name])
+
+
+def test_citation_names_software_and_paper() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(cited)
+    (paper,) = cited["references"]
+    authors = ["Zhang", "Wang", "Liu", "Wang", "Wang", "Li", "Sun", "Liu"]
+    assert paper["year"] == 2024 and [a["family-names"] for a in paper["authors"]] == authors
+    assert " ".join(paper["title"].split()) in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
 WRONG = [
     "make no-such-target",
     "make demo NOSUCHVARIABLE=1",

@@ -16,6 +16,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.data.licences import FORBIDS_COMMERCE, model_licence
 from sdrrl_nemo.report.front_matter import (
     HUB_LICENCES,
+    TAGS,
     dataset_head,
     front_matter,
     hub_id,
@@ -109,7 +110,7 @@ def test_model_card_of_a_run(run: Path) -> None:
         "pipeline_tag": "text-generation",
         "base_model": "someone/Base-135M",
         "base_model_relation": "finetune",
-        "tags": ["sdrrl", "self-distillation", "multilingual", "cross-lingual", "method:sdrrl"],
+        "tags": [*TAGS, "method:sdrrl"],
     }
     assert "# Base-135M, English → Portuguese, Japanese\n" in card
     assert "1,200 samples with 11,900 tokens" in card and "| LL | 1,100 | 11,000 | 5,000 |" in card
@@ -181,7 +182,7 @@ def test_head_of_a_transfer_set() -> None:
         "license": ["apache-2.0", "unknown", "cc-by-sa-3.0", "cc0-1.0"],
         "task_categories": ["text-generation", "translation"],
         "size_categories": ["1K<n<10K"],
-        "tags": ["sdrrl", "self-distillation", "multilingual", "cross-lingual", "method:sdrrl"],
+        "tags": [*TAGS, "method:sdrrl"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "transfer_set.jsonl"}]}],
     }
     plain = some_stats()
