@@ -234,7 +234,9 @@ class PackedDataset:
             raise SdrrlError(f"{path}: no packed set here; run tools/preprocess_sdrrl.py first")
         manifest: dict[str, Any] = read_json(path)
         if manifest.get("format") != FORMAT:
-            raise SdrrlError(f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again")
+            raise SdrrlError(
+                f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again"
+            )
         for file, facts in sorted(manifest["files"].items()):
             p = self.directory / file
             if not p.is_file():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json
 from sdrrl_nemo.compat import transformers5
-from sdrrl_nemo.data.fingerprint import AROUND, probes, stated
+from sdrrl_nemo.data.fingerprint import AROUND, cuts, probes, stated
 from sdrrl_nemo.data.runner import Outcome, Row, Stage
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     options = {"padding": False, "truncation": False, "return_attention_mask": False}
     parts = {
         **stated(tokenizer),
+        "cuts": cuts(tokenizer),
         "ids": token_ids(tokenizer, texts),
         "ids_with_special_tokens": [list(ids) for ids in tokenizer(list(AROUND), **options)["input_ids"]],
     }

@@ -25,13 +25,13 @@ torch.cuda._is_compiled, torch.version.cuda = compiled, None  # a CPU build has 
 assert cpp_extension.CUDA_HOME and not torch.cuda.is_available() and not torch.cuda.device_count()
 if len(sys.argv) == 1:
     try:
-        import megatron.core.optimizer
+        import megatron.core.optimizer  # noqa: F401
     except IndexError as e:
         print("IndexError:", e)
     sys.exit()
 
 if sys.argv[1] == "data":  # preprocessing imports megatron-core through this module alone
-    import sdrrl_nemo.data.packed  # noqa: F401
+    import sdrrl_nemo.data.packed
 
 from sdrrl_nemo.compat.start import prepare  # noqa: E402
 

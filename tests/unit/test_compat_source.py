@@ -1,4 +1,4 @@
-"""No module outside sdrrl_nemo/compat changes another project's modules and classes, or leans on their private parts."""
+"""No module outside sdrrl_nemo/compat changes another project's modules and classes or leans on private parts."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ def _foreign_names(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in OWN:
             names |= {a.asname or a.name for a in node.names}
     for node in ast.walk(tree):  # `cuda: Any = torch.cuda` and the like
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, (ast.Name, ast.Attribute)):
-            if _root(node.value) in names:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names |= {t.id for t in targets if isinstance(t, ast.Name)}
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not isinstance(node.value, (ast.Name, ast.Attribute)):
+            continue
+        if _root(node.value) in names:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {t.id for t in targets if isinstance(t, ast.Name)}
     return names
 
 
@@ -67,6 +68,16 @@ def _local_functions(tree: ast.Module) -> set[str]:
     return inner
 
 
+def _is_setattr(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr")
+
+
+def _is_private(node: ast.AST, own: set[str]) -> bool:
+    if not isinstance(node, ast.Attribute) or not re.match("_[^_]", node.attr) or node.attr in own:
+        return False
+    return _root(node) not in ("self", "cls") and ast.unparse(node) not in PUBLIC
+
+
 def findings(text: str, own: set[str]) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) of one source text."""
     tree = ast.parse(text)
@@ -80,16 +91,14 @@ def findings(text: str, own: set[str]) -> Iterator[tuple[int, str]]:
                 yield target.lineno, f"{ast.unparse(target)} of another project is assigned"
             elif is_function and target.attr not in own:
                 yield target.lineno, f"the method {ast.unparse(target)} of an object is replaced"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr"):
-            if _root(node.args[0]) in foreign:
-                yield node.lineno, f"{ast.unparse(node)} changes another project"
+        if _is_setattr(node) and _root(node.args[0]) in foreign:
+            yield node.lineno, f"{ast.unparse(node)} changes another project"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in (*OWN, "__future__"):
             for name in [*node.module.split("."), *(a.name for a in node.names)]:
                 if name.startswith("_"):
                     yield node.lineno, f"{node.module}.{name} is private"
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
-            if node.attr not in own and _root(node) not in ("self", "cls") and ast.unparse(node) not in PUBLIC:
-                yield node.lineno, f"{ast.unparse(node)} is private"
+        if _is_private(node, own):
+            yield node.lineno, f"{ast.unparse(node)} is private"
 
 
 def test_patches_are_in_compat_alone() -> None:
