@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json
+from sdrrl_nemo.compat.transformers5 import load_tokenizer
 from sdrrl_nemo.model.bpe import GrowingBpe
 from tests.tiny_families import family_model
+from tests.unit.data.tokenizers_of_families import qwen_like
 from tools.expand_vocab import main
 
 WORDS = ("informação", "também", "coração")
@@ -80,7 +83,7 @@ def _check_weights(source: Path, output: Path) -> None:
 
 def _check_texts(source: Path, output: Path) -> None:
     """Ids of the old tokens are the same, and texts come back the same from no more pieces."""
-    old, new = AutoTokenizer.from_pretrained(source), AutoTokenizer.from_pretrained(output)
+    old, new = load_tokenizer(source), load_tokenizer(output)
     vocabulary = new.get_vocab()
     assert all(vocabulary[token] == i for token, i in old.get_vocab().items())
     for text in TEXTS:
@@ -98,7 +101,7 @@ def test_words_become_tokens(family: str, tmp_path: Path, capsys: pytest.Capture
     assert (OUTPUT in load_file(output / "model.safetensors")) == (family == "llama2")
     _check_weights(source, output)
     _check_texts(source, output)
-    old, new = (AutoTokenizer.from_pretrained(p) for p in (source, output))
+    old, new = (load_tokenizer(p) for p in (source, output))
     for word in WORDS:
         assert len(new(f"x {word}").input_ids) == 2
     pieces = {r["id"]: r["pieces"] for r in read_json(output / "expansion.json")["new_tokens"]}
@@ -108,6 +111,20 @@ def test_words_become_tokens(family: str, tmp_path: Path, capsys: pytest.Capture
     loaded = AutoModelForCausalLM.from_pretrained(output)
     assert loaded.get_input_embeddings().weight.shape[0] == len(new)
     assert not list(tmp_path.glob(".*unfinished"))
+
+
+def test_an_expanded_qwen_is_what_transformers_itself_loads(tmp_path: Path) -> None:
+    """Version 5 builds that family anew from vocabulary and merges, and does not read the rest of tokenizer.json."""
+    source, output = qwen_like(tmp_path / "qwen"), tmp_path / "more"
+    bpe = GrowingBpe(source)
+    bpe.add_word("desinformação", "here", bare=False)
+    shutil.copytree(source, output)
+    (output / "tokenizer.json").write_text(json.dumps(bpe.document), encoding="utf-8")
+    ours, theirs = load_tokenizer(output), AutoTokenizer.from_pretrained(output)
+    assert ours.get_vocab() == theirs.get_vocab()
+    for text in (*TEXTS, "x desinformação <|im_end|>", "A 2024\n\n"):
+        assert ours(text).input_ids == theirs(text).input_ids
+    assert theirs(" desinformação").input_ids == [bpe.first_id + len(bpe.new) - 1]
 
 
 def test_tokens_are_learnt_from_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +222,7 @@ def test_sentencepiece_tokenizer(tmp_path: Path) -> None:
         }
 
     _edit_tokenizer(source, llama2)
-    size = len(AutoTokenizer.from_pretrained(source))
+    size = len(load_tokenizer(source))
     config = read_json(source / "config.json")
     model = AutoModelForCausalLM.from_pretrained(source)
     model.resize_token_embeddings(size + 3, mean_resizing=False)  # three rows that no token has
@@ -214,7 +231,7 @@ def test_sentencepiece_tokenizer(tmp_path: Path) -> None:
     output = _expand(source, "--words", str(_words_file(tmp_path)))
     _check_weights(source, output)
     _check_texts(source, output)
-    new = AutoTokenizer.from_pretrained(output)
+    new = load_tokenizer(output)
     assert new.tokenize("no coração") == ["▁", "n", "o", "▁coração"]
     assert new.convert_tokens_to_ids("▁coração") > size
     assert read_json(output / "expansion.json")["new_tokens"][0]["id"] == size
@@ -235,11 +252,11 @@ def test_special_tokens_behind_the_vocabulary_keep_their_ids(tmp_path: Path) -> 
         document["added_tokens"].append({**flags, **special})
 
     _edit_tokenizer(source, llama3)
-    assert AutoTokenizer.from_pretrained(source)("a<|eot|>").input_ids[-1] == 322
+    assert load_tokenizer(source)("a<|eot|>").input_ids[-1] == 322
     output = _expand(source, "--corpus", str(_corpus(tmp_path)), "--count", "9")
     _check_weights(source, output)
     _check_texts(source, output)
-    assert AutoTokenizer.from_pretrained(output)("a<|eot|>").input_ids[-1] == 322
+    assert load_tokenizer(output)("a<|eot|>").input_ids[-1] == 322
 
 
 def test_sharded_weights_in_bf16(tmp_path: Path) -> None:
