@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import MISSING
 
@@ -128,11 +128,10 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.dictionaries(TEXT, JSON), max_size=5))
-def test_jsonl_round_trip_and_stable_bytes(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]
-) -> None:
-    path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
+def test_jsonl_round_trip_and_stable_bytes(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    path = tmp_path / "rows.jsonl"
     assert fileio.write_jsonl(path, rows) == len(rows)
     assert [row for _, row in fileio.read_jsonl(path)] == rows
     first = fileio.sha256_file(path)
