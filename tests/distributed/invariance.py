@@ -26,7 +26,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from sdrrl_nemo.common.fileio import atomic_write, write_json
+from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
@@ -34,7 +34,7 @@ from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
 from sdrrl_nemo.train.schedule import learning_rate
 from tests.runs import checkpoint_tensors, metric_rows
-from tests.tiny import TOKENIZER_FILES, VOCAB, packed_set
+from tests.tiny import packed_set, tokenizer_files
 from tests.warm import python, torchrun
 
 STEPS, SAVED, BATCH, SEED = 20, 15, 8, 1234
@@ -76,10 +76,13 @@ RESHARD = (  # every ordered pair within a group; a run keeps its kind of optimi
 
 
 def tiny_model(folder: Path, tokenizer_from: Path) -> Path:
-    """Llama with 8 heads in 4 groups and 8 layers, so that 4 divides everything; fp32, seeded, untied."""
+    """Llama with 8 heads in 4 groups and 8 layers, so that 4 divides everything; fp32, seeded, untied.
+
+    Tokenizer and number of rows are those of the folder ``tokenizer_from``.
+    """
     torch.manual_seed(11)
     config = LlamaConfig(
-        vocab_size=VOCAB,
+        vocab_size=read_json(tokenizer_from / "config.json")["vocab_size"],
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=8,
@@ -97,9 +100,7 @@ def tiny_model(folder: Path, tokenizer_from: Path) -> Path:
             if "norm" in name:
                 p.uniform_(0.5, 1.5)
     model.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (tokenizer_from / name).is_file():
-            shutil.copy(tokenizer_from / name, folder / name)
+    tokenizer_files(folder, tokenizer_from)
     return folder
 
 
@@ -354,7 +355,7 @@ def compare_gradients(runs: Sequence[Path]) -> None:
     print(json.dumps(worst))
 
 
-def markdown(result: dict[str, Any], command: str) -> str:
+def markdown(result: dict[str, Any], command: str, rows: int) -> str:
     """docs/invariance.md."""
 
     def table(rows: dict[str, dict[str, float]], head: str) -> list[str]:
@@ -369,7 +370,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
     lines = [
         "# Invariance: the layout does not change the training",
         "",
-        f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {VOCAB}, Adam, "
+        f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {rows}, Adam, "
         "clipping, warm-up and cosine,",
         "against one process in float64 (plain transformers, every sample a row of its own, its own Adam): largest",
         "relative difference over all steps. A subset that a step lacks is measured against the step's loss. Gloo.",
@@ -412,11 +413,12 @@ def main() -> None:
         return
     command = "python -m tests.distributed.invariance"
     origin = {k: v for k, v in provenance().items() if k != "command"}
+    rows = read_json(args.tokenizer / "config.json")["vocab_size"]
 
     def keep(result: dict[str, Any]) -> None:
         write_json(args.json, {"command": command, "origin": origin, **result})
         with atomic_write(args.markdown) as f:
-            f.write(markdown(result, command))
+            f.write(markdown(result, command, rows))
 
     with tempfile.TemporaryDirectory() as folder:
         run_all(Workspace(Path(folder), args.tokenizer), args.layouts, keep)

@@ -25,8 +25,8 @@ def _round_trip(model: Path, folder: Path, tp: int, pp: int, pad: int) -> Path:
     return back
 
 
-def test_an_export_is_recognised_and_nothing_is_overwritten(smollm2: Path, tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model", smollm2, layers=2)
+def test_an_export_is_recognised_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", layers=2)
     back = _round_trip(model, tmp_path, 1, 1, 1)
     args = ["--checkpoint", str(tmp_path / "ckpt-1-1-1"), "--base", str(model), "--output"]
     again = python("tools/export_hf.py", *args, str(back))
@@ -41,8 +41,8 @@ def test_an_export_is_recognised_and_nothing_is_overwritten(smollm2: Path, tmp_p
 @pytest.mark.parametrize(
     ("tied", "tp", "pp", "pad"), [(True, 1, 1, 1), (True, 2, 1, 2), (False, 2, 1, 4), (True, 1, 2, 1)]
 )
-def test_round_trip_is_exact(tied: bool, tp: int, pp: int, pad: int, smollm2: Path, tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "model", smollm2, tied=tied)
+def test_round_trip_is_exact(tied: bool, tp: int, pp: int, pad: int, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", tied=tied)
     back = _round_trip(model, tmp_path, tp, pp, pad)
     before, after = load_file(model / "model.safetensors"), load_file(back / "model.safetensors")
     assert before.keys() == after.keys()

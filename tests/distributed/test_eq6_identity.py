@@ -13,13 +13,14 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from sdrrl_nemo.data.subsets import SUBSETS
 from tests.eq6 import eq6_float64
 from tests.launch import ROOT
 from tests.tiny import pack_jsonl, tiny_model
 from tests.warm import torchrun
 
 ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
-SEQ_LENGTH = 256
+SEQ_LENGTH = 320
 TOLERANCE = 1e-5
 VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
 THOROUGH = ("TP1", "TP2", "PP2", "DP2")
@@ -40,13 +41,19 @@ LAYOUTS = {  # processes and overrides
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eq6")
-    return _prepare(folder, tiny_model(folder / "model", smollm2))
+    return _prepare(folder, tiny_model(folder / "model"), _rows())
 
 
-def _prepare(folder: Path, model: Path) -> Path:
-    pack_jsonl(ROWS, folder / "data", model, SEQ_LENGTH)
+def _rows() -> list[dict[str, str]]:
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+
+
+def _prepare(folder: Path, model: Path, rows: list[dict[str, str]]) -> Path:
+    text = folder / "rows.jsonl"
+    text.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pack_jsonl(text, folder / "data", model, SEQ_LENGTH)
     config = {
         "run_dir": "unset",
         "model": {"hf_path": str(model), "pad_heads_to": 2},
@@ -63,7 +70,7 @@ def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]
     model = Path(yaml.safe_load((workspace / "config.yaml").read_text())["model"]["hf_path"])
     tokenizer = AutoTokenizer.from_pretrained(model)
     samples = []
-    for line in ROWS.read_text(encoding="utf-8").splitlines():
+    for line in (workspace / "rows.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         messages = [{"role": "user", "content": row["question"]}]
         question = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
@@ -132,8 +139,11 @@ def test_epoch_mean_equals_eq6(layout: str, trained: Path, expected: tuple[float
 
 
 def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
-    """SmolLM2-135M-Instruct itself, TP=2 with its padded heads, packed."""
-    workspace = _prepare(tmp_path, smollm2)
+    """SmolLM2-135M-Instruct itself with its 49,152 classes, TP=2 with its padded heads, packed; three of a subset."""
+    rows = _rows()
+    few = [row for subset in SUBSETS for row in [r for r in rows if r["subset"] == subset][:3]]
+    assert len({row["subset"] for row in few}) == len(SUBSETS) < len(few)
+    workspace = _prepare(tmp_path, smollm2, few)
     _train(workspace, 2, {"real": "trainer.tp=2 trainer.micro_batch_size=2"})
     loss, addends = _expected(workspace, "mean")
     assert abs(_mean(workspace / "real", "loss") - loss) <= TOLERANCE * loss

@@ -19,14 +19,15 @@ from transformers import AutoTokenizer
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json
 from tests.runs import metric_rows
-from tests.tiny import VOCAB, packed_set, tiny_model
+from tests.tiny import packed_set, tiny_model
+from tests.tiny_tokenizer import TOKENS
 from tests.warm import python, torchrun
 from tools.expand_vocab import main as expand_vocab
 
 RANK, ALPHA, STEPS = 4, 8.0, 6
 TARGETS = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2")
 WORKER = "tests/distributed/fit_worker.py"
-NEW_WORDS = ("informação", "também")
+NEW_WORDS = ("informação", "coração")
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -41,15 +42,16 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every run, its resumption and the exports; processes are started once for each kind."""
     folder = tmp_path_factory.mktemp("lora")
-    packed_set(folder / "data", tiny_model(folder / "model", smollm2, layers=2))
+    packed_set(folder / "data", tiny_model(folder / "model", layers=2))
+    exact = tiny_model(folder / "exact", layers=2, rows=TOKENS)  # no spare row, so that the expansion adds rows
     (folder / "words.txt").write_text("\n".join(NEW_WORDS) + "\n", encoding="utf-8")
     expanded = folder / "expanded"
-    args = ["--model", str(folder / "model"), "--output", str(expanded), "--words", str(folder / "words.txt")]
+    args = ["--model", str(exact), "--output", str(expanded), "--words", str(folder / "words.txt")]
     assert run(expand_vocab, args) == 0
-    packed_set(folder / "expanded-data", expanded, vocab=read_json(expanded / "config.json")["vocab_size"])
+    packed_set(folder / "expanded-data", expanded)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(_settings(folder)))
     one = [f"run_dir={folder}/base lora.rank=0 optim.lr=0.0", f"run_dir={folder}/tp1"]
@@ -200,12 +202,12 @@ def test_other_frozen_weights_and_other_settings_are_refused(folder: Path) -> No
 
 def test_an_expanded_vocabulary_trains_at_tp2_and_exports(folder: Path) -> None:
     size = read_json(folder / "expanded" / "config.json")["vocab_size"]
-    assert size % 2, "tensor parallelism has to pad it"
+    assert size > TOKENS and size % 2, "tensor parallelism has to pad it"
     assert len(metric_rows(folder / "words")) == STEPS
     before, after = (load_file(p / "model.safetensors") for p in (folder / "expanded", folder / "words-hf"))
     rows = "model.embed_tokens.weight"
     assert after[rows].shape == before[rows].shape == (size, 72)
-    assert not torch.equal(after[rows][VOCAB:], before[rows][VOCAB:])
+    assert not torch.equal(after[rows][TOKENS:], before[rows][TOKENS:])
     assert read_json(folder / "words-hf" / "config.json")["vocab_size"] == size
     old, new = (AutoTokenizer.from_pretrained(folder / p) for p in ("model", "words-hf"))
     for word in NEW_WORDS:

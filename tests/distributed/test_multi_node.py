@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.launch import ROOT, environment, python, torchrun
+from tests.launch import ROOT, environment
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
+from tests.warm import for_torchrun, python, torchrun
 
 RECIPE = "recipes/sdrrl_pretrain.py"
 STEPS = 2
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nodes")
-    model = tiny_model(folder / "model", smollm2)
+    model = tiny_model(folder / "model")
     packed_set(folder / "data", model)
     settings = {
         "run_dir": str(folder / "together"),
@@ -50,8 +51,10 @@ def together(config: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def two_nodes(config: Path, run: Path, overrides: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """configs/clusters/torchrun_node.sh twice, as two machines would start it."""
+def two_nodes(
+    config: Path, run: Path, overrides: list[str], more: dict[str, str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """configs/clusters/torchrun_node.sh twice, as two machines would start it; ``more`` environment variables."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -61,10 +64,9 @@ def two_nodes(config: Path, run: Path, overrides: list[str]) -> Iterator[list[su
     started = []
     try:
         for i in range(2):
-            with open(run.with_suffix(f".{i}.log"), "w") as log:
-                started.append(
-                    subprocess.Popen(command, cwd=ROOT, env={**environment(), **node}, stdout=log, stderr=log)
-                )
+            with open(run.with_suffix(f".{i}.log"), "a") as log:
+                env = {**environment(), **node, **more}
+                started.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log))
         yield started
     finally:
         for p in started:
@@ -77,8 +79,9 @@ def logs(run: Path) -> str:
 
 
 def test_two_nodes_train_as_one(config: Path, together: list[dict[str, Any]], tmp_path: Path) -> None:
+    """With the processes that torchrun itself starts; in the other tests it starts forked ones."""
     run = tmp_path / "run"
-    with two_nodes(config, run, []) as nodes:
+    with two_nodes(config, run, [], {}) as nodes:
         assert [p.wait(300) for p in nodes] == [0, 0], logs(run)
     assert metric_rows(run) == together
     assert len(together) == STEPS
@@ -88,7 +91,8 @@ def test_two_nodes_train_as_one(config: Path, together: list[dict[str, Any]], tm
 def test_a_lost_process_is_started_again_on_both_nodes(config: Path, tmp_path: Path) -> None:
     """SIGKILL of one node's process: --max-restarts starts all again, from the newest checkpoint."""
     run = tmp_path / "run"
-    with two_nodes(config, run, ["trainer.max_steps=20", "trainer.save_every=5"]) as nodes:
+    overrides = ["trainer.max_steps=20", "trainer.save_every=5"]
+    with for_torchrun() as forked, two_nodes(config, run, overrides, forked) as nodes:
         deadline = time.monotonic() + 300
         metrics = run / "metrics.jsonl"
         while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= STEPS):
@@ -115,11 +119,13 @@ def test_nemo_run_starts_the_same(
     run = tmp_path / "run"
     launch = tmp_path / "launch.yaml"
     settings: dict[str, Any] = {"name": "tiny", "config": str(config), "overrides": [f"run_dir={run}"]}
-    settings |= {"processes_per_node": 2, "env": {"OMP_NUM_THREADS": "1"}}
-    launch.write_text(yaml.safe_dump(settings))
-    done = python("tools/launch_nemo_run.py", "--config", str(launch))
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert metric_rows(run) == together
-    broken = python("tools/launch_nemo_run.py", "--config", str(launch), "name=other", "overrides=[run_dir=/proc/no]")
+    with for_torchrun() as forked:
+        settings |= {"processes_per_node": 2, "env": {"OMP_NUM_THREADS": "1", **forked}}
+        launch.write_text(yaml.safe_dump(settings))
+        done = python("tools/launch_nemo_run.py", "--config", str(launch))
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert metric_rows(run) == together
+        other = ["name=other", "overrides=[run_dir=/proc/no]"]
+        broken = python("tools/launch_nemo_run.py", "--config", str(launch), *other)
     assert broken.returncode == 2
     assert "error: other: the run did not succeed" in broken.stdout

@@ -19,10 +19,10 @@ QUESTIONS = ["What is 7 times 6?", "Why?"]
 
 
 @pytest.fixture(scope="module")
-def run(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory as training leaves it: config.yaml and two finished checkpoints, one unfinished."""
     run = tmp_path_factory.mktemp("run")
-    base = tiny_model(run.parent / f"{run.name}-base", smollm2, layers=2)
+    base = tiny_model(run.parent / f"{run.name}-base", layers=2)
     done = python("tools/import_hf.py", "--model", str(base), "--output", str(run / "checkpoints" / "step-000010"))
     assert done.returncode == 0, done.stdout[-4000:]
     (run / "checkpoints" / "step-000002").mkdir()

@@ -60,11 +60,11 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
-    """Eight layers and a vocabulary of 512, so that no part of the memory drowns the others; untied embeddings."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight layers and a tiny vocabulary, so that no part of the memory drowns the others; untied embeddings."""
     folder = tmp_path_factory.mktemp("measured")
-    model = tiny_model(folder / "model", smollm2, tied=False, layers=8, vocab=512)
-    packed_set(folder / "data", model, seq_length=ROW, vocab=512)
+    model = tiny_model(folder / "model", tied=False, layers=8)
+    packed_set(folder / "data", model, seq_length=ROW)
     settings = {
         "run_dir": "unset",
         "model": {"hf_path": str(model)},

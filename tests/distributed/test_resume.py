@@ -19,9 +19,9 @@ from tests.tiny import packed_set, tiny_model
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    model = tiny_model(folder / "model", smollm2)
+    model = tiny_model(folder / "model")
     packed_set(folder / "data", model)
     settings = {
         "run_dir": "unset",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,18 +16,17 @@ import yaml
 from sdrrl_nemo.data.packed import PackedDataset
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
 from tests.eq6 import eq6_float64, samples_of
-from tests.launch import ROOT, environment
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
-from tests.warm import torchrun
+from tests.warm import start, torchrun
 
 RECIPE = "recipes/sdrrl_pretrain.py"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("control")
-    model = tiny_model(folder / "model", smollm2)
+    model = tiny_model(folder / "model")
     packed_set(folder / "data", model)
     settings = {
         "run_dir": "unset",
@@ -139,18 +135,14 @@ def test_asynchronous_checkpoints_of_the_distributed_optimizer(config: Path, tmp
 
 def _terminated(run: Path, config: Path, steps: int, overrides: list[str]) -> None:
     """Start the recipe and send SIGTERM to its process when ``steps`` steps are logged."""
-    command = [sys.executable, RECIPE, "--config", str(config), f"run_dir={run}", *overrides]
-    env = {**environment(), "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    log = run.with_suffix(".log")
-    with open(log, "w") as out:
-        p = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
+    with start(1, RECIPE, "--config", str(config), f"run_dir={run}", *overrides) as ranks:
         deadline = time.monotonic() + 300
         metrics = run / "metrics.jsonl"
         while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= steps):
-            assert p.poll() is None, log.read_text()[-4000:]
+            assert ranks.running(), ranks.text()[-4000:]
             assert time.monotonic() < deadline, "no progress in five minutes"
             time.sleep(0.01)
-        os.kill(p.pid, signal.SIGTERM)
-        assert p.wait(120) == 0, log.read_text()[-4000:]
-    assert "SIGTERM after step" in log.read_text()
+        ranks.kill(signal.SIGTERM)
+        done = ranks.wait(120)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "SIGTERM after step" in done.stdout

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -65,7 +66,7 @@ def counts(output: Path) -> dict[str, object]:
     return stats
 
 
-def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def workers_of(driver: Any) -> list[psutil.Process]:
     """Worker processes of a run, whichever backend started them."""
     found = []
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -81,7 +82,7 @@ def _files(output: Path) -> int:
     return sum(1 for _ in output.rglob("*.facts.json"))
 
 
-def _wait_for(process: subprocess.Popen[bytes], output: Path, goal: int, rng: random.Random) -> bool:
+def _wait_for(process: Any, output: Path, goal: int, rng: random.Random) -> bool:
     """Until ``goal`` shards are finished and a little longer; False when the run ended first."""
     while process.poll() is None and _files(output) < goal:
         time.sleep(0.005)
@@ -89,7 +90,9 @@ def _wait_for(process: subprocess.Popen[bytes], output: Path, goal: int, rng: ra
     return process.poll() is None
 
 
-def disturb(config: Path, output: Path, overrides: list[str], kills: int, whole: int, seed: int) -> Counter[str]:
+def disturb(
+    config: Path, output: Path, overrides: list[str], kills: int, whole: int, seed: int, start: Callable[..., Any]
+) -> Counter[str]:
     """Kill the driver ``kills`` times, spread over the run's ``whole`` shards, and a worker before each of them."""
     rng = random.Random(seed)
     done: Counter[str] = Counter()
@@ -115,13 +118,17 @@ def check(
     seed: int = 1,
     rows: int = 50,
     finish: Callable[..., None] = finish,
+    start: Callable[..., Any] = start,
 ) -> Counter[str]:
-    """Both runs and the comparison; returns how many were killed. ``finish``: how a run that nobody kills is run."""
+    """Both runs and the comparison; returns how many were killed. ``finish``: how a run that nobody kills is run.
+
+    ``start``: how one is started that may be killed.
+    """
     config = tiny_config(folder, rows=rows, delay=0.004)
     finish(config, folder / "whole")
     overrides = [f"execution.backend={backend}", f"execution.workers={workers}", "execution.retries=5"]
     disturbed = folder / f"disturbed-{backend}-{workers}"
-    done = disturb(config, disturbed, overrides, kills, _files(folder / "whole"), seed)
+    done = disturb(config, disturbed, overrides, kills, _files(folder / "whole"), seed, start)
     finish(config, disturbed, *overrides)
     assert final_bytes(disturbed) == final_bytes(folder / "whole")
     assert counts(disturbed) == counts(folder / "whole")

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.launch import ROOT, python, torchrun
+from tests.launch import ROOT, torchrun
 from tests.tiny import packed_set, tiny_model
+from tests.tiny_tokenizer import ROWS
+from tests.warm import for_torchrun, python
 
 RECIPE = "recipes.sdrrl_pretrain"
 EXPORT = "tools.export_hf"
@@ -35,9 +37,9 @@ def _config(folder: Path, name: str, **changes: Any) -> str:
     return str(path)
 
 
-def _broken_copies(folder: Path, smollm2: Path) -> None:
+def _broken_copies(folder: Path) -> None:
     """A good model and set, and one copy for each kind of damage."""
-    tiny_model(folder / "model", smollm2, layers=2)
+    tiny_model(folder / "model", layers=2)
     packed_set(folder / "data", folder / "model", samples=12)
     shutil.copytree(folder / "data", folder / "truncated")
     binary = folder / "truncated" / "train.bin"
@@ -49,7 +51,7 @@ def _broken_copies(folder: Path, smollm2: Path) -> None:
     tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-1]
     path.write_text(json.dumps(tokenizer))
 
-    tiny_model(folder / "bigger_vocab", smollm2, layers=2, vocab=49280)
+    tiny_model(folder / "bigger_vocab", layers=2, rows=ROWS + 1)
     shutil.copytree(folder / "model", folder / "no_weights")
     (folder / "no_weights" / "model.safetensors").unlink()
     shutil.copytree(folder / "model", folder / "other_family")
@@ -106,7 +108,7 @@ def _cases(f: Path) -> dict[str, tuple[str, list[str], dict[str, str], str]]:
             RECIPE,
             ["--config", _config(f, "vocab", model__hf_path=str(f / "bigger_vocab"))],
             {},
-            "packed for a vocabulary of 49152",
+            f"packed for a vocabulary of {ROWS}",
         ),
         "TP and heads": (
             RECIPE,
@@ -144,9 +146,9 @@ def _cases(f: Path) -> dict[str, tuple[str, list[str], dict[str, str], str]]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad")
-    _broken_copies(folder, smollm2)
+    _broken_copies(folder)
     return folder
 
 
@@ -165,9 +167,12 @@ def test_each_is_one_clear_sentence(workspace: Path) -> None:
     assert not (workspace / "run" / "checkpoints").exists()
 
 
-def test_under_torchrun_one_rank_speaks(workspace: Path) -> None:
+def test_under_torchrun_one_rank_speaks(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _config(workspace, "torchrun", data__path=str(workspace / "truncated"))
-    done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", config)
+    with for_torchrun() as forked:
+        for name, value in forked.items():
+            monkeypatch.setenv(name, value)
+        done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", config)
     assert done.returncode != 0
     said = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert len(said) == 1

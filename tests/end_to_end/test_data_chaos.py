@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 from sdrrl_nemo.common.cli import run as run_main  # noqa: E402
 from tests.end_to_end.data_chaos import check, counts, final_bytes  # noqa: E402
 from tests.unit.data.tiny_run import tiny_config  # noqa: E402
+from tests.warm import Forked  # noqa: E402
 
 
 def run_here(config: Path, *overrides: str) -> int:
@@ -26,9 +27,16 @@ def finish_here(config: Path, output: Path, *overrides: str) -> None:
     assert run_here(config, f"output_dir={output}", *overrides) == 0
 
 
+def start_forked(config: Path, output: Path, *overrides: str) -> Forked:
+    """The driver with its imports done; its workers start as they always do."""
+    tool, log = ROOT / "tools/preprocess_sdrrl.py", output.with_suffix(".log")
+    arguments = ["--config", str(config), f"output_dir={output}", *overrides]
+    return Forked(tool, *arguments, log=log, folder=config.parent)
+
+
 def test_killed_drivers_and_workers_change_nothing(tmp_path: Path) -> None:
     """Two workers against one process that was left alone."""
-    done = check(tmp_path, "local", workers=2, kills=2, seed=3, finish=finish_here)
+    done = check(tmp_path, "local", workers=2, kills=2, seed=3, finish=finish_here, start=start_forked)
     assert done["driver"] >= 1
 
 

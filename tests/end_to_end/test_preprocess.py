@@ -1,4 +1,7 @@
-"""tools/preprocess_sdrrl.py as a user runs it: finished output, restart after SIGKILL, lock, errors."""
+"""tools/preprocess_sdrrl.py as a user runs it: finished output, restart after SIGKILL, lock, errors.
+
+``run`` starts it as a user does; processes that are only there to be killed, or to say one sentence, are forked.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,15 @@ from sdrrl_nemo.data.packed import PackedDataset  # noqa: E402
 from sdrrl_nemo.data.subsets import SUBSETS  # noqa: E402
 from sdrrl_nemo.data.tokenization import load_tokenizer, tokenize, tokenizer_sha256  # noqa: E402
 from tests.unit.data.tiny_run import tiny_config  # noqa: E402
+from tests.warm import Forked  # noqa: E402
 
-TOOL = [sys.executable, str(ROOT / "tools/preprocess_sdrrl.py")]
+TOOL = str(ROOT / "tools/preprocess_sdrrl.py")
 
 
 def start(config: Path, *overrides: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
-        [*TOOL, "--config", str(config), *overrides],
+        [sys.executable, TOOL, "--config", str(config), *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,6 +46,11 @@ def run(config: Path, *overrides: str) -> tuple[int, str, str]:
     process = start(config, *overrides)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def forked(config: Path, log: Path) -> Forked:
+    """The tool in a process that has its imports done."""
+    return Forked(TOOL, "--config", str(config), log=log, folder=config.parent)
 
 
 def run_here(config: Path, *overrides: str) -> int:
@@ -191,7 +200,7 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(finished: Path) -> No
     rng = random.Random(20240501)
     kills = 0
     for _ in range(4):
-        process = start(config)
+        process = forked(config, config.with_suffix(".log"))
         goal = sum(1 for _ in output.rglob("*")) + rng.randrange(1, 45)
         while process.poll() is None and sum(1 for _ in output.rglob("*")) < goal:
             time.sleep(0.002)
@@ -199,7 +208,7 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(finished: Path) -> No
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.communicate()
+        process.wait()
     assert kills >= 3
     assert not (output / "stats.json").exists()
     assert run_here(config) == 0

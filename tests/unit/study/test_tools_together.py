@@ -1,4 +1,7 @@
-"""tools/study.py as a user runs it: a tiny model is trained, exported and measured by the real tools, once."""
+"""tools/study.py: a tiny model is trained, exported and measured by the real tools, once.
+
+The first run is in this process, whose fork server has imported NeMo for other tests too; the others are commands.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.study.config import StudyConfig
@@ -14,13 +18,14 @@ from sdrrl_nemo.study.plan import Markers, plan
 from tests.launch import ROOT, python
 from tests.tiny import packed_set, tiny_model
 from tests.unit.eval.conftest import PAIRS, QUESTIONS
+from tools.study import main
 
 FIELDS = ("question", "answer", "question_target", "answer_target")
 
 
-def prepare(root: Path, tokenizer: Path) -> Path:
+def prepare(root: Path) -> Path:
     """A study of one method whose transfer set is there already; returns its configuration file."""
-    model = tiny_model(root / "model", tokenizer, layers=2)
+    model = tiny_model(root / "model", layers=2)
     about = json.loads((model / "config.json").read_text())
     about["max_position_embeddings"] = 2048
     (model / "config.json").write_text(json.dumps(about))
@@ -57,23 +62,25 @@ def prepare(root: Path, tokenizer: Path) -> Path:
     return path
 
 
-def test_a_study_runs_once_and_only_once(tmp_path, smollm2):
-    path = prepare(tmp_path, smollm2)
-    done = python("tools/study.py", "--config", str(path))
-    assert done.returncode == 0, done.stdout
-    assert f"report: {tmp_path}/out/study.html" in done.stdout and "7 stages, 1 were done before" in done.stdout
+def test_a_study_runs_once_and_only_once(tmp_path, monkeypatch, capfd):
+    path = prepare(tmp_path)
+    monkeypatch.chdir(ROOT)
+    code = run(main, ["--config", str(path)])
+    said = capfd.readouterr()
+    assert code == 0, said
+    assert f"report: {tmp_path}/out/study.html" in said.out and "7 stages, 1 were done before" in said.out
     document = read_json(tmp_path / "out" / "study.json")
     assert document["missing"] == [] and len(document["measures"]) >= 30
-    run = document["runs"][0]
+    trained = document["runs"][0]
     steps = load_config(StudyConfig, path)
     budget = yaml.safe_load((ROOT / steps.training).read_text(encoding="utf-8"))["trainer"]
-    assert run["state"] == "measure" and run["steps"] == budget["max_steps"] and run["tokens"] > 0
+    assert trained["state"] == "measure" and trained["steps"] == budget["max_steps"] and trained["tokens"] > 0
     assert document["measures"][0]["values"].keys() == {"base", "sdrrl"}
     left = {p.name for p in (tmp_path / "work" / "runs" / "sdrrl-1").iterdir()}
     assert {"metrics.jsonl", "config.yaml", "provenance.json"} <= left
     assert not left & {"checkpoints", "hf", "hf-step-000004"}  # half a gigabyte each for a real model
     followed = [tokens for tokens, _ in document["tracking"]["sdrrl"]]
-    assert len(followed) == 3 and followed[0] == 0 and followed[1] < followed[2] == run["tokens"]
+    assert len(followed) == 3 and followed[0] == 0 and followed[1] < followed[2] == trained["tokens"]
     assert document["maps"].keys() == {"base", "sdrrl"}
     assert "<svg" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")
 

@@ -12,10 +12,10 @@ from tests.tiny import packed_set, tiny_model
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> RunConfig:
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("dry")
     config = RunConfig(run_dir=str(folder / "run"))
-    config.model.hf_path = str(tiny_model(folder / "model", smollm2))
+    config.model.hf_path = str(tiny_model(folder / "model"))
     config.data.path = str(packed_set(folder / "data", folder / "model"))
     config.trainer.epochs = 4
     config.optim.lr = "auto"
