@@ -20,6 +20,10 @@ from tests.tiny import pack_jsonl, tiny_model
 from tests.warm import torchrun
 
 ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
+SAMPLES = {"LL": 4, "TL": 3, "LT": 3, "TT": 2, "mt": 5, "comp": 4}
+"""Of each subset: uneven, and no multiple of the batch."""
+FEW = {"LL": 2, "TL": 1, "LT": 1, "TT": 1, "mt": 3, "comp": 2}
+"""For the real model, whose float64 reference takes seconds a sample."""
 SEQ_LENGTH = 320
 TOLERANCE = 1e-5
 VARIANTS = [(packed, mbs) for packed in (True, False) for mbs in (1, 2, 4)]
@@ -43,11 +47,14 @@ LAYOUTS = {  # processes and overrides
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eq6")
-    return _prepare(folder, tiny_model(folder / "model"), _rows())
+    return _prepare(folder, tiny_model(folder / "model"), _rows(SAMPLES))
 
 
-def _rows() -> list[dict[str, str]]:
-    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+def _rows(samples: dict[str, int]) -> list[dict[str, str]]:
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    chosen = [row for name in SUBSETS for row in [r for r in rows if r["subset"] == name][: samples[name]]]
+    assert len(chosen) == sum(samples.values())
+    return chosen
 
 
 def _prepare(folder: Path, model: Path, rows: list[dict[str, str]]) -> Path:
@@ -139,12 +146,9 @@ def test_epoch_mean_equals_eq6(layout: str, trained: Path, expected: tuple[float
 
 
 def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
-    """SmolLM2-135M-Instruct itself with its 49,152 classes, TP=2 with its padded heads, packed; three of a subset."""
-    rows = _rows()
-    few = [row for subset in SUBSETS for row in [r for r in rows if r["subset"] == subset][:3]]
-    assert len({row["subset"] for row in few}) == len(SUBSETS) < len(few)
-    workspace = _prepare(tmp_path, smollm2, few)
-    _train(workspace, 2, {"real": "trainer.tp=2 trainer.micro_batch_size=2"})
+    """SmolLM2-135M-Instruct itself with its 49,152 classes, TP=2 with its padded heads, packed."""
+    workspace = _prepare(tmp_path, smollm2, _rows(FEW))
+    _train(workspace, 2, {"real": "trainer.tp=2 trainer.micro_batch_size=2 trainer.global_batch_size=4"})
     loss, addends = _expected(workspace, "mean")
     assert abs(_mean(workspace / "real", "loss") - loss) <= TOLERANCE * loss
     for subset, value in addends.items():

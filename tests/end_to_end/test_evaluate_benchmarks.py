@@ -93,7 +93,7 @@ def test_killed_evaluation_goes_on_where_it_was(config: Path, tmp_path: Path):
 def test_missing_data_set_is_one_sentence_before_the_model_is_loaded(config: Path, tmp_path: Path):
     text = config.read_text(encoding="utf-8").replace(f"{ROOT}/data/benchmarks", str(tmp_path / "nowhere"))
     config.write_text(text, encoding="utf-8")
-    process = start(config, tmp_path / "out")
+    process = forked(config, tmp_path / "out")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert said.count("\n") == 1

@@ -30,22 +30,18 @@ from tests.warm import Forked  # noqa: E402
 TOOL = str(ROOT / "tools/preprocess_sdrrl.py")
 
 
-def start(config: Path, *overrides: str) -> subprocess.Popen[str]:
+def run(config: Path, *overrides: str) -> tuple[int, str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.Popen(
+    done = subprocess.run(
         [sys.executable, TOOL, "--config", str(config), *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
         cwd=config.parent,
+        timeout=300,
+        check=False,
     )
-
-
-def run(config: Path, *overrides: str) -> tuple[int, str, str]:
-    process = start(config, *overrides)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    return done.returncode, done.stdout, done.stderr
 
 
 def forked(config: Path, log: Path) -> Forked:
@@ -173,11 +169,10 @@ def test_half_of_the_subsets_alone(tmp_path: Path, subsets: str, left: list[str]
     assert all(s["samples"] for s in stats["subsets"].values())
 
 
-def test_second_run_says_so_quickly(finished: Path) -> None:
+def test_second_run_says_so_quickly(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = final_bytes(finished.parent / "out")
-    code, out, _ = run(finished)
-    assert code == 0
-    assert "Nothing to do" in out
+    assert run_here(finished) == 0
+    assert "Nothing to do" in capsys.readouterr().out
     assert final_bytes(finished.parent / "out") == before
 
 
@@ -220,22 +215,21 @@ def test_killed_while_publishing(finished: Path) -> None:
     """SIGKILL once the final files begin to appear."""
     config = tiny_config(finished.parent, "publishing")
     output = finished.parent / "publishing"
-    process = start(config)
+    process = forked(config, config.with_suffix(".log"))
     while process.poll() is None and not (output / "transfer_set.jsonl").exists():
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert not (output / "stats.json").exists()
     assert run_here(config) == 0
     assert final_bytes(output) == final_bytes(finished.parent / "out")
 
 
-def test_two_runs_do_not_write_the_same_output(finished: Path) -> None:
+def test_two_runs_do_not_write_the_same_output(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open(finished.parent / "out/.lock", "w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        code, _, err = run(finished)
-    assert code == 2
-    assert "another run is writing here" in err
+        assert run_here(finished) == 2
+    assert "another run is writing here" in capsys.readouterr().err
 
 
 def _line(config: Path, text: str) -> Path:
