@@ -52,6 +52,7 @@ EXTERNAL = {
     "chromium": "of the system",
     "huggingface-cli": "downloads from a hub, after a licence is accepted",
     "lm_eval": "a package of its own, in an environment of its own",
+    "pipx": "asks a database of vulnerabilities",
     "pre-commit": "writes into .git",
 }
 """Programs that are checked by name only, why, and by the paths of the checkout that they are given."""
