@@ -299,8 +299,8 @@ def peak_of_reading(path: Path, rows: int) -> int:
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
-    small = peak_of_reading(write_many(tmp_path / "small", 3_000), 3_000)
-    large = peak_of_reading(write_many(tmp_path / "large", 12_000), 12_000)
+    small = peak_of_reading(write_many(tmp_path / "small", 6_000), 6_000)
+    large = peak_of_reading(write_many(tmp_path / "large", 24_000), 24_000)
     assert large < small * 1.1, (small, large)
 
 
