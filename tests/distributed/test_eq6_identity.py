@@ -80,7 +80,7 @@ def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]
     for line in (workspace / "rows.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         messages = [{"role": "user", "content": row["question"]}]
-        question = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        question = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         answer = [*tokenizer.encode(row["answer"], add_special_tokens=False), tokenizer.eos_token_id]
         samples.append((row["subset"], question, answer))
     return eq6_float64(model, samples, reduction)
