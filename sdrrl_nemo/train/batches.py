@@ -106,12 +106,13 @@ class MicroBatches:
         self.by_step = reduction == "step"
 
     def _fullest_pack(self) -> int:
-        """Tokens of the fullest row once every sample is padded for context parallelism."""
-        if self.granularity == 1:
+        """Tokens of the fullest pack once every sample is padded for context parallelism.
+
+        A row of one sample needs no look: no sample is longer than the set's seq_length, which is rounded up alike.
+        """
+        if self.granularity == 1 or not self.packed:
             return 0
         padded = _up(self.dataset.lengths.astype(np.int64), self.granularity)
-        if not self.packed:
-            return int(padded.max())
         return max(int(padded[self.dataset.samples_of(i)].sum()) for i in range(len(self.dataset)))
 
     @staticmethod

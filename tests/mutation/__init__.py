@@ -1,0 +1,1 @@
+"""How many small faults the unit tests find: ``python -m tests.mutation --help``."""
