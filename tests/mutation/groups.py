@@ -26,7 +26,13 @@ def _found(root: Path, patterns: tuple[str, ...]) -> list[str]:
     return sorted(p for p in paths if not p.endswith("__init__.py"))
 
 
-SLOW_KERNELS = ("test_compiled_torch", "test_liger_small_sizes", "test_quack_sizes_triton", "test_kernel_tools")
+SLOW_KERNELS = (
+    "test_compiled_torch",
+    "test_liger_small_sizes",
+    "test_quack_sizes_triton",
+    "test_kernel_tools",
+    "test_liger_linear",
+)
 
 FIRST = (
     Group(("kernels/sdrrl_kernels/*.py",), ("tests/unit/kernels/test_*.py",), SLOW_KERNELS),
