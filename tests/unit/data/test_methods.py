@@ -1,4 +1,4 @@
-"""What each method trains on: its combinations, whether its questions are switched, who answers, and no sample twice."""
+"""What each method trains on: combinations, whether questions are switched, who answers, and no sample twice."""
 
 from __future__ import annotations
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdrrl_nemo.data.packing import best_fit_decreasing, pack_stream
+from sdrrl_nemo.data.packing import FULL, best_fit_decreasing, pack_stream, pack_windows
 
 
 @settings(max_examples=150, deadline=None)
@@ -49,6 +50,50 @@ def test_efficiency_on_lengths_like_the_demo() -> None:
     assert sum(lengths) / (512 * len(small)) > 0.97
 
 
-def test_length_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"outside 1\.\.8"):
-        best_fit_decreasing([3, 9], 8)
+class Counted:
+    """Lengths that count how many of them were taken."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths, self.taken = lengths, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for n in self.lengths:
+            self.taken += 1
+            yield n
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shares=st.lists(st.sampled_from([0.05, 0.3, 0.6, 0.97, 1.0]), min_size=1, max_size=150),
+    buffer=st.integers(1, 40),
+)
+def test_no_more_samples_are_held_than_the_buffer_and_half_of_it_is_opened_again(
+    shares: list[float], buffer: int
+) -> None:
+    lengths = Counted([max(1, int(100 * s)) for s in shares])
+    given_back = looks = 0
+    for window in pack_windows(lengths, 100, buffer):
+        looks += 1
+        assert lengths.taken - given_back <= buffer
+        given_back += sum(map(len, window))
+        assert lengths.taken - given_back <= buffer // 2
+    assert given_back == len(shares)
+    assert looks <= len(shares) // (buffer - buffer // 2) + 1
+
+
+def test_full_packs_are_final_and_the_emptiest_are_opened_again() -> None:
+    """Buffers of 4: 99 of 100 is full by its share and final; of 60, 60 and 98 the two emptiest are opened again."""
+    assert FULL == 0.99
+    assert list(pack_windows([99, 60, 98, 60, 39, 40, 2], 100, 4)) == [[[0], [2]], [[1, 5], [3, 4]], [[6]]]
+
+
+@pytest.mark.parametrize("lengths", [[3, 9], [0, 4], [2, -1]])
+def test_length_out_of_range(lengths: list[int]) -> None:
+    bad = next(i for i, n in enumerate(lengths) if not 1 <= n <= 8)
+    with pytest.raises(ValueError, match=rf"sample {bad} has length {lengths[bad]}, outside 1\.\.8"):
+        best_fit_decreasing(lengths, 8)
+
+
+def test_lengths_of_one_and_of_the_whole_pack_are_in_range() -> None:
+    assert sorted(best_fit_decreasing([1, 8, 7], 8)) == [[0, 2], [1]]
+    assert best_fit_decreasing([], 8) == []

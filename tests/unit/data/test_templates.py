@@ -12,6 +12,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.filters import script_share
 from sdrrl_nemo.data.languages import LANGUAGES
 from sdrrl_nemo.data.templates import (
+    answer_language_request,
     completion_question,
     instruction_code,
     random_prefix,
@@ -102,6 +103,23 @@ def test_split_by_words_is_uniform_in_thai() -> None:
     prefixes = Counter(random_prefix("แมวตัวนี้น่ารัก", "tha", rng, "words") for _ in range(n))
     assert len(prefixes) == 4
     assert chisquare(list(prefixes.values())).pvalue > 0.001
+
+
+def test_only_the_lines_of_a_template_are_template_lines() -> None:
+    text = "Hello there.\n Answer in Thai. \nWhat is Thai?\n\nTranslate the following sentence from English to Thai."
+    spans = [text[a:b] for a, b in template_spans(text)]
+    assert spans == [" Answer in Thai. ", "Translate the following sentence from English to Thai."]
+
+
+def test_request_for_the_answers_language() -> None:
+    assert answer_language_request("What is it?", "tha") == "What is it?\nAnswer in Thai."
+
+
+def test_one_part_cannot_be_split_and_two_can() -> None:
+    for seed in range(5):
+        assert random_prefix("Sim não", "por", random.Random(seed)) == "Sim"
+        assert random_prefix("ab", "por", random.Random(seed), "characters") == "a"
+        assert random_prefix("น้ำ", "tha", random.Random(seed), "words") is None
 
 
 def test_unknown_options() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.data.tokenization import Tokenize, load_tokenizer, prompt_texts, token_ids, tokenize, tokenizer_sha256
 from tests.unit.data.tiny_run import make_tokenizer
 
@@ -81,6 +85,92 @@ def test_fingerprint_changes_with_template_vocabulary_and_special_tokens(folder:
     special.eos_token = "<|start|>"
     seen.add(tokenizer_sha256(special))
     assert len(seen) == 4
+
+
+def _saved(folder: Path, to: Path, change: Callable[[dict[str, Any]], None]) -> str:
+    """Fingerprint of the tokenizer after ``change`` of its tokenizer.json."""
+    shutil.copytree(folder, to)
+    document = read_json(to / "tokenizer.json")
+    change(document)
+    write_json(to / "tokenizer.json", document)
+    return tokenizer_sha256(load_tokenizer(to))
+
+
+def test_fingerprint_changes_with_merges_normaliser_and_pre_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """The same words in another order of merges, or cut in another way, are other ids."""
+
+    def swap(document: dict[str, Any]) -> None:
+        merges = document["model"]["merges"]
+        merges[0], merges[1] = merges[1], merges[0]
+
+    changes: list[Callable[[dict[str, Any]], None]] = [
+        lambda _: None,
+        swap,
+        lambda d: d.update(normalizer={"type": "NFC"}),
+        lambda d: d["pre_tokenizer"].update(add_prefix_space=True),
+    ]
+    seen = [_saved(folder, tmp_path / str(i), change) for i, change in enumerate(changes)]
+    assert seen[0] == tokenizer_sha256(load_tokenizer(folder))
+    assert len(set(seen)) == len(changes)
+
+
+def test_a_tokenizer_without_the_rust_backend() -> None:
+    """ByT5's is Python alone: a byte is its id less the three special tokens."""
+    tokenizer = ByT5Tokenizer()
+    texts = ["água", "", "b c"]
+    assert token_ids(tokenizer, texts) == [[byte + 3 for byte in text.encode()] for text in texts]
+    assert tokenizer_sha256(tokenizer) == tokenizer_sha256(ByT5Tokenizer())
+    assert tokenizer_sha256(tokenizer) != tokenizer_sha256(ByT5Tokenizer(extra_ids=5))
+
+
+def test_special_tokens_in_a_text_are_cut_where_the_tokenizer_says_so(folder: Path) -> None:
+    whole, cut = load_tokenizer(folder), load_tokenizer(folder)
+    cut.split_special_tokens = True
+    assert token_ids(whole, ["<|end|>"]) == [[whole.eos_token_id]]
+    assert len(token_ids(cut, ["<|end|>"])[0]) > 1
+
+
+def test_nothing_to_tokenize(folder: Path) -> None:
+    assert tokenize(load_tokenizer(folder), [], []) == []
+
+
+def test_a_sample_as_long_as_the_pack_stays(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    row = {"key": "1", "subset": "LL", "question": "q", "answer": "a"}
+    [(tokens, prompt)] = tokenize(tokenizer, ["q"], ["a"])
+    kept = Tokenize(tokenizer, "x", len(tokens), 8).process([row])
+    assert [(r["tokens"], r["prompt_tokens"]) for r in kept.rows] == [(tokens, prompt)]
+    dropped = Tokenize(tokenizer, "x", len(tokens) - 1, 8).process([row])
+    assert (dropped.rows, dropped.rejects[0]["detail"]) == ([], f"{len(tokens)} tokens")
+
+
+def test_a_stage_is_not_reused_after_the_tokenizer_or_the_length_changed(folder: Path) -> None:
+    """What the runner hashes: shard size is no part of the result."""
+    tokenizer = load_tokenizer(folder)
+    settings = Tokenize(tokenizer, "a" * 64, 512, 8).settings()
+    assert settings == Tokenize(tokenizer, "a" * 64, 512, 16).settings() == {"tokenizer": "a" * 64, "seq_length": 512}
+    assert Tokenize(tokenizer, "a" * 64, 256, 8).settings() != settings
+    assert Tokenize(tokenizer, "b" * 64, 512, 8).settings() != settings
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_folder_that_lacks_a_file(name: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    with pytest.raises(SdrrlError, match=f"no {name} in this folder"):
+        load_tokenizer(tmp_path / "model")
+
+
+def test_a_broken_tokenizer_and_one_without_an_end(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "broken")
+    (tmp_path / "broken/tokenizer_config.json").write_text("[")
+    with pytest.raises(SdrrlError, match="the tokenizer cannot be loaded"):
+        load_tokenizer(tmp_path / "broken")
+    endless = load_tokenizer(folder)
+    endless.eos_token = None
+    endless.save_pretrained(str(tmp_path / "endless"))
+    with pytest.raises(SdrrlError, match="names no end-of-text token"):
+        load_tokenizer(tmp_path / "endless")
 
 
 def test_errors(folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.compat.transformers5 import load_tokenizer
 from sdrrl_nemo.model.bpe import GrowingBpe
+from sdrrl_nemo.model.vocabulary import split
 from tests.tiny_families import family_model
 from tests.unit.data.tokenizers_of_families import qwen_like
 from tools.expand_vocab import main
@@ -60,6 +61,14 @@ def _expand(model: Path, *args: str) -> Path:
     output = model.with_name(f"{model.name}-expanded")
     assert run(main, ["--model", str(model), "--output", str(output), *args]) == 0
     return output
+
+
+def test_every_tenth_text_is_measured_on_and_not_learnt_from() -> None:
+    texts = [f"text {i}" for i in range(1, 21)]
+    learn, measure = split(texts)
+    assert measure == ["text 10", "text 20"]
+    assert learn == [t for t in texts if t not in measure]
+    assert split(texts[:9]) == (texts[:9], texts[:9])  # too few to hold one back
 
 
 def _check_weights(source: Path, output: Path) -> None:

@@ -57,6 +57,17 @@ def test_a_difference_that_no_resample_can_tell_is_left_out():
     assert compare("mean", [empty], [items([1, 2, 3])], resample_counts(0, "m", 3, 200)) is None
 
 
+@pytest.mark.parametrize(
+    ("difference", "drawn"), [(math.nan, [0.1, 0.2]), (math.inf, [0.1]), (0.5, [math.nan, math.inf]), (0.5, [])]
+)
+def test_what_is_not_a_number_has_no_p_value(difference, drawn):
+    assert judge(difference, np.asarray(drawn), 5) is None
+
+
+def test_resamples_without_a_value_are_left_out():
+    assert judge(1.0, np.asarray([1.0, math.nan, 2.0]), 5).p == judge(1.0, np.asarray([1.0, 2.0]), 5).p
+
+
 def test_the_mean_of_measures_is_drawn_independently():
     parts = [judge(1.0, np.array([0.0, 2.0]), 5), judge(3.0, np.array([2.0, 4.0]), 3)]
     found = average(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,20 +49,6 @@ def test_history_of_a_resume_judges_like_the_run_that_went_on(norms: list[float]
     assert list(resumed.norms) == list(straight.norms)
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process group of one, as torchrun with one process gives."""
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    from megatron.core import parallel_state
-
-    parallel_state.initialize_model_parallel()
-    yield
-    parallel_state.destroy_model_parallel()
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.usefixtures("alone")
 def test_skipped_steps_name_their_samples_and_end_the_run(tmp_path: Path) -> None:
     g = guard(tmp_path, max_in_a_row=2)
@@ -77,6 +64,38 @@ def test_skipped_steps_name_their_samples_and_end_the_run(tmp_path: Path) -> Non
     last = json.loads((tmp_path / "skipped.jsonl").read_text().splitlines()[-1])
     assert [m["loss"] for m in last["micro_batches"]] == [2.0, 1.0]  # no loss is bad: all, the largest first
     assert list(g.norms) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("parts", "cp", "losses"),
+    [
+        # tensor-parallel ranks hold the same micro-batches, pipeline ranks before the last hold none
+        ([(0, [1.0, 3.0]), (0, [1.0, 3.0]), (1, [2.0, math.nan]), (1, [2.0, math.nan])], 1, {(1, 1): "nan"}),
+        ([(0, None), (0, [1.0, 3.0]), (1, None), (1, [4.0])], 1, {(1, 0): 4.0, (0, 1): 3.0, (0, 0): 1.0}),
+        # context-parallel ranks hold parts of one loss
+        ([(0, [1.0]), (0, [2.0])], 2, {(0, 0): 3.0}),
+        ([(0, [1.0]), (0, [1.0]), (0, [2.0]), (0, [2.0])], 2, {(0, 0): 3.0}),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_losses_of_a_skipped_step_are_those_of_its_micro_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[Any], cp: int, losses: dict[tuple[int, int], Any]
+) -> None:
+    """What every rank says, put together: a loss that several ranks computed is written once, not their sum."""
+    from megatron.core import parallel_state
+
+    monkeypatch.setattr(parallel_state, "get_context_parallel_world_size", lambda: cp)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: len(parts))
+
+    def gather(out: list[Any], mine: Any) -> None:
+        out[:] = parts
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    assert guard(tmp_path).judge(6, 1.0, math.inf, None)
+    (line,) = (json.loads(x) for x in (tmp_path / "skipped.jsonl").read_text().splitlines())
+    found = {(m["data_parallel_rank"], m["micro_batch"]): m["loss"] for m in line["micro_batches"]}
+    assert list(found.items()) == list(losses.items())
+    assert [m["samples"] for m in line["micro_batches"]] == [[f"6-{d}-{m}"] for d, m in losses]
 
 
 def test_early_stopping_counts_evaluations_without_improvement() -> None:
