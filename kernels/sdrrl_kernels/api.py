@@ -123,7 +123,8 @@ def cross_entropy(
         tp_group: tensor-parallel group; None or size 1 means the whole vocabulary is here.
         reduction: "sum", or "none" for weighted token losses [n] that take one upstream gradient each.
         checks: look for labels, subsets and weights out of range; waits for the device.
-        in_place: False keeps the logits and allocates a gradient (needed for a second backward pass).
+        in_place: False keeps the logits and allocates a gradient (needed for a second backward pass); it is then made
+            in the backward pass whatever ``expected_upstream`` says.
         expected_upstream: the gradient that will arrive at the loss, where it is known (1.0 for a bare ``backward()``).
             Loss and gradient are then made in one launch, in the forward pass, and another upstream gradient costs
             a second rounding. None: made in the backward pass, exact to one rounding for any upstream gradient.
@@ -134,8 +135,7 @@ def cross_entropy(
     check_inputs(logits, labels, weights, subset_ids)
     _check_mode(reduction, expected_upstream)
     o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
-    overwrites = torch.is_grad_enabled() and logits.requires_grad and (in_place or expected_upstream is not None)
-    if overwrites and logits.is_leaf:
+    if in_place and logits.is_leaf and torch.is_grad_enabled() and logits.requires_grad:
         raise ValueError("logits are a leaf that requires a gradient, which would overwrite it; pass in_place=False")
     if checks:
         check_values(labels, weights, subset_ids, num_subsets, o)

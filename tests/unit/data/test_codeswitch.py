@@ -86,6 +86,33 @@ def test_protected_spans_are_neither_switched_nor_counted() -> None:
     assert code_switch(thai, {"ห้องสมุด": ["library"]}, 1.0, random.Random(0), code="tha", protected=[(6, 7)])[0] == thai
 
 
+def test_a_run_is_of_at_most_four_words_that_touch() -> None:
+    """人工|知能|人工|知能 is four words for ICU; with one more no entry is looked up as a whole."""
+    four, five = "人工知能人工知能", "人工知能人工知能人工"
+    assert invert({"x": [four]}, "jpn") == {four: ["x"]}
+    assert switch_all(four, {four: ["x"]}, "jpn") == "x"
+    assert invert({"x": [five]}, "jpn") == {}
+    assert switch_all(five, {five: ["x"]}, "jpn") == five
+    assert switch_all("人工 知能", {"人工 知能": ["x"], "人工知能": ["y"]}, "jpn") == "人工 知能"
+    assert switch_all("well known", {"well known": ["x"]}, "eng") == "well known"
+
+
+def test_words_that_only_partly_hold_a_protected_span_are_left_alone() -> None:
+    for span, kept in (((0, 1), "house"), ((4, 5), "house"), ((5, 6), "casa"), ((0, 0), "casa")):
+        found = code_switch("house water", {"house": ["casa"]}, 1.0, random.Random(0), protected=[span])[0]
+        assert found == f"{kept} water", span
+
+
+def test_a_space_is_put_only_between_letters() -> None:
+    cat = {"แมว": ["cat"], "หมา": ["dog"]}
+    assert switch_all("(แมว)", cat, "tha") == "(cat)"
+    assert switch_all("แมว หมา", cat, "tha") == "cat dog"
+    assert switch_all("แมวหมา", cat, "tha") == "cat dog"
+    assert switch_all("แมว5", cat, "tha") == "cat 5"
+    assert switch_all("猫", {"猫": ["cat"]}, "jpn") == "cat"
+    assert switch_all("猫が", {"猫": ["!"]}, "jpn") == "!が"
+
+
 def test_case() -> None:
     assert match_case("Water", "água") == "Água"
     assert match_case("WATER", "água") == "ÁGUA"

@@ -107,7 +107,7 @@ def test_fingerprint_changes_with_merges_normaliser_and_pre_tokenizer(folder: Pa
         lambda _: None,
         swap,
         lambda d: d.update(normalizer={"type": "NFC"}),
-        lambda d: d["pre_tokenizer"].update(add_prefix_space=True),
+        lambda d: d["pre_tokenizer"].update(use_regex=False),
     ]
     seen = [_saved(folder, tmp_path / str(i), change) for i, change in enumerate(changes)]
     assert seen[0] == tokenizer_sha256(load_tokenizer(folder))

@@ -79,6 +79,37 @@ def test_no_answer_is_wrong_and_counted() -> None:
     assert math.isnan(belebele.corpus_score([]).accuracy)
 
 
+@pytest.mark.parametrize(
+    ("scores", "choices", "norm", "picked"),
+    [
+        ([-1.0, -1.0, -2.0, -1.0], "ABCD", "none", 0),  # of equal ones the first
+        ([-3.0, -2.0, -2.0, -5.0], "ABCD", "none", 1),
+        ([-4.0, -6.0], ("ab", "abcd"), "characters", 1),
+        ([-4.0, -6.0], ("ab", "abcd"), "none", 0),
+        ([-6.0, -6.0], ("né", "abc"), "characters", 1),
+        ([-6.0, -6.0], ("né", "ab"), "bytes", 0),  # é is two bytes
+        ([-math.inf, -1.0], ("a", "b"), "none", 1),
+    ],
+)
+def test_the_likeliest_choice_is_picked(
+    scores: list[float], choices: tuple[str, ...], norm: belebele.Norm, picked: int
+) -> None:
+    for correct in range(len(choices)):
+        found = belebele.score_item(scores, correct, tuple(choices), norm)
+        assert found == belebele.Choice(picked, float(picked == correct))
+
+
+def test_every_letter_may_be_the_correct_one() -> None:
+    for i, letter in enumerate("ABCD"):
+        assert belebele.score_generated(f"({letter})", i) == belebele.Choice(i, 1.0)
+        assert belebele.score_generated("none", i) == belebele.Choice(None, 0.0)
+    for correct in (-1, 4):
+        with pytest.raises(SdrrlError, match=f"correct choice {correct}"):
+            belebele.score_generated("A", correct)
+        with pytest.raises(SdrrlError, match=f"correct choice {correct} for 4 choices"):
+            belebele.score_item([0.0] * 4, correct)
+
+
 def test_what_cannot_be_judged() -> None:
     with pytest.raises(SdrrlError, match="3 log-likelihoods and correct choice 0 for 4 choices"):
         belebele.score_item([0.0] * 3, 0)

@@ -99,6 +99,30 @@ def test_a_stopped_caller_goes_on_where_it_stopped() -> None:
     assert list(comet.score_batches(second, segments, done=10)) == []
 
 
+def test_every_segment_is_scored_in_requests_of_512_unless_told_otherwise() -> None:
+    segments = comet.make_segments(["s"] * 513, ["x"] * 513, ["r"] * 513)
+    recorder = Recorder(9)
+    assert [len(part) for part in comet.score_batches(recorder, segments)] == recorder.requests == [512, 1]
+    assert [len(part) for part in comet.score_batches(Recorder(9), segments[:2], send=1)] == [1, 1]
+    assert comet.score_item(Recorder(9), "a", "bcd", "e") == 3.0
+    assert comet.corpus_score([0.5, 0.7]) == pytest.approx(60.0)
+    for options in ({"send": 0}, {"done": -1}, {"done": 514}):
+        with pytest.raises(SdrrlError, match="give numbers that fit"):
+            list(comet.score_batches(recorder, segments, **options))
+
+
+def test_a_worker_is_told_all_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(comet, "CometScorer", lambda *a, **k: seen.append((a, k)))
+    comet.open_scorer("m", "e", "p", "cuda", "bf16", 7)
+    comet.open_scorer("m")
+    told = {"reference": True, "name": "COMET wmt22-comet-da", "docs": "docs/scorers.md"}
+    assert seen == [
+        (("m", "e", "p", "cuda", "bf16", 7), told),
+        (("m", "", comet.PYTHON, "cpu", "fp32", 32), told),
+    ]
+
+
 def test_what_cannot_be_scored(tmp_path: Path) -> None:
     assert math.isnan(comet.corpus_score([]))
     with pytest.raises(SdrrlError, match="1 sources, 2 translations and 1 references"):

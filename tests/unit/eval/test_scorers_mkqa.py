@@ -70,6 +70,29 @@ def test_gold_answers_are_read_as_the_official_script_reads_them() -> None:
     assert mkqa.score_item("Rome", [""], "eng") == mkqa.ItemScore(0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "answers", "f1", "exact"),
+    [
+        ("red blue", ["red green black"], 0.4, 0.0),  # recall 1/3, precision 1/2
+        ("red red", ["red blue"], 0.5, 0.0),  # a word counts as often as the answer has it
+        ("green", ["red", "green", ""], 1.0, 1.0),
+        ("red", [""], 0.0, 0.0),
+        ("", ["red"], 0.0, 0.0),
+        ("", ["red", ""], 1.0, 1.0),
+        ("black", ["red"], 0.0, 0.0),
+    ],
+)
+def test_by_hand(prediction: str, answers: list[str], f1: float, exact: float) -> None:
+    assert mkqa.score_item(prediction, answers, "eng") == mkqa.ItemScore(pytest.approx(f1), exact)
+
+
+def test_means_are_in_percent_and_say_what_was_left_out() -> None:
+    predictions, answers = ["red", "blue", "x"], [["red"], ["red"], [""]]
+    assert mkqa.corpus_score(predictions, answers, "eng") == mkqa.CorpusScore(50.0, 50.0, 2, 1)
+    kept = mkqa.corpus_score(predictions, answers, "eng", unanswerable="keep")
+    assert kept == mkqa.CorpusScore(pytest.approx(100 / 3), pytest.approx(100 / 3), 3, 0)
+
+
 def test_what_cannot_be_scored() -> None:
     assert math.isnan(mkqa.corpus_score(["x"], [[""]], "eng").f1)
     with pytest.raises(SdrrlError, match=r'an unanswerable one has \[""\]'):
