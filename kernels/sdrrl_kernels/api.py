@@ -135,7 +135,9 @@ def cross_entropy(
     check_inputs(logits, labels, weights, subset_ids)
     _check_mode(reduction, expected_upstream)
     o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
-    if in_place and logits.is_leaf and torch.is_grad_enabled() and logits.requires_grad:
+    if not torch.is_grad_enabled():
+        logits = logits.detach()  # the node below would think that a gradient is wanted, and overwrite them
+    if in_place and logits.is_leaf and logits.requires_grad:
         raise ValueError("logits are a leaf that requires a gradient, which would overwrite it; pass in_place=False")
     if checks:
         check_values(labels, weights, subset_ids, num_subsets, o)
@@ -202,6 +204,8 @@ def linear_cross_entropy(
         )
     _check_mode(reduction, expected_upstream if reduction == "sum" else None)
     o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()  # the node below would make gradients that nobody takes
     if sequence_parallel and o.group is not None:
         hidden = gather_sequence(hidden, o.group)
     check_rows(hidden.shape[0], "hidden", hidden.device, labels, weights, subset_ids)

@@ -32,7 +32,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     path = check_model_folder(folder)
     try:
         tokenizer = transformers5.load_tokenizer(path)
-    except (OSError, ValueError, KeyError) as e:
+    except SdrrlError:
+        raise
+    except Exception as e:  # the Rust library raises nothing narrower for a file that it cannot read
         raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({' '.join(str(e).split())[:200]})") from None
     if not tokenizer.chat_template:
         raise SdrrlError(f"{path}: the tokenizer has no chat template; use an instruction-tuned model")

@@ -103,11 +103,12 @@ def test_fingerprint_changes_with_merges_normaliser_and_pre_tokenizer(folder: Pa
         merges = document["model"]["merges"]
         merges[0], merges[1] = merges[1], merges[0]
 
+    cut_at_e = {"type": "Split", "pattern": {"String": "e"}, "behavior": "Isolated", "invert": False}
     changes: list[Callable[[dict[str, Any]], None]] = [
         lambda _: None,
         swap,
         lambda d: d.update(normalizer={"type": "NFC"}),
-        lambda d: d["pre_tokenizer"].update(use_regex=False),
+        lambda d: d.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [cut_at_e, d["pre_tokenizer"]]}),
     ]
     seen = [_saved(folder, tmp_path / str(i), change) for i, change in enumerate(changes)]
     assert seen[0] == tokenizer_sha256(load_tokenizer(folder))
@@ -162,10 +163,15 @@ def test_a_folder_that_lacks_a_file(name: str, folder: Path, tmp_path: Path) -> 
 
 
 def test_a_broken_tokenizer_and_one_without_an_end(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "broken")
-    (tmp_path / "broken/tokenizer_config.json").write_text("[")
-    with pytest.raises(SdrrlError, match="the tokenizer cannot be loaded"):
-        load_tokenizer(tmp_path / "broken")
+    for name, text, message in (
+        ("tokenizer_config.json", "[", r"tokenizer_config\.json: not valid JSON"),
+        ("tokenizer.json", "[", "the tokenizer cannot be loaded"),
+        ("tokenizer.json", "{}", "the tokenizer cannot be loaded"),
+    ):
+        broken = shutil.copytree(folder, tmp_path / "broken", dirs_exist_ok=True)
+        (broken / name).write_text(text)
+        with pytest.raises(SdrrlError, match=message):
+            load_tokenizer(broken)
     endless = load_tokenizer(folder)
     endless.eos_token = None
     endless.save_pretrained(str(tmp_path / "endless"))

@@ -51,18 +51,16 @@ def by_ranks(
 
 
 @KERNELS
-@pytest.mark.parametrize("widths", [[40, 40], [16, 64, 16], [80, 32]])  # the last rank of the last two: padding alone
-@pytest.mark.parametrize(
-    "options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}, {"label_smoothing": 0.2, "z_loss": 0.1}]
-)
+@pytest.mark.parametrize("widths", [[40, 40], [16, 64, 16]])  # the last of the three ranks: padding alone
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2, "z_loss": 0.1}])
 def test_slices_of_the_vocabulary_give_the_loss_of_the_whole(
     kernel: str, widths: list[int], options: dict[str, float]
 ) -> None:
-    case = make(14, 75, torch.float32, 5)
+    case = make(9, 75, torch.float32, 5)
     case.weights.clamp_(max=10)
     case.logits[3] = 500 * case.logits[3]  # a maximum far from 0, in one slice alone
     case.labels[3], case.weights[3] = 70, 1.0
-    upstream = torch.randn(14, generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(9, generator=torch.Generator().manual_seed(0))
     token, gradients, _ = by_ranks(case, kernel, widths, upstream, **options)
     want, want_gradient = exact(case, upstream, **options)
     torch.testing.assert_close(token.double(), want, rtol=3e-6, atol=1e-6)

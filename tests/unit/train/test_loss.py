@@ -31,8 +31,21 @@ class OutputLayer:
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
 
-    def forward(self, hidden: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
-        return hidden @ (self.weight if weight is None else weight).t(), None
+    def forward(
+        self, input_: Tensor, weight: Tensor | None = None, runtime_gather_output: bool | None = None
+    ) -> tuple[Tensor, None]:
+        return input_ @ (self.weight if weight is None else weight).t(), None
+
+
+class Model:
+    """What attach_loss sees of mcore's GPTModel."""
+
+    def __init__(self, weight: Tensor, post_process: bool = True) -> None:
+        self.post_process, self.output_layer = post_process, OutputLayer(weight)
+        self.config = SimpleNamespace(sequence_parallel=False)
+
+    def compute_language_model_loss(self, labels: Any, logits: Tensor) -> Tensor:
+        raise AssertionError("megatron-core's own loss")
 
 
 @pytest.fixture
@@ -56,11 +69,9 @@ def by_hand(inputs: LossInputs, logits: Tensor, smoothing: float = 0.0, z_loss: 
     return torch.stack([token.sum(), *sums])
 
 
-def model_of(weight: Tensor, **settings: Any) -> Any:
-    made = SimpleNamespace(
-        post_process=True, output_layer=OutputLayer(weight), config=SimpleNamespace(sequence_parallel=False)
-    )
-    attach_loss(made, VOCAB, SUBSETS, LossSettings(**settings))
+def model_of(weight: Tensor, vocab: int = VOCAB, **settings: Any) -> Model:
+    made = Model(weight)
+    attach_loss(made, vocab, SUBSETS, LossSettings(**settings))
     return made
 
 
@@ -102,20 +113,16 @@ def test_a_ranks_slice_of_the_vocabulary_begins_where_its_rows_do(
     """Rank 2 of a group whose other ranks are left out: its labels are 32 more than its columns."""
     monkeypatch.setattr(module.parallel_state, "get_tensor_model_parallel_rank", lambda: 2)
     hidden, weight = torch.randn(LENGTH, BATCH, WIDTH), torch.randn(PADDED, WIDTH)
-    made = SimpleNamespace(
-        post_process=True, output_layer=OutputLayer(weight), config=SimpleNamespace(sequence_parallel=False)
-    )
-    attach_loss(made, 2 * PADDED + VOCAB, SUBSETS, LossSettings(kernel=kernel))
+    made = model_of(weight, 2 * PADDED + VOCAB, kernel=kernel)
     shifted = inputs._replace(labels=torch.where(inputs.labels >= 0, inputs.labels + 2 * PADDED, -100))
     output, _ = made.output_layer.forward(hidden)
     torch.testing.assert_close(made.compute_language_model_loss(shifted, output), by_hand(inputs, hidden @ weight.t()))
 
 
 def test_stages_before_the_last_keep_their_model() -> None:
-    layer = OutputLayer(torch.zeros(2, 2))
-    model = SimpleNamespace(post_process=False, output_layer=layer)
+    model = Model(torch.zeros(2, 2), post_process=False)
     attach_loss(model, VOCAB, SUBSETS, LossSettings(kernel="fused_linear"))
-    assert not hasattr(model, "compute_language_model_loss") and "forward" not in vars(layer)
+    assert "compute_language_model_loss" not in vars(model) and "forward" not in vars(model.output_layer)
 
 
 def test_the_loss_goes_to_megatron_undivided_and_as_a_copy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
-from sdrrl_nemo.data.packed import MAX_SUBSETS, PackedDataset, PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packed import FORMAT, MAX_SUBSETS, PackedDataset, PackedWriter, TokenizedSample
 
 
 def sample(key: int, subset: str, question: int, answer: int) -> TokenizedSample:
@@ -19,8 +20,8 @@ def sample(key: int, subset: str, question: int, answer: int) -> TokenizedSample
     return TokenizedSample(f"{key:016x}", subset, tokens, np.asarray([0] * question + [1] * answer, np.uint8))
 
 
-PACKS = [[sample(1, "b", 1, 2), sample(2, "a", 3, 1)], [sample(3, "b", 2, 6)], [sample(2**64 - 1, "b", 1, 1)]]
-PACKS[2] = [TokenizedSample(f"{2**64 - 1:016x}", "b", np.asarray([7, 99], np.int32), np.asarray([0, 1], np.uint8))]
+PACKS = [[sample(1, "b", 1, 2), sample(2, "a", 3, 1)], [sample(3, "b", 2, 6)], [sample(4, "b", 1, 1)]]
+PACKS[2] = [dataclasses.replace(PACKS[2][0], key="f" * 16)]  # the largest key
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_manifest(folder: Path) -> None:
     assert manifest == {
         "tokenizer_sha256": "f" * 64,
         "extra": [1],
-        "format": "sdrrl-packed/2",
+        "format": FORMAT,
         "vocab_size": 100,
         "seq_length": 8,
         "packs": 3,
@@ -140,6 +141,6 @@ def test_writing_again_takes_the_old_manifest_away_first(folder: Path, monkeypat
 
 def test_another_format_is_refused(folder: Path) -> None:
     path = folder / "set.manifest.json"
-    path.write_text(path.read_text().replace("sdrrl-packed/2", "sdrrl-packed/1"))
-    with pytest.raises(SdrrlError, match="format 'sdrrl-packed/1' is not 'sdrrl-packed/2'; preprocess again"):
+    path.write_text(path.read_text().replace(FORMAT, "sdrrl-packed/0"))
+    with pytest.raises(SdrrlError, match=f"format 'sdrrl-packed/0' is not '{FORMAT}' .*; preprocess again"):
         PackedDataset(folder, "set")

@@ -6,7 +6,7 @@
 
 Run from the checkout, with the checkout and ``kernels`` on PYTHONPATH. Nothing in the checkout is changed: every worker
 has a copy of the tracked files. ``--tests-from`` takes ``tests/`` of another commit. A mutant's tests are those of its
-file (tests/mutation/groups.py) that run its statement, the quickest first, until ``--budget`` CPU seconds of them are
+file (tests/mutating/groups.py) that run its statement, the quickest first, until ``--budget`` CPU seconds of them are
 used up; they run in a fork of a process that has imported torch, pytest and the rest. Mutants that no test could tell
 from the code are listed by hand, each with its reason, in tests/data/equivalent_mutants.json. docs/testing.md has the
 scores.
@@ -29,18 +29,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.groups import GROUPS, Group
+from tests.mutating.groups import GROUPS, Group
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = ROOT / "tests/data/equivalent_mutants.json"
-HOST = ROOT / "tests/mutation/host.py"
+HOST = ROOT / "tests/mutating/host.py"
 
 
 def arguments() -> argparse.Namespace:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tools", help="folder with cosmic-ray, where the environment has none")
-    parser.add_argument("--group", choices=GROUPS, default="first", help="the files: see tests/mutation/groups.py")
+    parser.add_argument("--group", choices=GROUPS, default="first", help="the files: see tests/mutating/groups.py")
     parser.add_argument("--only", default="", help="only files whose path has this in it")
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--count", type=int, default=310, help="mutants")
@@ -103,7 +103,7 @@ def main() -> None:
     args = arguments()
     if args.tools:
         sys.path.append(args.tools)  # last: the environment's own versions of shared packages stay
-    from tests.mutation.mutants import draw
+    from tests.mutating.mutants import draw
 
     started = time.time()
     groups = GROUPS[args.group]
