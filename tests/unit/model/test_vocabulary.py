@@ -126,14 +126,14 @@ def test_an_expanded_qwen_is_what_transformers_itself_loads(tmp_path: Path) -> N
     """Version 5 builds that family anew from vocabulary and merges, and does not read the rest of tokenizer.json."""
     source, output = qwen_like(tmp_path / "qwen"), tmp_path / "more"
     bpe = GrowingBpe(source)
-    bpe.add_word("desinformação", "here", bare=False)
+    bpe.merge(("the", "und"))
     shutil.copytree(source, output)
     (output / "tokenizer.json").write_text(json.dumps(bpe.document), encoding="utf-8")
     ours, theirs = load_tokenizer(output), AutoTokenizer.from_pretrained(output)
     assert ours.get_vocab() == theirs.get_vocab()
-    for text in (*TEXTS, "x desinformação <|im_end|>", "A 2024\n\n"):
+    for text in (*TEXTS, "x theund <|im_end|>", "A 2024\n\n"):
         assert ours(text).input_ids == theirs(text).input_ids
-    assert theirs(" desinformação").input_ids == [bpe.first_id + len(bpe.new) - 1]
+    assert theirs("theund").input_ids == [bpe.first_id]
 
 
 def test_tokens_are_learnt_from_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
