@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from sdrrl_nemo.report.card_facts import FULLNESS, SCORE_BIN, Facts, Scores, base_name, binned, log_edges
@@ -60,7 +61,7 @@ def reason_chart(reasons: list[dict[str, Any]], most: int = 15) -> Markup:
 def length_charts(facts: Facts, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One histogram of question and answer tokens for each kind of subset, all on the same logarithmic bins."""
     tables = facts.lengths.question, facts.lengths.answer
-    longest = max(int(t.any(axis=0).nonzero()[0].max(initial=0)) for t in tables)
+    longest = max(int(np.flatnonzero(t.any(axis=0)).max(initial=0)) for t in tables)
     edges = log_edges(longest)
     first = next((i for i in range(len(edges) - 1) if any(t[:, edges[i] : edges[i + 1]].any() for t in tables)), 0)
     edges = edges[first:]

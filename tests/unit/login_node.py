@@ -33,6 +33,9 @@ if len(sys.argv) == 1:
 if sys.argv[1] == "data":  # preprocessing imports megatron-core through this module alone
     import sdrrl_nemo.data.packed
 
+    print("prepared")
+    sys.exit()
+
 from sdrrl_nemo.compat.start import prepare  # noqa: E402
 
 assert prepare()

@@ -265,6 +265,6 @@ def test_a_login_node_stops_megatron_bare(login_node: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("first", ["train", "data"])
-def test_a_login_node_imports_everything(login_node: dict[str, str], first: str) -> None:
+def test_a_login_node_imports_what_a_command_needs(login_node: dict[str, str], first: str) -> None:
     said = _on(login_node, first)
     assert said.rstrip().endswith("prepared"), said[-3000:]
