@@ -35,6 +35,7 @@ class Plugin:
         self.tests: dict[str, dict[str, Any]] = {}
         self.shared: dict[str, set[tuple[str, int]]] = {}
         self.lines: set[tuple[str, int]] = set()
+        self.at = 0.0
 
     def pytest_configure(self) -> None:
         """A failing example is enough: no time goes into a smaller one."""
@@ -129,26 +130,31 @@ def trace(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warm(modules: list[str]) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # as conftest.py does; triton looks when it is imported
     for name in modules:
         with contextlib.suppress(Exception):  # only to save time: who needs the module imports it again, and sees why
             importlib.import_module(name)
 
 
-def try_mutant(job: dict[str, Any], mutant: dict[str, Any]) -> str:
-    """killed, survived or timeout; the mutated file lies in the tree only meanwhile."""
+def try_mutant(mutant: dict[str, Any]) -> str:
+    """killed, survived or timeout; the mutated file lies in the tree only meanwhile. No code: the file as it is."""
     path = ROOT / mutant["path"]
     original = path.read_bytes()
-    path.write_text(mutant["code"], encoding="utf-8")
+    if mutant["code"] is not None:
+        path.write_text(mutant["code"], encoding="utf-8")
     try:
         child = os.fork()
         if child == 0:
-            _child(job, mutant)
+            _child(mutant)
         return _wait(child, mutant["seconds"])
     finally:
         path.write_bytes(original)
 
 
-def _child(job: dict[str, Any], mutant: dict[str, Any]) -> None:
+def _child(mutant: dict[str, Any]) -> None:
     os.setsid()
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -192,7 +198,7 @@ def main() -> None:
             return
         _warm(job["modules"])
         for mutant in job["mutants"]:
-            outcome = try_mutant(job, mutant)
+            outcome = try_mutant(mutant)
             out.write(json.dumps({"id": mutant["id"], "outcome": outcome}) + "\n")
             out.flush()
 

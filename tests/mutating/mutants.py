@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,8 +104,19 @@ def draw(root: Path, paths: list[str], seed: int, count: int) -> list[Mutant]:
             key = f"{seed} {path} {name}"
             chosen = min(candidates, key=lambda c: _hash(f"{key} {c[0]} {c[3]}"))
             places.append((_hash(key), path, source, chosen))
-    drawn = [_make(path, source, *chosen) for _, path, source, chosen in sorted(places, key=lambda p: p[0])[:count]]
+    places.sort(key=lambda p: p[0])
+    made = (_make(path, source, *chosen) for _, path, source, chosen in places)
+    drawn = itertools.islice((m for m in made if _is_python(m.code)), count)
     return sorted(drawn, key=lambda m: (m.path, m.line, m.change))
+
+
+def _is_python(code: str) -> bool:
+    """Not all are: the star before keyword arguments is no product."""
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
 
 
 Candidate = tuple[str, Any, int, int, int]

@@ -113,6 +113,17 @@ def test_a_space_is_put_only_between_letters() -> None:
     assert switch_all("猫が", {"猫": ["!"]}, "jpn") == "!が"
 
 
+def test_entries_are_found_as_they_are_written_too() -> None:
+    """A dictionary made by hand may have capitals in its keys."""
+    assert switch_all("Big", {"Big": ["Grande"]}, "eng") == "Grande"
+    assert switch_all("big", {"Big": ["Grande"]}, "eng") == "big"
+    assert switch_all("Big", {"big": ["pequeno"], "Big": ["Grande"]}, "eng") == "Pequeno"
+
+
+def test_translations_without_a_word_are_no_entries() -> None:
+    assert invert({"wow": ["!"], "dots": ["..."], "so": ["tão!"], "yes": ["sim"]}, "por") == {"sim": ["yes"]}
+
+
 def test_case() -> None:
     assert match_case("Water", "água") == "Água"
     assert match_case("WATER", "água") == "ÁGUA"

@@ -126,8 +126,8 @@ def test_empty_texts_are_judged_like_others(name: str, text: str) -> None:
     """A source or a target without a letter is no reason to crash; only a length is to blame for it."""
     for code in ("por", "jpn", "tha"):
         assert reason(name, text, text, f"eng-{code}") is None or name == "length"
-        assert reason(name, text, "Sim.", f"eng-{code}") is None or name == "script"
-        assert reason(name, "Yes.", text, f"eng-{code}") is None or name == "length"
+        assert reason(name, text, "Sim, claro.", f"eng-{code}") is None or name == "script"
+        assert reason(name, "Yes, of course.", text, f"eng-{code}") is None or name == "length"
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,17 @@ def test_a_missing_model_is_one_sentence_and_nothing_is_downloaded(
         bleu.score_item("a", "a")
 
 
+def test_a_tokeniser_that_would_fail_fails_before_anything_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    with pytest.raises(SdrrlError, match=r"put .* at"):
+        bleu.check()
+    with pytest.raises(SdrrlError, match="cannot use the tokeniser 'flores300'"):
+        bleu.check("flores300")
+    bleu.check("13a")
+
+
 def test_what_cannot_be_scored() -> None:
     with pytest.raises(SdrrlError, match="1 translations for 2 references"):
         bleu.corpus_score(["a"], ["a", "b"], "13a")

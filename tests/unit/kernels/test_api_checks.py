@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdrrl_kernels import cross_entropy_cpu, cross_entropy_triton
+from sdrrl_kernels import api, cross_entropy_cpu, cross_entropy_triton
 from sdrrl_kernels.api import cross_entropy, linear_cross_entropy, pick_backend
 from sdrrl_kernels.cross_entropy_triton import resident_tile, stream_tile
 from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows
@@ -138,6 +138,18 @@ def test_without_gradients_linear_makes_none(monkeypatch: pytest.MonkeyPatch) ->
     with torch.no_grad():
         found = linear_cross_entropy(hidden, table, **rest).loss
     torch.testing.assert_close(found, want.detach())
+
+
+def test_linear_expects_the_gradient_of_a_bare_backward_and_plans_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    planned: list[Any] = []
+    monkeypatch.setattr(cross_entropy_cpu, "rescale", lambda g, u, expected: seen.append((float(u), expected)))
+    monkeypatch.setattr(api, "chunk_rows", lambda *a: planned.append(a) or 4)
+    hidden, table = torch.randn(4, 3).half().requires_grad_(), torch.randn(8, 3).half().requires_grad_()
+    rest = {k: v for k, v in arguments().items() if k != "logits"}
+    linear_cross_entropy(hidden, table, **rest).loss.backward()
+    assert seen == [(1.0, 1.0)] * 2  # of both gradients: nothing is to be rescaled
+    assert planned == [(4, 8, 3, 2, "cpu", None)]
 
 
 def test_logsumexp_comes_only_when_asked_for() -> None:

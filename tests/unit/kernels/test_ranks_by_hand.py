@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdrrl_kernels import sequence_parallel
+from sdrrl_kernels import fused_linear_cross_entropy as fused
+from sdrrl_kernels import options, sequence_parallel
 from sdrrl_kernels.api import pick_backend
 from sdrrl_kernels.options import Backend, LossOptions, exchange
 from tests.unit.kernels.loss_cases import Case, exact, make
@@ -21,26 +22,26 @@ def backend_of(kernel: str) -> Backend:
     return pick_backend(kernel, torch.device("cpu"))
 
 
-def slices(case: Case, widths: list[int], **options: float) -> list[tuple[Tensor, LossOptions]]:
+def slices(case: Case, widths: list[int], **constants: float) -> list[tuple[Tensor, LossOptions]]:
     """(logits, options) of each rank; columns at or beyond the vocabulary are padding that must not be read."""
     out, start = [], 0
     for width in widths:
         valid = max(0, min(width, case.vocab - start))
         part = torch.full((case.logits.shape[0], width), float("nan"), dtype=case.logits.dtype)
         part[:, :valid] = case.logits[:, start : start + valid]
-        out.append((part, LossOptions(-100, start, valid, case.vocab, **options)))
+        out.append((part, LossOptions(-100, start, valid, case.vocab, **constants)))
         start += width
     return out
 
 
 def by_ranks(
-    case: Case, kernel: str, widths: list[int], upstream: Tensor, **options: float
+    case: Case, kernel: str, widths: list[int], upstream: Tensor, **constants: float
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """(token losses, gradient of each rank's slice, logsumexp)."""
     backend = backend_of(kernel)
-    ranks = slices(case, widths, **options)
+    ranks = slices(case, widths, **constants)
     parts = torch.stack([backend.statistics(x, case.labels, case.weights, o) for x, o in ranks])
-    assert parts.shape[1] == (4 if options.get("label_smoothing") else 3)
+    assert parts.shape[1] == (4 if constants.get("label_smoothing") else 3)
     token, row_max, row_sum = backend.finish(parts, case.labels, case.weights, ranks[0][1])
     gradients = []
     for i, (x, o) in enumerate(ranks):
@@ -52,17 +53,18 @@ def by_ranks(
 
 @KERNELS
 @pytest.mark.parametrize("widths", [[40, 40], [16, 64, 16]])  # the last of the three ranks: padding alone
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2, "z_loss": 0.1}])
+@pytest.mark.parametrize("constants", [{}, {"label_smoothing": 0.2, "z_loss": 0.1}])
 def test_slices_of_the_vocabulary_give_the_loss_of_the_whole(
-    kernel: str, widths: list[int], options: dict[str, float]
+    kernel: str, widths: list[int], constants: dict[str, float]
 ) -> None:
     case = make(9, 75, torch.float32, 5)
     case.weights.clamp_(max=10)
     case.logits[3] = 500 * case.logits[3]  # a maximum far from 0, in one slice alone
     case.labels[3], case.weights[3] = 70, 1.0
+    case.labels[4], case.weights[4] = 2, -1.5  # less than nothing is not nothing
     upstream = torch.randn(9, generator=torch.Generator().manual_seed(0))
-    token, gradients, _ = by_ranks(case, kernel, widths, upstream, **options)
-    want, want_gradient = exact(case, upstream, **options)
+    token, gradients, _ = by_ranks(case, kernel, widths, upstream, **constants)
+    want, want_gradient = exact(case, upstream, **constants)
     torch.testing.assert_close(token.double(), want, rtol=3e-6, atol=1e-6)
     whole = torch.cat(gradients, 1)
     torch.testing.assert_close(whole[:, : case.vocab].double(), want_gradient, rtol=3e-5, atol=3e-6)
@@ -103,6 +105,8 @@ def test_totals_count_tokens_and_leave_out_unknown_subsets(kernel: str) -> None:
     assert found.subset_sums.tolist() == [1.0, 0.0, 2.0]
     assert found.subset_counts.tolist() == [1, 0, 2]
     assert float(found.loss) == 27.0
+    # the last program counts all tokens, so the buffer must have room for that number too
+    assert found.subset_counts.untyped_storage().nbytes() >= 4 * 8
 
 
 @KERNELS
@@ -119,16 +123,17 @@ def test_rescaling_is_by_the_ratio_and_touches_nothing_where_it_is_one(kernel: s
 
 
 @KERNELS
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}])
+@pytest.mark.parametrize("constants", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}])
 @pytest.mark.parametrize(("vocab", "padded"), [(75, 75), (75, 96), (5000, 5003)])
-def test_one_pass_is_the_three_steps(kernel: str, vocab: int, padded: int, options: dict[str, float]) -> None:
+def test_one_pass_is_the_three_steps(kernel: str, vocab: int, padded: int, constants: dict[str, float]) -> None:
     case = make(7, vocab, torch.float32, 8, "normal", padded)
     case.weights.clamp_(max=10)
+    case.labels[2], case.weights[2] = 2, -1.5
     backend = backend_of(kernel)
-    o = LossOptions(-100, 0, vocab, vocab, **options)
+    o = LossOptions(-100, 0, vocab, vocab, **constants)
     x = case.logits.clone()
     token, row_max, row_sum = backend.one_pass(x, case.labels, case.weights, 0.5, o)
-    want, want_gradient = exact(case, torch.tensor(0.5), **options)
+    want, want_gradient = exact(case, torch.tensor(0.5), **constants)
     torch.testing.assert_close(token.double(), want, rtol=3e-6, atol=1e-6)
     torch.testing.assert_close(x[:, :vocab].double(), want_gradient, rtol=3e-5, atol=3e-6)
     assert bool((x[:, vocab:] == 0).all())
@@ -176,8 +181,76 @@ def test_large_inputs_are_compiled_and_small_ones_are_not(monkeypatch: pytest.Mo
         assert bool(compiled) is yes and len(m) == shape[0]
 
 
-def test_one_rank_needs_no_exchange() -> None:
+def test_exchange_is_one_collective(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exchange(torch.ones(3, 4), None).shape == (1, 3, 4)
+    other = torch.arange(12.0).reshape(3, 4)
+
+    def gather(out: Tensor, mine: Tensor, group: Any) -> None:
+        assert out.dim() == mine.dim() == 1
+        out.copy_(torch.cat([mine, other.flatten()]))
+
+    monkeypatch.setattr(options.dist, "get_world_size", lambda group: 2)
+    monkeypatch.setattr(options.dist, "all_gather_into_tensor", gather)
+    found = exchange(other.flip(0), object())  # type: ignore[arg-type]
+    assert torch.equal(found, torch.stack([other.flip(0), other]))
+
+
+class Work:
+    """A collective under way."""
+
+    waited = 0
+
+    def wait(self) -> None:
+        Work.waited += 1
+
+
+@KERNELS
+@pytest.mark.parametrize("rows", [3, 20])
+def test_the_linear_form_on_one_of_two_ranks(kernel: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other rank's statistics come by the exchange; what this rank adds to the hidden states is summed by NCCL."""
+    case = make(9, 24, torch.float32, 3)
+    case.weights.clamp_(max=10)
+    g = torch.Generator().manual_seed(0)
+    hidden, table = torch.randn(9, 6, generator=g), torch.randn(24, 6, generator=g)
+    live = (case.labels != -100) & (case.weights != 0)
+    backend, seen = backend_of(kernel), []
+
+    def with_the_other(part: Tensor, group: Any) -> Tensor:
+        begin = sum(seen)
+        seen.append(part.shape[1])
+        c = slice(begin, begin + part.shape[1])
+        x, y, w = hidden[live][c], case.labels[live][c], case.weights[live][c]
+        o = LossOptions(-100, 10, 14, 24)
+        return torch.stack([part, backend.statistics((x @ table[10:].t()).contiguous(), y, w, o)])
+
+    Work.waited = 0
+    monkeypatch.setattr(fused, "exchange", with_the_other)
+    monkeypatch.setattr(fused.dist, "all_reduce", lambda part, group, async_op: Work())
+    h, t = hidden.clone().requires_grad_(), table[:10].clone().requires_grad_()
+    o = LossOptions(-100, 0, 10, 24, group=object())  # type: ignore[arg-type]
+    loss, *_ = fused.LinearCrossEntropy.apply(
+        h, t, case.labels, case.weights, case.subset, 6, o, backend, "sum", False, 1.0, rows
+    )
+    loss.backward()
+    case.logits = (hidden.double() @ table.double().t()).float()
+    token, gradient = exact(case, torch.tensor(1.0))
+    torch.testing.assert_close(loss.double(), token.sum(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(t.grad.double(), gradient[:, :10].t() @ hidden.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(h.grad.double(), gradient[:, :10] @ table[:10].double(), rtol=1e-4, atol=1e-4)
+    assert Work.waited == len(seen) == -(-int(live.sum()) // rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_product_replaces_what_the_buffer_held(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weight's gradient is made in memory that was never set."""
+    monkeypatch.setattr(fused, "BLOCK", 2)
+    gradient, hidden = torch.randn(4, 5).to(dtype), torch.randn(4, 3).to(dtype)
+    total = torch.full((5, 3), float("nan"))
+    fused._accumulate(total, gradient, hidden, first=True)
+    product = (gradient.float().t() @ hidden.float()).float()
+    torch.testing.assert_close(total, product, rtol=1e-2, atol=1e-2)
+    fused._accumulate(total, gradient, hidden, first=False)
+    torch.testing.assert_close(total, 2 * product, rtol=1e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])

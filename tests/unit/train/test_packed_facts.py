@@ -116,10 +116,12 @@ def test_ids_and_length_at_their_bounds(tmp_path: Path, tokens: list[int], fits:
 
 
 def test_a_set_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    writer = PackedWriter(tmp_path, "x", 100, 8)
+    folder = tmp_path / "not" / "there"
+    writer = PackedWriter(folder, "x", 100, 8)
     with pytest.raises(SdrrlError, match="no sample is left to pack"):
         writer.finish({"tokenizer_sha256": ""})
-    assert not list(tmp_path.iterdir())
+    assert not list(folder.iterdir())
+    assert writer._builder.data_file.closed
 
 
 def test_writing_again_takes_the_old_manifest_away_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
