@@ -137,6 +137,7 @@ def test_writing_again_takes_the_old_manifest_away_first(folder: Path, monkeypat
     monkeypatch.setattr(packed, "publish", stop)
     with pytest.raises(OSError, match="disk full"):
         writer.finish({"tokenizer_sha256": ""})
+    writer.discard()
     with pytest.raises(SdrrlError, match="no packed set here"):
         PackedDataset(folder, "set")
 
