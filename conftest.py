@@ -11,8 +11,12 @@ import os
 import torch
 from hypothesis import settings
 
+from sdrrl_nemo.compat.login_node import protect
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    if torch.version.cuda:  # a CUDA build without a GPU: tests that import megatron-core bare could not
+        protect()
 
 settings.register_profile("same", derandomize=True, database=None)
 settings.register_profile("search")

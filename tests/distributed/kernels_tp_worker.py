@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sdrrl_kernels.api import cross_entropy, linear_cross_entropy
 from sdrrl_kernels.reference import IGNORE_INDEX, reference_token_losses
+from sdrrl_nemo.compat import login_node
 from tests.unit.kernels import rounding
 from tests.unit.kernels.loss_cases import HALF_ULP, SMALLEST, SUBSETS, UPSTREAM, Case, exact, make, run, torch_fp32
 
@@ -154,6 +155,7 @@ def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: 
 
 def check_megatron_layers(rank: int, world: int) -> None:
     """Both forms of the loss, without and with sequence parallelism."""
+    login_node.protect()
     from megatron.core import parallel_state
 
     device: Any = torch.device("cpu")
