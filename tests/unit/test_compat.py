@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -93,16 +94,8 @@ def test_the_documented_matrix_is_the_one_in_the_code() -> None:
     assert "25.11" in page
 
 
-def _patches_of_all_modules() -> None:
-    import sdrrl_nemo.compat.indexed_dataset
-    import sdrrl_nemo.compat.megatron
-    import sdrrl_nemo.compat.numpy2
-    import sdrrl_nemo.compat.private
-    import sdrrl_nemo.compat.start
-    import sdrrl_nemo.compat.torch_adam  # noqa: F401
-
-
-_patches_of_all_modules()
+for _module in sorted((ROOT / "sdrrl_nemo" / "compat").glob("[a-z]*.py")):  # each registers its patches
+    importlib.import_module(f"sdrrl_nemo.compat.{_module.stem}")
 
 
 def _thing() -> Any:
