@@ -55,6 +55,10 @@ class JsonClient:
         self._url, self._key_name, self._retry = url, key_name, retry or Retry()
         self._opener = urllib.request.build_opener(_NoRedirect)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker makes an opener of its own: from Python 3.12 on it holds a TLS context, which cannot be copied."""
+        return type(self), (self._url, self._key_name, self._retry)
+
     def call(
         self,
         path: str,
