@@ -115,10 +115,10 @@ lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/lint-imports --no-logo
 
 kernels: $(INSTALLED) ## compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU; fails on a spill
-	$(PY) tools/compile_kernels.py --json work/kernels.json
+	$(PY) tools/bench/compile_kernels.py --json work/kernels.json
 
 bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
-	$(PY) tools/bench_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
+	$(PY) tools/bench/loss_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
 
 .PHONY: docs
 docs: .venv-docs/.installed-$(PYTHON_VERSION) ## the documentation as a site, in work/site; a warning fails

@@ -10,7 +10,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-FOLDERS = {f"sdrrl_nemo.{name}": name for name in ("recipes", "requirements", "tools")}
+FOLDERS = {
+    f"sdrrl_nemo.{name.replace('/', '.')}": name
+    for name in ("recipes", "requirements", "tools", "tools/bench", "tools/docs")
+}
 
 
 class BuildPy(build_py):

@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"…|\.\.\.|<[^>]+>|key=value|^[A-Z][A-Z_]*$|^YOUR\.ya
 """A word that stands for something else: FILE, N, ``...``."""
 CONFIGURED = {
     "tools/preprocess_sdrrl.py": "data",
-    "tools/measure_quality.py": "data",
+    "tools/bench/measure_quality.py": "data",
     "recipes/sdrrl_pretrain.py": "run",
     "tools/plan.py": "run",
     "tools/evaluate.py": "eval",

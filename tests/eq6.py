@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.data.packing.packed import PackedDataset
 from sdrrl_nemo.data.subsets import SUBSETS
 
 

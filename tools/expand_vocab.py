@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     from sdrrl_nemo.compat.start import prepare
 
     prepare()
-    from sdrrl_nemo.data.tokenization import check_model_folder
+    from sdrrl_nemo.data.text.tokenizer import check_model_folder
     from sdrrl_nemo.model.bpe import GrowingBpe
     from sdrrl_nemo.model.vocabulary import expand, read_texts, read_words, split
 

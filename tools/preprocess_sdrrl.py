@@ -17,7 +17,8 @@ from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.check import start_check
-from sdrrl_nemo.data.config import PreprocessConfig, import_plugins, validate
+from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.data.validation import import_plugins, validate
 
 # Threads that wait for each other sleep instead of spinning: on shared cores spinning costs six times the CPU time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     start_check("data")
     import_plugins(config.plugins)
 
-    from sdrrl_nemo.data.pipeline import preprocess
+    from sdrrl_nemo.data.preprocess import preprocess
 
     preprocess(config, Path(config.output_dir))
     write_card(config.output_dir)
@@ -45,7 +46,7 @@ def write_card(directory: str) -> None:
     try:
         print(f"data card: {write_data_card(directory)}")
     except (SdrrlError, OSError) as e:
-        print(f"warning: no data card: {e}; write it with tools/data_card.py --data {directory}", file=sys.stderr)
+        print(f"warning: no data card: {e}; write it with tools/docs/data_card.py --data {directory}", file=sys.stderr)
 
 
 if __name__ == "__main__":

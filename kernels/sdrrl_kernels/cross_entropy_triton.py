@@ -32,7 +32,7 @@ RESIDENT_COLUMNS = {2: 32768, 4: 16384}
 RESIDENT_COLUMNS_SMOOTHING = {2: 16384, 4: 16384}
 """Widest row (columns, by bytes an element) kept in registers without a spill on sm_80, sm_90 and sm_100.
 
-Measured by tools/compile_kernels.py, which fails when a plan chosen here spills; see docs/kernels.md.
+Measured by tools/bench/compile_kernels.py, which fails when a plan chosen here spills; see docs/kernels.md.
 """
 
 

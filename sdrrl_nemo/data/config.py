@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
-from sdrrl_nemo.common.config import override
-from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.data.execution.config import ExecutionConfig, validate_execution
-from sdrrl_nemo.data.filters.duplicates import SIDES
-from sdrrl_nemo.data.languages import language
-from sdrrl_nemo.data.readers import FORMATS
-from sdrrl_nemo.data.templates import INSTRUCTION_LANGUAGES, SPLITS
+from sdrrl_nemo.data.execution.config import ExecutionConfig
 
 Pair = tuple[str, str]
 """(source language, target language), ISO 639-3."""
@@ -224,166 +215,6 @@ class PreprocessConfig:
     """Source language -> changes to ``instructions`` and ``generation`` for it."""
     by_pair: dict[str, Any] = field(default_factory=dict)
     """Pair ("eng-jpn", or a pattern: "*-jpn") -> changes to the sections from ``translation`` to ``parallel``."""
-
-
-def pair_name(pair: Pair) -> str:
-    """``eng-por``: how files, subsets and ``by_pair`` name a pair."""
-    return f"{pair[0]}-{pair[1]}"
-
-
-def language_pairs(config: PreprocessConfig) -> tuple[Pair, ...]:
-    """The pairs of the run in order; SdrrlError for an unknown language, a repetition, or no pair at all."""
-    if config.pairs and config.target_languages:
-        raise SdrrlError("pairs and target_languages are both set; give one of them")
-    if not config.pairs and not config.target_languages:
-        raise SdrrlError("missing required key 'target_languages' (or 'pairs')")
-    for given in config.pairs:
-        if len(given) != 2:
-            raise SdrrlError(f"pairs: {list(given)} is not [source language, target language]")
-    product = [(s, t) for s in config.source_languages for t in config.target_languages]
-    pairs = [(s, t) for s, t in config.pairs] or product
-    key = "pairs" if config.pairs else "target_languages"
-    for source, target in pairs:
-        language(source)
-        language(target)
-        if source == target:
-            raise SdrrlError(f"{key}: '{target}' is the source language too")
-        if pairs.count((source, target)) > 1:
-            raise SdrrlError(f"{key}: {pair_name((source, target))} is named twice")
-    if not pairs:
-        raise SdrrlError("source_languages: the list is empty; name at least one language")
-    return tuple(pairs)
-
-
-def sources_of(pairs: tuple[Pair, ...]) -> tuple[str, ...]:
-    """The source languages of ``pairs``, each once, in order."""
-    return tuple(dict.fromkeys(source for source, _ in pairs))
-
-
-def for_language(config: PreprocessConfig, source: str) -> PreprocessConfig:
-    """The configuration with the changes of ``by_language`` for one source language."""
-    patch = config.by_language.get(source)
-    return _changed(config, patch, f"by_language.{source}", BY_LANGUAGE) if patch else config
-
-
-def for_pair(config: PreprocessConfig, pair: Pair) -> PreprocessConfig:
-    """The configuration for one pair: changes by source language first, then by pair, in the order of the YAML."""
-    config = for_language(config, pair[0])
-    for pattern, patch in config.by_pair.items():
-        if fnmatchcase(pair_name(pair), pattern):
-            config = _changed(config, patch, f"by_pair.{pattern}", BY_PAIR)
-    return config
-
-
-def _changed(config: PreprocessConfig, patch: Any, where: str, sections: tuple[str, ...]) -> PreprocessConfig:
-    if not isinstance(patch, dict):
-        raise SdrrlError(f"{where}: expected a mapping of sections ({', '.join(sections)})")
-    for key in patch:
-        if key not in sections:
-            raise SdrrlError(f"{where}: section '{key}' cannot be changed here{suggest(str(key), sections)}")
-    return override(_without_old_options(config, patch), patch, where)
-
-
-def _without_old_options(section: Any, patch: dict[str, Any]) -> Any:
-    """A copy of ``section`` where every engine that ``patch`` renames has lost its options: they were another's."""
-    changes: dict[str, Any] = {}
-    for key, value in patch.items():
-        inner = getattr(section, key, None)
-        if isinstance(value, dict) and dataclasses.is_dataclass(inner):
-            if isinstance(inner, EngineConfig) and value.get("name", inner.name) != inner.name:
-                inner = dataclasses.replace(inner, options={})
-            changes[key] = _without_old_options(inner, value)
-    return dataclasses.replace(section, **changes)
-
-
-def _choice(key: str, value: str | None, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise SdrrlError(f"{key}: unknown value '{value}'{suggest(value, known)}")
-
-
-def _choices(key: str, values: list[str] | None, known: tuple[str, ...]) -> None:
-    for value in values or ():
-        _choice(key, value, known)
-    if values is not None and len(set(values)) != len(values):
-        raise SdrrlError(f"{key}: a name is given twice in {list(values)}")
-
-
-def _at_least(key: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise SdrrlError(f"{key}: {value} is too small, it must be at least {least}")
-
-
-def _probability(key: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise SdrrlError(f"{key}: {value} is not between 0 and 1")
-
-
-def validate(config: PreprocessConfig, files: bool = True) -> None:
-    """Check what types cannot say; SdrrlError names the key. ``files``: the instruction sets must be there too."""
-    from sdrrl_nemo.data.methods import plan
-
-    pairs = language_pairs(config)
-    _unused_overrides(config, pairs)
-    validate_execution(config.execution)
-    _choice("synth.mode", config.synth.mode, SYNTH_MODES)
-    _probability("cit.cross_probability", config.cit.cross_probability)
-    _at_least("cit.repeat", config.cit.repeat, 1)
-    _at_least("shard_size", config.shard_size, 1)
-    _at_least("packing.seq_length", config.packing.seq_length, 8)
-    _at_least("packing.buffer", config.packing.buffer, 1)
-    if not 0 <= config.packing.validation_fraction < 1:
-        raise SdrrlError(
-            f"packing.validation_fraction: must be at least 0 and under 1, is {config.packing.validation_fraction}"
-        )
-    for source in sources_of(pairs):
-        _validate_source(for_language(config, source), files)
-    for pair in pairs:
-        _validate_pair(for_pair(config, pair))
-    plan(config)
-
-
-def _unused_overrides(config: PreprocessConfig, pairs: tuple[Pair, ...]) -> None:
-    """A key of ``by_language`` or ``by_pair`` that matches nothing is a typing error, unless it is a pattern."""
-    for code in config.by_language:
-        if code not in sources_of(pairs):
-            raise SdrrlError(
-                f"by_language: '{code}' is no source language of this run{suggest(code, sources_of(pairs))}"
-            )
-    names = [pair_name(pair) for pair in pairs]
-    for pattern in config.by_pair:
-        if not set("*?[") & set(pattern) and pattern not in names:
-            raise SdrrlError(f"by_pair: '{pattern}' is no pair of this run{suggest(pattern, names)}")
-
-
-def _validate_source(config: PreprocessConfig, files: bool) -> None:
-    _at_least("generation.shard_size", config.generation.shard_size, 1)
-    _at_least("instructions.held_out", config.instructions.held_out, 1)
-    _at_least("instructions.limit", config.instructions.limit, 1)
-    _choice("instructions.format", config.instructions.format, FORMATS)
-    if files and not config.instructions.path.startswith("hub:") and not Path(config.instructions.path).exists():
-        raise SdrrlError(f"{config.instructions.path}: no such file; set instructions.path to an instruction set")
-
-
-def _validate_pair(config: PreprocessConfig) -> None:
-    _choice("subsets.answer_language", config.subsets.answer_language, ANSWER_LANGUAGE)
-    _choices("subsets.combinations", config.subsets.combinations, COMBINATIONS)
-    _choices("subsets.parallel", config.subsets.parallel, PARALLEL_KINDS)
-    _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)
-    _probability("code_switch.probability", config.code_switch.probability)
-    _at_least("parallel.train_pairs", config.parallel.train_pairs, 1)
-    _at_least("parallel.held_out_pairs", config.parallel.held_out_pairs, 1)
-    _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
-    _choice("duplicates.sides", config.duplicates.sides, (*SIDES, "none"))
-    _choice("parallel.split", config.parallel.split, SPLITS)
-
-
-def import_plugins(modules: list[str]) -> None:
-    """Import the modules of ``plugins``; SdrrlError names one that cannot be imported."""
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except ImportError as e:
-            raise SdrrlError(f"plugins: module '{name}' cannot be imported ({e})") from None
 
 
 def settings(config: PreprocessConfig) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.data.config import PreprocessConfig, for_language
+from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.data.pairs import for_language
 
 Part = dict[str, Any]
 

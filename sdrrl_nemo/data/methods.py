@@ -10,17 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.data.config import (
-    COMBINATIONS,
-    NO_CORPUS,
-    NO_TRANSLATOR,
-    PARALLEL_KINDS,
-    Pair,
-    PreprocessConfig,
-    for_pair,
-    language_pairs,
-    pair_name,
-)
+from sdrrl_nemo.data.config import COMBINATIONS, NO_CORPUS, NO_TRANSLATOR, PARALLEL_KINDS, Pair, PreprocessConfig
+from sdrrl_nemo.data.pairs import for_pair, language_pairs, pair_name
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,18 @@ from sdrrl_nemo.common.fileio import (
 )
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
-from sdrrl_nemo.data.config import PackingConfig, Pair, pair_name
+from sdrrl_nemo.data.config import PackingConfig, Pair
+from sdrrl_nemo.data.execution.stage_runner import Row, Source, StageResult
 from sdrrl_nemo.data.methods import Plan
-from sdrrl_nemo.data.packing import pack_windows
-from sdrrl_nemo.data.runner import Row, Source, StageResult
-from sdrrl_nemo.data.stages import for_validation
-from sdrrl_nemo.data.tokenization import tokenizer_sha256
+from sdrrl_nemo.data.packing.best_fit import pack_windows
+from sdrrl_nemo.data.pairs import pair_name
+from sdrrl_nemo.data.stages.order import for_validation
+from sdrrl_nemo.data.text.tokenizer import tokenizer_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sdrrl_nemo.data.packed import TokenizedSample
+    from sdrrl_nemo.data.packing.packed import TokenizedSample
 
 TOKEN_FIELDS = ("tokens", "prompt_tokens")
 PACKED_NAME = "train"
@@ -146,7 +147,7 @@ def _write_samples(publication: Publication, rows: Source) -> dict[str, Any]:
 
 def _write_packed(publication: Publication, name: str, rows: Iterable[Row]) -> dict[str, Any]:
     """One packed set; returns its manifest."""
-    from sdrrl_nemo.data.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
+    from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
     size, names = publication.packing.seq_length, publication.plan.subset_names()
     writer = PackedWriter(publication.directory / "packed", name, len(publication.tokenizer), size, names)

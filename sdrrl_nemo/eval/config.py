@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.data.config import EngineConfig
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 
 DTYPES = ("float32", "bfloat16", AUTO)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.tokenization import prompt_text, tokenize
+from sdrrl_nemo.data.text.tokenizer import prompt_text, tokenize
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
 from sdrrl_nemo.compat.transformers5 import read_config
-from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 IDENTITY = ("*.json", "*.jinja", "*.model", "*.txt", *WEIGHTS)

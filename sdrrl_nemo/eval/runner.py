@@ -12,9 +12,9 @@ import transformers
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
 from sdrrl_nemo.common.fileio import write_json, write_jsonl
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.config import import_plugins
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.data.validation import import_plugins
 from sdrrl_nemo.eval.config import EvalConfig, check
 from sdrrl_nemo.eval.hidden import check_perplexity
 from sdrrl_nemo.eval.inputs import read_held_out

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrrl_nemo.data.engines.base import LanguageIdentifier
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.compare import Measure, Rate, goal_kept, goal_lower, paired_interval
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.hidden import alignment, map_points, tsne

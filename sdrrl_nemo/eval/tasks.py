@@ -14,7 +14,7 @@ import transformers
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.precision import resolve
 from sdrrl_nemo.common.progress import progress
-from sdrrl_nemo.data.templates import translation_question
+from sdrrl_nemo.data.text.templates import translation_question
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.encoding import check_lengths, encode_questions, encode_samples
 from sdrrl_nemo.eval.generate import greedy_answers

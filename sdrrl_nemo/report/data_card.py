@@ -14,8 +14,8 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, canonical_json
-from sdrrl_nemo.data.languages import LANGUAGES
 from sdrrl_nemo.data.methods import METHODS
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.report import card_charts as charts
 from sdrrl_nemo.report.build import SUBSET_MEANING, count, page_environment, to_plain_yaml
 from sdrrl_nemo.report.card_facts import HELD_OUT, Facts, Row, base_name, collect, plain_reason, quantile, scope_of

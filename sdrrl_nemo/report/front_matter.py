@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from sdrrl_nemo.data.languages import LANGUAGES
 from sdrrl_nemo.data.licences import UNKNOWN
+from sdrrl_nemo.data.text.languages import LANGUAGES
 
 HUB_LICENCES = (
     "apache-2.0",

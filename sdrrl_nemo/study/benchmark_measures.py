@@ -7,7 +7,7 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.study.aggregate import statistics
 from sdrrl_nemo.study.measures import BENCHMARK, Measure
 

@@ -19,7 +19,7 @@ import sdrrl_nemo.data.engines  # noqa: F401  registers the language identifiers
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.config import check as check_evaluation

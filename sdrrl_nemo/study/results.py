@@ -13,7 +13,7 @@ import yaml
 
 from sdrrl_nemo.common.fileio import read_json, read_jsonl
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig
 from sdrrl_nemo.study.measures import FILE

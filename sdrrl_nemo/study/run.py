@@ -8,8 +8,8 @@ from pathlib import Path
 from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
-from sdrrl_nemo.data.pipeline import output_lock
-from sdrrl_nemo.data.runner import remove_leftovers
+from sdrrl_nemo.data.execution.stage_runner import remove_leftovers
+from sdrrl_nemo.data.preprocess import output_lock
 from sdrrl_nemo.study.config import StudyConfig
 from sdrrl_nemo.study.execute import Executor
 from sdrrl_nemo.study.plan import data_dir, plan
@@ -20,8 +20,9 @@ SHARED = "stages"
 def share_stages(config: StudyConfig) -> None:
     """Let the preprocessing of all methods keep its finished stages in one folder.
 
-    A stage's directory is named by its settings, its engine and its input (sdrrl_nemo/data/runner.py), so methods that
-    ask for the same generation or translation find it done. Data stages run alone: nobody else writes there.
+    A stage's directory is named by its settings, its engine and its input
+    (sdrrl_nemo/data/execution/stage_runner.py), so methods that ask for the same generation or translation find it
+    done. Data stages run alone: nobody else writes there.
     """
     shared = Path(config.work_dir) / "data" / SHARED
     shared.mkdir(parents=True, exist_ok=True)

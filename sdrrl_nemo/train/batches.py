@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
-from sdrrl_nemo.data.packed import PackedDataset
+from sdrrl_nemo.data.packing.packed import PackedDataset
 from sdrrl_nemo.model.context_parallel import granularity, positions
 
 PAD = -1

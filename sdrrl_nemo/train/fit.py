@@ -24,8 +24,8 @@ from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import resolve as resolve_precision
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.packed import PackedDataset
-from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.packing.packed import PackedDataset
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
 from sdrrl_nemo.model.lora import add_adapters

@@ -28,8 +28,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.packed import PackedDataset
-from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.packing.packed import PackedDataset
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import OptimSettings
 from sdrrl_nemo.train.schedule import learning_rate

@@ -10,8 +10,8 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import GENERATORS
-from sdrrl_nemo.data.engines.hf import HfGenerator
-from sdrrl_nemo.data.engines.nemo_checkpoint import NemoCheckpointGenerator
+from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+from sdrrl_nemo.data.engines.generate.nemo_checkpoint import NemoCheckpointGenerator
 from tests.tiny import tiny_model
 from tests.warm import python
 

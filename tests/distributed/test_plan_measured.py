@@ -136,7 +136,7 @@ def row_tokens(config: Path, cp: int) -> int:
     """Tokens of a row: with context parallelism every sample is padded to a multiple of 2 * cp (train/batches.py)."""
     if cp == 1:
         return ROW
-    from sdrrl_nemo.data.packed import PackedDataset
+    from sdrrl_nemo.data.packing.packed import PackedDataset
 
     data = PackedDataset(config.parent / "data", "train")
     whole = np.ceil(data.lengths / (2 * cp)) * 2 * cp

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sdrrl_nemo.data.packed import PackedDataset
-from sdrrl_nemo.data.tokenization import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.packing.packed import PackedDataset
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 from tests.eq6 import eq6_float64, samples_of
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model

@@ -40,18 +40,19 @@ FIRST = (
     Group(("sdrrl_nemo/train/batches.py",), ("tests/unit/train/test_batches*.py",)),
     Group(("sdrrl_nemo/train/loss.py",), ("tests/unit/train/test_loss*.py",)),
     Group(
-        ("sdrrl_nemo/data/packed.py",),
+        ("sdrrl_nemo/data/packing/packed.py",),
         (
             "tests/unit/train/test_packed*.py",
             "tests/unit/train/test_batches.py",
-            "tests/unit/data/test_megatron_files.py",
+            "tests/unit/data/packing/test_megatron_files.py",
         ),
     ),
-    Group(("sdrrl_nemo/data/packing.py",), ("tests/unit/data/test_packing*.py",)),
+    Group(("sdrrl_nemo/data/packing/best_fit.py",), ("tests/unit/data/packing/test_packing*.py",)),
     Group(
-        ("sdrrl_nemo/data/templates.py",), ("tests/unit/data/test_templates*.py", "tests/unit/data/test_codeswitch.py")
+        ("sdrrl_nemo/data/text/templates.py",),
+        ("tests/unit/data/text/test_templates*.py", "tests/unit/data/stages/test_codeswitch.py"),
     ),
-    Group(("sdrrl_nemo/data/codeswitch.py",), ("tests/unit/data/test_codeswitch*.py",)),
+    Group(("sdrrl_nemo/data/stages/code_switch.py",), ("tests/unit/data/stages/test_codeswitch*.py",)),
     *(
         Group((f"sdrrl_nemo/eval/scorers/{name}.py",), (f"tests/unit/eval/test_scorers_{name}*.py",))
         for name in ("belebele", "bleu", "comet", "mkqa", "rouge")
@@ -59,8 +60,8 @@ FIRST = (
 )
 SECOND = (
     Group(("sdrrl_nemo/data/methods.py",), ("tests/unit/data/test_methods*.py", "tests/unit/data/test_configs.py")),
-    Group(("sdrrl_nemo/data/filters/*.py",), ("tests/unit/data/test_filters*.py",)),
-    Group(("sdrrl_nemo/data/tokenization.py",), ("tests/unit/data/test_tokenization*.py",)),
+    Group(("sdrrl_nemo/data/filters/*.py",), ("tests/unit/data/filters/test_filters*.py",)),
+    Group(("sdrrl_nemo/data/text/tokenizer.py",), ("tests/unit/data/text/test_tokenization*.py",)),
     Group(
         ("sdrrl_nemo/train/schedule.py",),
         ("tests/unit/train/test_schedule*.py", "tests/unit/train/test_guard_and_heldout.py"),

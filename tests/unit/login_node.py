@@ -31,7 +31,7 @@ if len(sys.argv) == 1:
     sys.exit()
 
 if sys.argv[1] == "data":  # preprocessing imports megatron-core through this module alone
-    import sdrrl_nemo.data.packed
+    import sdrrl_nemo.data.packing.packed
 
     print("prepared")
     sys.exit()

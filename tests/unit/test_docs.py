@@ -45,7 +45,7 @@ NOT_COMMANDS = {
 }
 """First lines of blocks that are neither commands nor code nor YAML, and what they are."""
 HARMLESS = ("--help", "--version")
-QUICK_SCRIPTS = ("tools/plan.py", "tools/roofline.py", "sdrrl plan", "sdrrl languages", "make help")
+QUICK_SCRIPTS = ("tools/plan.py", "tools/bench/roofline.py", "sdrrl plan", "sdrrl languages", "make help")
 
 
 def is_python(block: Block) -> bool:
@@ -247,7 +247,7 @@ WRONG = [
     "pip install -r requirements/no-such.txt",
     "python -m tests.distributed.no_such",
     "python -m tests.distributed.chaos --no-such 3",
-    "python tools/data_cost.py --anything",
+    "python tools/bench/data_cost.py --anything",
     "python -c 'from kernels.api import cross_entropy'",
     "python -c 'from sdrrl_nemo.eval.reference import no_such_name'",
     "pytest tests/no_such.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.data.tokenization import load_tokenizer, prompt_text, token_ids, tokenize
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, prompt_text, token_ids, tokenize
 from tests.tiny import tiny_model
 from tests.tiny_tokenizer import OTHER_SCRIPTS, ROWS, SPECIAL, TEXT_END, TOKENS, TURN_END, save_tokenizer
 

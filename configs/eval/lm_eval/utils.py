@@ -23,7 +23,7 @@ from datasets import Dataset  # noqa: E402
 
 import sdrrl_nemo.data.engines  # noqa: E402
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS  # noqa: E402
-from sdrrl_nemo.data.languages import language  # noqa: E402
+from sdrrl_nemo.data.text.languages import language  # noqa: E402
 from sdrrl_nemo.eval.benchmarks import readers  # noqa: E402
 from sdrrl_nemo.eval.benchmarks.config import OffTargetConfig, PromptConfig  # noqa: E402
 from sdrrl_nemo.eval.benchmarks.suites.belebele import prompt as belebele_prompt  # noqa: E402

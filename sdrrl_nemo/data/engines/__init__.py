@@ -1,42 +1,9 @@
-"""Engines the stages call, each registered by name and chosen in YAML: translators, judges, readers, generators.
+"""Engines the stages call, each registered by name and chosen in YAML; one folder a role, one file an engine.
 
-Importing this package registers every engine; their heavy packages are imported when one is first used.
+Importing this package registers every engine; their heavy packages are imported when one is first used. A new engine is
+a file in its role's folder, which registers a class under a name, and its name in that folder's ``__init__.py``.
 """
 
-from sdrrl_nemo.data.engines import (
-    aligned,
-    bergamot,
-    cld3,
-    comet,
-    fasttext,
-    freedict,
-    gnome_help,
-    hf,
-    llm_translate,
-    muse,
-    nemo_checkpoint,
-    nllb_ctranslate2,
-    nllb_hf,
-    openai_server,
-    tsv,
-    use,
-)
+from sdrrl_nemo.data.engines import corpora, dictionaries, generate, language_id, quality, translate
 
-__all__ = [
-    "aligned",
-    "bergamot",
-    "cld3",
-    "comet",
-    "fasttext",
-    "freedict",
-    "gnome_help",
-    "hf",
-    "llm_translate",
-    "muse",
-    "nemo_checkpoint",
-    "nllb_ctranslate2",
-    "nllb_hf",
-    "openai_server",
-    "tsv",
-    "use",
-]
+__all__ = ["corpora", "dictionaries", "generate", "language_id", "quality", "translate"]

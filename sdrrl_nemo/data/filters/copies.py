@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
-from sdrrl_nemo.data.words import words
+from sdrrl_nemo.data.text.words import words
 
 
 @FILTERS.register("copy")

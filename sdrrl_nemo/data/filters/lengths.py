@@ -7,7 +7,7 @@ from functools import cache
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_bounds
-from sdrrl_nemo.data.words import is_unspaced, tokenize
+from sdrrl_nemo.data.text.words import is_unspaced, tokenize
 
 UNITS = ("width", "characters", "words")
 

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
-from sdrrl_nemo.data.words import words
+from sdrrl_nemo.data.text.words import words
 
 
 @FILTERS.register("repetition")

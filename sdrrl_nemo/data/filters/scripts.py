@@ -10,7 +10,7 @@ import regex
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
 from sdrrl_nemo.data.filters.lengths import character_width
 from sdrrl_nemo.data.filters.marks import without_addresses
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 
 # ISO 15924 code -> how names of its letters begin in the Unicode character database.
 SCRIPT_NAMES = {

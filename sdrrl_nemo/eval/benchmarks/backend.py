@@ -8,7 +8,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.data.tokenization import prompt_text
+from sdrrl_nemo.data.text.tokenizer import prompt_text
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
 from sdrrl_nemo.eval.benchmarks.task import Choose, Generate, Request, State
 from sdrrl_nemo.eval.models import ModelFolder

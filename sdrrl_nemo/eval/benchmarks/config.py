@@ -11,8 +11,8 @@ from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.config import EngineConfig
-from sdrrl_nemo.data.engines.comet import PYTHON
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.engines.quality.comet import PYTHON
+from sdrrl_nemo.data.text.languages import language
 
 KIND = "benchmarks"
 """``kind`` of a YAML file that tools/evaluate.py hands to the benchmark runner."""

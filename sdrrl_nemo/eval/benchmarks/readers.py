@@ -22,7 +22,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.scorers.mkqa import CODES as MKQA_CODES
 from sdrrl_nemo.eval.scorers.mkqa import answerable, gold_answers
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES

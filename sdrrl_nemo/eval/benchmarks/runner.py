@@ -15,8 +15,8 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.config import import_plugins
-from sdrrl_nemo.data.engines.comet import CometScorer
+from sdrrl_nemo.data.engines.quality.comet import CometScorer
+from sdrrl_nemo.data.validation import import_plugins
 from sdrrl_nemo.eval.benchmarks.api import FORMAT
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Backend
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, check

@@ -10,7 +10,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
 from sdrrl_nemo.eval.compare import Rate, paired_interval

@@ -1,7 +1,7 @@
 """The paper's tables as data, so that a report puts a row of ours beside the published one (docs/paper/README.md).
 
 ``table<N>.csv`` of tables 2 to 12, 14 and 15 are in long form, one published figure a row. Tables 1 (templates) and 13
-(cases) are text. Table 1 is also data/templates.py's source.
+(cases) are text. Table 1 is also data/text/templates.py's source.
 """
 
 from __future__ import annotations

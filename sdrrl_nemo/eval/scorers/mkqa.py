@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 
 CODES = {
     "eng": "en", "dan": "da", "fin": "fi", "fra": "fr", "hun": "hu", "jpn": "ja", "khm": "km", "kor": "ko",

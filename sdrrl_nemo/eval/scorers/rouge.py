@@ -20,7 +20,7 @@ import yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.compat.private import rouge_parts
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 
 TYPES = ("rouge1", "rouge2", "rougeL")
 NAMES = {

@@ -23,7 +23,7 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import atomic_write
 from sdrrl_nemo.common.seeding import named_random
-from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.eval.scorers.mkqa import CODES
 from sdrrl_nemo.eval.scorers.rouge import NAMES
 

@@ -15,15 +15,15 @@ from sdrrl_nemo.common.provenance import provenance
 from tests.launch import ROOT, environment
 
 OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no use outside a clone
-    "tools/bench_data.py",
-    "tools/bench_eval.py",
-    "tools/bench_kernels.py",
-    "tools/bench_table.py",
-    "tools/bench_train.py",
-    "tools/compile_kernels.py",
-    "tools/data_cost.py",
-    "tools/roofline.py",
-    "tools/update_lock.py",
+    "tools/bench/data_throughput.py",
+    "tools/bench/evaluation_speed.py",
+    "tools/bench/loss_kernels.py",
+    "tools/bench/kernel_table.py",
+    "tools/bench/training_speed.py",
+    "tools/bench/compile_kernels.py",
+    "tools/bench/data_cost.py",
+    "tools/bench/roofline.py",
+    "requirements/update_lock.py",
 }
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.config import load_config
-from sdrrl_nemo.data.config import PreprocessConfig, validate
+from sdrrl_nemo.data.chosen_engines import ROLES, engine_config
+from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.filters import make_filters
 from sdrrl_nemo.data.methods import plan
-from sdrrl_nemo.data.roles import ROLES, engine_config
+from sdrrl_nemo.data.validation import validate
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "configs/data").glob("*.yaml"))

@@ -90,7 +90,7 @@ def test_what_base_models_ask(licence: str, said: str) -> None:
 
 
 def test_engines_say_whether_they_forbid_commerce(tmp_path: Path) -> None:
-    from sdrrl_nemo.data.engines.nllb_ctranslate2 import NllbCTranslate2Translator
+    from sdrrl_nemo.data.engines.translate.nllb_ctranslate2 import NllbCTranslate2Translator
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "m2m_100"}))  # nothing is loaded before its use
     assert NllbCTranslate2Translator(str(tmp_path)).noncommercial

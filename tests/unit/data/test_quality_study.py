@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.use import UseQualityEstimator
+from sdrrl_nemo.data.engines.quality.use import UseQualityEstimator
 from sdrrl_nemo.data.filters import TextPair, make_filters
-from sdrrl_nemo.data.quality_study import (
-    first_half,
-    sample,
-    spoil,
-    study_estimator,
-    study_filters,
-    threshold,
-)
-from tools.measure_quality import main
+from sdrrl_nemo.data.tau_study import first_half, sample, spoil, study_estimator, study_filters, threshold
+from tools.bench.measure_quality import main
 
 PAIRS = [
     ("The capital of France is Paris.", "A capital da França é Paris."),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import LANGUAGES, from_cld3, from_fasttext, language
+from sdrrl_nemo.data.text.languages import LANGUAGES, from_cld3, from_fasttext, language
 
 PAPER = tuple("eng fra ces dan ukr bul fin hun nob ind jpn kor por slv vie pol tha khm".split())  # noqa: SIM905
 

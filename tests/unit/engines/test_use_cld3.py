@@ -7,11 +7,12 @@ import pytest
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.provenance import REPO_ROOT
-from sdrrl_nemo.data.config import PreprocessConfig, for_pair
-from sdrrl_nemo.data.engines.cld3 import OTHER_LABELS, Cld3Identifier
-from sdrrl_nemo.data.engines.use import UseQualityEstimator, segments
-from sdrrl_nemo.data.languages import from_cld3
-from sdrrl_nemo.data.roles import Engines
+from sdrrl_nemo.data.chosen_engines import Engines
+from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS, Cld3Identifier
+from sdrrl_nemo.data.engines.quality.use import UseQualityEstimator, segments
+from sdrrl_nemo.data.pairs import for_pair
+from sdrrl_nemo.data.text.languages import from_cld3
 
 PAIRS = [
     ("The capital of France is Paris.", "A capital da França é Paris."),

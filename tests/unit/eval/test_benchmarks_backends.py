@@ -21,7 +21,7 @@ import torch
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
-from sdrrl_nemo.data.engines.comet import CometScorer
+from sdrrl_nemo.data.engines.quality.comet import CometScorer
 from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
 from sdrrl_nemo.eval.benchmarks.backends import local

@@ -11,7 +11,7 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl
-from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.eval.benchmarks import readers
 from sdrrl_nemo.eval.benchmarks.hub import fetch
 from sdrrl_nemo.eval.benchmarks.readers import NotCovered

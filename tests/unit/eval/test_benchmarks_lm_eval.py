@@ -18,7 +18,7 @@ import yaml
 from sdrrl_nemo.eval.benchmarks.config import DEFAULT_NEW_TOKENS, BenchmarkConfig
 from sdrrl_nemo.eval.benchmarks.runner import plan
 from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask
-from tools.bench_eval import make_items
+from tools.bench.evaluation_speed import make_items
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ROOT / "configs" / "eval" / "lm_eval"

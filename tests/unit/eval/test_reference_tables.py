@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import LANGUAGES
-from sdrrl_nemo.data.templates import completion_question, translation_question
+from sdrrl_nemo.data.text.languages import LANGUAGES
+from sdrrl_nemo.data.text.templates import completion_question, translation_question
 from sdrrl_nemo.eval import reference
 from sdrrl_nemo.eval.reference import Average, Published, averages, load, load_all, published
 from tests.launch import ROOT

@@ -15,7 +15,7 @@ import sentencepiece
 from sacrebleu.tokenizers import tokenizer_spm
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.eval.scorers import bleu
 from tests.launch import ROOT
 

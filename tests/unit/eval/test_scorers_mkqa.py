@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.eval.scorers import mkqa
 from tests.launch import ROOT
 

@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import LANGUAGES
+from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.eval.scorers import rouge
 from tests.launch import ROOT
 

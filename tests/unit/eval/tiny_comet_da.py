@@ -19,7 +19,7 @@ def main() -> None:
     import sentencepiece
     import torch
 
-    spec = importlib.util.spec_from_file_location("tiny_comet", ROOT / "tests/unit/engines/tiny_comet.py")
+    spec = importlib.util.spec_from_file_location("tiny_comet", ROOT / "tests/unit/engines/quality/tiny_comet.py")
     assert spec is not None and spec.loader is not None
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)

@@ -15,7 +15,7 @@ def to_nearest(data: Any, source: Any, target: Any, rounding: Any) -> Any:
     """In place of interpreter._convert_float, which truncates.
 
     triton 3.9.0, runtime/interpreter.py: cast_impl passes no rounding mode, where the compiled kernel has
-    cvt.rn.bf16x2.f32; tools/compile_kernels.py checks that instruction.
+    cvt.rn.bf16x2.f32; tools/bench/compile_kernels.py checks that instruction.
     """
     if source.name == "fp32" and target.name == "bf16":
         rounded = torch.from_numpy(np.ascontiguousarray(data)).to(torch.bfloat16)

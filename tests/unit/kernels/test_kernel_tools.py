@@ -37,7 +37,7 @@ def test_a_spill_fails(tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from tools import compile_kernels as tool\n"
+        "from tools.bench import compile_kernels as tool\n"
         "tool.launch.RESIDENT_COLUMNS = {2: 131072, 4: 131072}\n"
         "sys.exit(tool.main(['--dtypes', 'bf16', '--sm', '90', '--only', 'one pass, resident']))\n"
     )

@@ -21,7 +21,7 @@ from sdrrl_nemo.compat.transformers5 import load_tokenizer
 from sdrrl_nemo.model.bpe import GrowingBpe
 from sdrrl_nemo.model.vocabulary import split
 from tests.tiny_families import family_model
-from tests.unit.data.tokenizers_of_families import qwen_like
+from tests.unit.data.text.tokenizers_of_families import qwen_like
 from tools.expand_vocab import main
 
 WORDS = ("informação", "também", "coração")

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, read_jsonl, write_json, write_jsonl
-from sdrrl_nemo.data.config import PreprocessConfig, import_plugins
+from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.data.validation import import_plugins
 from sdrrl_nemo.report.card_facts import (
     Draw,
     base_name,
@@ -45,7 +46,7 @@ from sdrrl_nemo.report.data_card import (
     write_data_card,
 )
 from tests.unit.data.tiny_run import tiny_config
-from tools.data_card import main as card_tool
+from tools.docs.data_card import main as card_tool
 from tools.preprocess_sdrrl import write_card
 
 NASTY = '<script>alert("1")</script> & <img src=x onerror="y"> | a\n```\n</div>\n````\n&lt;kept&gt;'
@@ -53,7 +54,7 @@ NASTY = '<script>alert("1")</script> & <img src=x onerror="y"> | a\n```\n</div>\
 
 def finished_run(folder: Path, output: str, **changes: Any) -> Path:
     """A finished set of the tiny engines."""
-    from sdrrl_nemo.data.pipeline import preprocess
+    from sdrrl_nemo.data.preprocess import preprocess
 
     path = tiny_config(folder, output)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes), encoding="utf-8")

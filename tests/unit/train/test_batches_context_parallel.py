@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdrrl_nemo.data.packed import PackedDataset, PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packing.packed import PackedDataset, PackedWriter, TokenizedSample
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream, Schedule, on_this_rank
 
 LENGTHS = [[5, 3, 6], [10, 1], [15]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.packed import PackedDataset, PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packing.packed import PackedDataset, PackedWriter, TokenizedSample
 
 
 def _write(folder: Path) -> Path:

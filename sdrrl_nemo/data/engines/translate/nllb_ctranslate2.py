@@ -1,0 +1,191 @@
+"""NLLB-200 in CTranslate2: beam search of four in int8 or fp16, on several GPUs at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.fileio import content_key, fsync_dir, read_json, write_json
+from sdrrl_nemo.common.optional import distribution_version, require
+from sdrrl_nemo.data.engines.base import TRANSLATORS
+from sdrrl_nemo.data.engines.translate.nllb import (
+    LICENCE,
+    MAX_TOKENS,
+    TOKENIZER_FILES,
+    Hypothesis,
+    NllbTranslator,
+    check_folder,
+    folder_key,
+    load_tokenizer,
+)
+
+PACKAGE, EXTRA = "ctranslate2", "translate"
+DEVICES = ("auto", "cpu", "cuda")
+STORED = {
+    "auto": "float32",
+    "default": "float32",
+    "float32": "float32",
+    "int16": "int16",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "int8": "int8",
+    "int8_float32": "int8",
+    "int8_float16": "int8_float16",
+    "int8_bfloat16": "int8_bfloat16",
+}
+"""Compute type -> number type of the converted weights on disk."""
+SOURCE_FILES = ("*.safetensors", "*.bin", "*.json", "*.model")
+FACTS = "converted.json"
+REVISION = 1
+"""Changes whenever the code here may give another translation of the same text."""
+
+
+@TRANSLATORS.register("nllb_ctranslate2")
+class NllbCTranslate2Translator(NllbTranslator):
+    """``model`` is a converted folder (model.bin, with the tokenizer's files or ``tokenizer`` naming their folder) or a
+    Hugging Face folder, which is converted once into ``cache``.
+
+    ``devices`` are GPU numbers, each with a copy of the model; ``inter_threads`` batches run at a time on each,
+    ``intra_threads`` threads a batch on the CPU (0: CTranslate2's choice). ``compute_type: auto`` takes the fastest
+    type that the device knows, so name one where runs on different machines are to agree.
+    """
+
+    name = "nllb_ctranslate2"
+
+    def __init__(
+        self,
+        model: str,
+        tokenizer: str = "",
+        cache: str = "work/cache/ctranslate2",
+        beams: int = 4,
+        compute_type: str = "auto",
+        device: str = "auto",
+        devices: Sequence[int] = (0,),
+        inter_threads: int = 1,
+        intra_threads: int = 0,
+        batch_tokens: int = 4096,
+        max_input_tokens: int = 0,
+        max_output_tokens: int = 512,
+        licence: str | None = None,
+    ) -> None:
+        super().__init__(beams, batch_tokens, max_input_tokens, max_output_tokens)
+        where, self._source = "translator 'nllb_ctranslate2'", Path(model)
+        self._converted = (self._source / "model.bin").is_file()
+        if not self._converted:
+            check_folder(f"{where} (or a converted folder with model.bin)", self._source)
+        for key, value, known in (("compute_type", compute_type, STORED), ("device", device, DEVICES)):
+            if value not in known:
+                raise SdrrlError(f"{where}: {key} '{value}' is unknown{suggest(value, known)}")
+        if not devices or min(devices) < 0 or inter_threads < 1 or intra_threads < 0:
+            raise SdrrlError(f"{where}: devices (numbers >= 0), inter_threads >= 1 and intra_threads >= 0 are needed")
+        self._version = distribution_version(PACKAGE, EXTRA)
+        self._tokenizer_option, self._cache = Path(tokenizer) if tokenizer else None, Path(cache)
+        self._compute_type, self._device = compute_type, device
+        self._device_index, self._threads = list(devices), (inter_threads, intra_threads)
+        self.licence = licence or LICENCE
+        self.noncommercial = self.licence == LICENCE  # a licence that is given speaks for itself
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """Weights, tokenizer, CTranslate2's version and every option that can change a translation."""
+        tokenizer = folder_key(self._tokenizer_option, TOKENIZER_FILES) if self._tokenizer_option else ""
+        options = (REVISION, self._version, self._beams, self._compute_type, self._batch_tokens, self._max_output)
+        return f"nllb_ctranslate2/{self._source.name}/{content_key(self._source_key, tokenizer, options)}"
+
+    @cached_property
+    def _source_key(self) -> str:
+        return folder_key(self._source, SOURCE_FILES)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Converted folder, made now where it is not yet there."""
+        if self._converted:
+            return self._source
+        stored = STORED[self._compute_type]
+        folder = self._cache / f"{self._source.name}-{stored}-{content_key(self._source_key, self._version)}"
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with open(self._cache / f".{folder.name}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # workers that start together wait for one conversion
+            if not (folder / FACTS).is_file():
+                convert(self._source, folder, stored)
+        return folder
+
+    def _tokenizer_folder(self) -> Path:
+        return self._tokenizer_option or (self._source if not self._converted else self._folder)
+
+    def _positions(self) -> int:
+        for folder in (self._tokenizer_folder(), self._source):
+            path = folder / (FACTS if (folder / FACTS).is_file() else "config.json")
+            if path.is_file() and "max_position_embeddings" in (facts := read_json(path)):
+                return int(facts["max_position_embeddings"])
+        return MAX_TOKENS
+
+    @cached_property
+    def _model(self) -> Any:
+        ctranslate2 = require(PACKAGE, PACKAGE, EXTRA)
+        on_cpu = self._device == "cpu" or (self._device == "auto" and not ctranslate2.get_cuda_device_count())
+        try:
+            return ctranslate2.Translator(
+                str(self._folder),
+                device=self._device,
+                device_index=0 if on_cpu else self._device_index,
+                compute_type=self._compute_type,
+                inter_threads=self._threads[0],
+                intra_threads=self._threads[1],
+            )
+        except (ValueError, RuntimeError) as e:
+            raise SdrrlError(f"{self._folder}: CTranslate2 cannot load it ({' '.join(str(e).split())})") from None
+
+    def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
+        tokenizer, end = self._tokenizer, self._tokenizer.eos_token
+        try:
+            found = self._model.translate_batch(
+                [tokenizer.convert_ids_to_tokens(row) for row in rows],
+                target_prefix=[[target]] * len(rows),
+                beam_size=self._beams,
+                max_batch_size=max(self._batch_tokens, self.max_units),
+                batch_type="tokens",
+                max_input_length=0,  # its default cuts at 1024 without a word; the limit is checked before
+                max_decoding_length=1 + self._output_bound,
+                return_end_token=True,
+            )
+        except (ValueError, RuntimeError) as e:
+            raise SdrrlError(f"{self._folder}: CTranslate2 failed ({' '.join(str(e).split())})") from None
+        out = []
+        for result in found:
+            tokens = result.hypotheses[0][1:]  # after the language token
+            finished = bool(tokens) and tokens[-1] == end
+            kept = tokens[:-1] if finished else tokens
+            out.append(Hypothesis([tokenizer.convert_tokens_to_ids(token) for token in kept], finished))
+        return out
+
+
+def convert(source: Path, folder: Path, stored: str) -> None:
+    """Convert a Hugging Face folder; ``folder`` gets its name when it is whole, tokenizer files included."""
+    require(PACKAGE, PACKAGE, EXTRA)
+    converters = require("ctranslate2.converters", PACKAGE, EXTRA)
+    temporary = folder.with_name(f".{folder.name}.unfinished")
+    for leftover in (temporary, folder):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    carried = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    positions = int(read_json(source / "config.json").get("max_position_embeddings", MAX_TOKENS))
+
+    class Converter(converters.TransformersConverter):  # type: ignore[misc, name-defined]
+        """Loads the tokenizer as the engine does."""
+
+        def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+            return load_tokenizer(source)
+
+    try:
+        Converter(str(source), copy_files=carried).convert(str(temporary), quantization=stored)
+    except (ValueError, RuntimeError, OSError, NotImplementedError) as e:
+        raise SdrrlError(f"{source}: CTranslate2 cannot convert it ({' '.join(str(e).split())})") from None
+    write_json(temporary / FACTS, {"quantization": stored, "max_position_embeddings": positions})
+    temporary.rename(folder)
+    fsync_dir(folder.parent)

@@ -1,0 +1,1 @@
+"""Samples into packs of a fixed length, and the files that training reads."""

@@ -1,0 +1,281 @@
+"""The packed set on disk: Megatron MMIDIDX files plus a sidecar that carries what Eq. 6 needs.
+
+One directory holds, for a set called ``train``:
+
+    train.bin / train.idx      token ids; a *sequence* is one sample, a *document* is one pack of samples
+    train.loss_mask.npy        uint8 [tokens]  1 on answer tokens (as targets), 0 on question tokens
+    train.subset.npy           uint8 [samples] index into the manifest's subset_names
+    train.answer_tokens.npy    int32 [samples] number of answer tokens
+    train.sample_key.npy       uint64 [samples] content key of the sample in the transfer set
+    train.manifest.json        written last: |D_d|, seq_length, vocabulary, tokenizer fingerprint, SHA-256 of each file
+
+Everything is streamed to disk while packs arrive: memory does not grow with tokens, and by 8 bytes a sample.
+Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mcore's IndexedDataset reads .bin/.idx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
+from sdrrl_nemo.compat import indexed_dataset
+from sdrrl_nemo.data.packing.indexed import open_indexed
+from sdrrl_nemo.data.subsets import SUBSETS
+
+FORMAT = "sdrrl-packed/3"  # 3: the tokenizer's fingerprint no longer depends on the version of transformers
+SIDECARS: dict[str, Any] = {
+    "loss_mask": np.uint8,
+    "subset": np.uint8,
+    "answer_tokens": np.int32,
+    "sample_key": np.uint64,
+}
+"""Sidecar arrays and their element types."""
+
+MAX_SUBSETS = 256  # ids are uint8
+
+
+@dataclass(frozen=True)
+class TokenizedSample:
+    """One row of the transfer set as tokens: ``tokens`` int32 [n], ``loss_mask`` uint8 [n] (1 = answer token)."""
+
+    key: str
+    subset: str
+    tokens: npt.NDArray[np.int32]
+    loss_mask: npt.NDArray[np.uint8]
+
+
+class _NpyStream:
+    """A one-dimensional .npy file that grows; the header numpy writes has room for any later length."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.path, self.dtype, self.count = path, np.dtype(dtype), 0
+        self._file = open(path, "w+b")  # noqa: SIM115 - closed in close()
+        self._header()
+
+    def _header(self) -> None:
+        facts = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(self._file, facts)
+
+    def extend(self, values: Any) -> None:
+        data = np.asarray(values, self.dtype)
+        self._file.write(data.tobytes())
+        self.count += data.size
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+
+class PackedWriter:
+    """Writes one packed set; nothing under its final name until ``finish``, the manifest last.
+
+    ``subset_names``: the subsets of the set in the order of their ids, at most 256.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        name: str,
+        vocab_size: int,
+        seq_length: int,
+        subset_names: Sequence[str] = SUBSETS,
+    ) -> None:
+        if len(set(subset_names)) != len(subset_names) or not 1 <= len(subset_names) <= MAX_SUBSETS:
+            raise SdrrlError(f"a packed set needs 1 to {MAX_SUBSETS} different subset names, got {len(subset_names)}")
+        self.directory = Path(directory)
+        self.name = name
+        self.vocab_size = vocab_size
+        self.seq_length = seq_length
+        self.subset_names = tuple(subset_names)
+        self._subset_id = {d: i for i, d in enumerate(subset_names)}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._bin = self._temporary("bin")
+        self._builder = indexed_dataset.builder(self._bin, vocab_size)
+        self._sidecars = {key: _NpyStream(self._temporary(key), dtype) for key, dtype in SIDECARS.items()}
+        self._counts = np.zeros((len(subset_names), 3), np.int64)  # samples, tokens, answer tokens
+        self._packs = 0
+
+    def _final(self, suffix: str) -> Path:
+        return self.directory / f"{self.name}.{suffix}"
+
+    def _temporary(self, suffix: str) -> Path:
+        return self.directory / f".{self.name}.{suffix}.tmp"
+
+    def discard(self) -> None:
+        """End the writer without a result: close and remove what was begun."""
+        self._builder.data_file.close()
+        self._bin.unlink(missing_ok=True)
+        for stream in self._sidecars.values():
+            stream.close()
+            stream.path.unlink(missing_ok=True)
+
+    def _refuse(self, message: str) -> NoReturn:
+        self.discard()
+        raise SdrrlError(message)
+
+    def _check(self, samples: Sequence[TokenizedSample]) -> None:
+        total = sum(len(s.tokens) for s in samples)
+        if not samples or total > self.seq_length:
+            self._refuse(f"pack {self._packs} has {total} tokens; it must hold 1 to {self.seq_length}")
+        for s in samples:
+            if s.subset not in self._subset_id:
+                self._refuse(f"sample {s.key}: subset '{s.subset}' is not one of {', '.join(self.subset_names)}")
+            if not s.loss_mask.any() or s.loss_mask[0]:
+                self._refuse(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
+            if int(s.tokens.max()) >= self.vocab_size:
+                self._refuse(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
+
+    def add_pack(self, samples: Sequence[TokenizedSample]) -> None:
+        """Append one pack; SdrrlError when it is empty, too long, or a sample has no answer token."""
+        self._check(samples)
+        subsets = [self._subset_id[s.subset] for s in samples]
+        answers = [int(s.loss_mask.sum()) for s in samples]
+        lengths = [len(s.tokens) for s in samples]
+        for subset, *numbers in zip(subsets, lengths, answers, strict=True):
+            self._counts[subset] += (1, *numbers)
+        self._sidecars["loss_mask"].extend(np.concatenate([s.loss_mask for s in samples]))
+        self._sidecars["subset"].extend(subsets)
+        self._sidecars["answer_tokens"].extend(answers)
+        self._sidecars["sample_key"].extend([int(s.key, 16) for s in samples])
+        tokens = torch.from_numpy(np.concatenate([s.tokens for s in samples]).astype(np.int64))
+        self._builder.add_document(tokens, lengths)
+        self._packs += 1
+
+    def finish(self, extra: dict[str, Any]) -> dict[str, Any]:
+        """Publish all files and, last, the manifest (``extra`` is merged in); returns the manifest.
+
+        ``extra`` must hold ``tokenizer_sha256``.
+        """
+        if self._packs == 0:
+            self._refuse("no sample is left to pack; look at the drop reasons of the stages before")
+        self._final("manifest.json").unlink(missing_ok=True)
+        idx = self._temporary("idx")
+        self._builder.finalize(str(idx))
+        publish(self._bin, self._final("bin"))
+        publish(idx, self._final("idx"))
+        for key, stream in self._sidecars.items():
+            stream.close()
+            publish(stream.path, self._final(f"{key}.npy"))
+        manifest = self._manifest(extra)
+        write_json(self._final("manifest.json"), manifest)
+        return manifest
+
+    def _manifest(self, extra: dict[str, Any]) -> dict[str, Any]:
+        samples, tokens, _ = (int(n) for n in self._counts.sum(0))
+        facts = ("samples", "tokens", "answer_tokens")
+        names = [f"{self.name}.bin", f"{self.name}.idx", *(f"{self.name}.{s}.npy" for s in SIDECARS)]
+        return {
+            **extra,
+            "format": FORMAT,
+            "vocab_size": self.vocab_size,
+            "seq_length": self.seq_length,
+            "packs": self._packs,
+            "samples": samples,
+            "tokens": tokens,
+            "packing_efficiency": tokens / (self._packs * self.seq_length),
+            "subset_names": list(self.subset_names),
+            "subsets": {
+                d: dict(zip(facts, map(int, row), strict=True))
+                for d, row in zip(self.subset_names, self._counts, strict=True)
+            },
+            "files": {
+                n: {"bytes": (self.directory / n).stat().st_size, "sha256": sha256_file(self.directory / n)}
+                for n in names
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One pack: tokens int64 [n], loss_mask uint8 [n], and per sample lengths, subset ids, answer lengths, keys."""
+
+    tokens: npt.NDArray[np.int64]
+    loss_mask: npt.NDArray[np.uint8]
+    lengths: npt.NDArray[np.int64]
+    subset: npt.NDArray[np.uint8]
+    answer_tokens: npt.NDArray[np.int32]
+    sample_key: npt.NDArray[np.uint64]
+
+
+class PackedDataset:
+    """Random access to the packs of a verified set; ``len`` is the number of packs."""
+
+    def __init__(self, directory: str | Path, name: str = "train", tokenizer_sha256: str | None = None) -> None:
+        """Open and verify. SdrrlError names the damaged or mismatching file.
+
+        ``tokenizer_sha256``: fingerprint of the tokenizer the model uses; None skips that check.
+        """
+        self.directory = Path(directory)
+        self.name = name
+        self.manifest = self._verified_manifest(tokenizer_sha256)
+        self.subset_names: tuple[str, ...] = tuple(self.manifest["subset_names"])
+        prefix = self.directory / name
+        self.indexed = open_indexed(prefix)
+        self.loss_mask = np.load(f"{prefix}.loss_mask.npy", mmap_mode="r")
+        self.subset = np.load(f"{prefix}.subset.npy")
+        self.answer_tokens = np.load(f"{prefix}.answer_tokens.npy")
+        self.sample_key = np.load(f"{prefix}.sample_key.npy")
+        self.lengths = np.asarray(self.indexed.sequence_lengths, np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.document_indices = np.asarray(self.indexed.document_indices, np.int64)
+
+    def _verified_manifest(self, tokenizer_sha256: str | None) -> dict[str, Any]:
+        path = self.directory / f"{self.name}.manifest.json"
+        if not path.is_file():
+            raise SdrrlError(f"{path}: no packed set here; run tools/preprocess_sdrrl.py first")
+        manifest: dict[str, Any] = read_json(path)
+        if manifest.get("format") != FORMAT:
+            raise SdrrlError(
+                f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again"
+            )
+        for file, facts in sorted(manifest["files"].items()):
+            p = self.directory / file
+            if not p.is_file():
+                raise SdrrlError(f"{p}: file is missing; preprocess again")
+            size = p.stat().st_size
+            if size != facts["bytes"]:
+                raise SdrrlError(
+                    f"{p}: {size} bytes, the manifest says {facts['bytes']}; the file is damaged, preprocess again"
+                )
+            if sha256_file(p) != facts["sha256"]:
+                raise SdrrlError(f"{p}: SHA-256 differs from the manifest; the file is damaged, preprocess again")
+        if tokenizer_sha256 is not None and manifest["tokenizer_sha256"] != tokenizer_sha256:
+            raise SdrrlError(
+                f"{path}: packed with tokenizer {manifest['tokenizer_sha256'][:12]}, the model's is "
+                f"{tokenizer_sha256[:12]}; preprocess again with the model's tokenizer"
+            )
+        return manifest
+
+    def __len__(self) -> int:
+        return len(self.document_indices) - 1
+
+    def subset_sizes(self) -> npt.NDArray[np.int64]:
+        """|D_d| in the order of ``subset_names``, int64 [len(subset_names)]."""
+        return np.bincount(self.subset, minlength=len(self.subset_names)).astype(np.int64)
+
+    def samples_of(self, pack: int) -> range:
+        """Sample numbers of a pack."""
+        return range(int(self.document_indices[pack]), int(self.document_indices[pack + 1]))
+
+    def __getitem__(self, pack: int) -> Pack:
+        rows = self.samples_of(pack)
+        a, b = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
+        tokens = np.concatenate([self.indexed[i] for i in rows]).astype(np.int64)
+        s = slice(rows.start, rows.stop)
+        return Pack(
+            tokens=tokens,
+            loss_mask=np.asarray(self.loss_mask[a:b]),
+            lengths=self.lengths[s],
+            subset=self.subset[s],
+            answer_tokens=self.answer_tokens[s],
+            sample_key=self.sample_key[s],
+        )

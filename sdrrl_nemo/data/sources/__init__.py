@@ -1,1 +1,0 @@
-"""Where data comes from when it is not in the repository: pinned packages, fetched into a cache without root."""

@@ -1,0 +1,33 @@
+"""Questions that say which language their answer should be in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.text.templates import answer_language_request
+
+
+class AnswerLanguage(Stage):
+    """TL and LT questions say which language to answer in; LL and TT are left alone unless ``always``.
+
+    Without it a Portuguese question is answered in English in TL and in Portuguese in TT, with equal weight in Eq. 6:
+    the model cannot know which, and learns to answer off target. Comes after code-switching, so the request is whole.
+    """
+
+    name = "answer-language"
+
+    def __init__(self, always: bool, shard_size: int) -> None:
+        self.always, self.shard_size = always, shard_size
+
+    def settings(self) -> Any:
+        return {"text": answer_language_request("", "eng"), "always": self.always}
+
+    def process(self, rows: list[Row]) -> Outcome:
+        out = [
+            {**row, "question": answer_language_request(row["question"], row["answer_language"])}
+            if self.always or row["question_language"] != row["answer_language"]
+            else row
+            for row in rows
+        ]
+        return Outcome(out, len(rows), len(rows))

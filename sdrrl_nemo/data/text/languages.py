@@ -1,0 +1,259 @@
+"""Languages of the paper (section 4.1, appendices A to C) and the name each outside part has for them.
+
+Codes are ISO 639-3 everywhere inside; every other naming scheme stays in this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdrrl_nemo.common.errors import SdrrlError, suggest
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language.
+
+    ``scripts`` are ISO 15924 codes of Unicode scripts (Japanese has three); ``freedict`` is the part after ``eng-``
+    in the name of FreeDict's English-X dictionary, ``gnome`` the folder of gnome-user-docs, ``muse`` the code in the
+    names of MUSE's dictionaries (``en-pt.txt``) and ``opus100`` the one in OPUS-100's folders (``en-pt``), None where
+    there is none. ``spaces``: words stand between spaces; without, ICU cuts them (data/text/words.py).
+    """
+
+    code: str
+    name: str
+    scripts: tuple[str, ...]
+    flores: str
+    cld3: str
+    fasttext: str
+    spaces: bool = True
+    freedict: str | None = None
+    gnome: str | None = None
+    own_name: str = ""
+    muse: str | None = None
+    opus100: str | None = None
+
+    @property
+    def freedict_package(self) -> str | None:
+        """Debian package of the English-X dictionary."""
+        return f"dict-freedict-eng-{self.freedict}" if self.freedict else None
+
+
+_TABLE = (
+    Language(
+        "eng", "English", ("Latn",), "eng_Latn", "en", "en", gnome="C", own_name="English", muse="en", opus100="en"
+    ),
+    Language(
+        "fra",
+        "French",
+        ("Latn",),
+        "fra_Latn",
+        "fr",
+        "fr",
+        freedict="fra",
+        gnome="fr",
+        own_name="français",
+        muse="fr",
+        opus100="fr",
+    ),
+    Language(
+        "ces",
+        "Czech",
+        ("Latn",),
+        "ces_Latn",
+        "cs",
+        "cs",
+        freedict="ces",
+        gnome="cs",
+        own_name="čeština",
+        muse="cs",
+        opus100="cs",
+    ),
+    Language(
+        "dan",
+        "Danish",
+        ("Latn",),
+        "dan_Latn",
+        "da",
+        "da",
+        freedict="dan",
+        gnome="da",
+        own_name="dansk",
+        muse="da",
+        opus100="da",
+    ),
+    Language(
+        "ukr",
+        "Ukrainian",
+        ("Cyrl",),
+        "ukr_Cyrl",
+        "uk",
+        "uk",
+        gnome="uk",
+        own_name="українська",
+        muse="uk",
+        opus100="uk",
+    ),
+    Language(
+        "bul",
+        "Bulgarian",
+        ("Cyrl",),
+        "bul_Cyrl",
+        "bg",
+        "bg",
+        freedict="bul",
+        own_name="български",
+        muse="bg",
+        opus100="bg",
+    ),
+    Language(
+        "fin",
+        "Finnish",
+        ("Latn",),
+        "fin_Latn",
+        "fi",
+        "fi",
+        freedict="fin",
+        gnome="fi",
+        own_name="suomi",
+        muse="fi",
+        opus100="fi",
+    ),
+    Language(
+        "hun",
+        "Hungarian",
+        ("Latn",),
+        "hun_Latn",
+        "hu",
+        "hu",
+        freedict="hun",
+        gnome="hu",
+        own_name="magyar",
+        muse="hu",
+        opus100="hu",
+    ),
+    # CLD3 and fastText know Norwegian only as `no`; the paper's is Bokmål, and so is FreeDict's eng-nor.
+    Language(
+        "nob",
+        "Norwegian Bokmål",
+        ("Latn",),
+        "nob_Latn",
+        "no",
+        "no",
+        freedict="nor",
+        own_name="norsk bokmål",
+        muse="no",
+        opus100="nb",
+    ),
+    Language(
+        "ind",
+        "Indonesian",
+        ("Latn",),
+        "ind_Latn",
+        "id",
+        "id",
+        freedict="ind",
+        gnome="id",
+        own_name="Bahasa Indonesia",
+        muse="id",
+        opus100="id",
+    ),
+    Language(
+        "jpn",
+        "Japanese",
+        ("Hira", "Kana", "Hani"),
+        "jpn_Jpan",
+        "ja",
+        "ja",
+        spaces=False,
+        freedict="jpn",
+        gnome="ja",
+        own_name="日本語",
+        muse="ja",
+        opus100="ja",
+    ),
+    Language(
+        "kor", "Korean", ("Hang",), "kor_Hang", "ko", "ko", gnome="ko", own_name="한국어", muse="ko", opus100="ko"
+    ),
+    Language(
+        "por",
+        "Portuguese",
+        ("Latn",),
+        "por_Latn",
+        "pt",
+        "pt",
+        freedict="por",
+        gnome="pt_BR",
+        own_name="português",
+        muse="pt",
+        opus100="pt",
+    ),
+    Language(
+        "slv",
+        "Slovenian",
+        ("Latn",),
+        "slv_Latn",
+        "sl",
+        "sl",
+        gnome="sl",
+        own_name="slovenščina",
+        muse="sl",
+        opus100="sl",
+    ),
+    Language(
+        "vie",
+        "Vietnamese",
+        ("Latn",),
+        "vie_Latn",
+        "vi",
+        "vi",
+        gnome="vi",
+        own_name="Tiếng Việt",
+        muse="vi",
+        opus100="vi",
+    ),
+    Language(
+        "pol",
+        "Polish",
+        ("Latn",),
+        "pol_Latn",
+        "pl",
+        "pl",
+        freedict="pol",
+        gnome="pl",
+        own_name="polski",
+        muse="pl",
+        opus100="pl",
+    ),
+    Language(
+        "tha", "Thai", ("Thai",), "tha_Thai", "th", "th", spaces=False, own_name="ภาษาไทย", muse="th", opus100="th"
+    ),
+    Language("khm", "Khmer", ("Khmr",), "khm_Khmr", "km", "km", spaces=False, own_name="ភាសាខ្មែរ", opus100="km"),
+)
+
+LANGUAGES: dict[str, Language] = {entry.code: entry for entry in _TABLE}
+_BY_CLD3: dict[str, Language] = {entry.cld3: entry for entry in _TABLE}
+_BY_FASTTEXT: dict[str, Language] = {entry.fasttext: entry for entry in _TABLE}
+
+
+def language(code: str) -> Language:
+    """The language of an ISO 639-3 code; SdrrlError with the nearest known code, or the code meant, for any other."""
+    if code in LANGUAGES:
+        return LANGUAGES[code]
+    for entry in _TABLE:
+        aliases = (entry.cld3, entry.fasttext, entry.flores, entry.name, entry.gnome or "", entry.code)
+        if code.lower() in {alias.lower() for alias in aliases}:
+            raise SdrrlError(f"unknown language '{code}'; use the ISO 639-3 code '{entry.code}'")
+    raise SdrrlError(f"unknown language '{code}' (ISO 639-3 expected){suggest(code, LANGUAGES)}")
+
+
+def from_cld3(label: str) -> str | None:
+    """ISO 639-3 code of a CLD3 label; romanised variants (``ja-Latn``) are other languages here, so None."""
+    entry = _BY_CLD3.get(label)
+    return entry.code if entry else None
+
+
+def from_fasttext(label: str) -> str | None:
+    """ISO 639-3 code of a fastText lid.176 label, with or without ``__label__``."""
+    entry = _BY_FASTTEXT.get(label.removeprefix("__label__"))
+    return entry.code if entry else None

@@ -1,0 +1,7 @@
+"""Segmentation of texts for translation: what may be translated, sentence by sentence, and what stays as it is."""
+
+from sdrrl_nemo.data.text.segmentation.protect import Protected, Sentence, protect, protected_spans
+from sdrrl_nemo.data.text.segmentation.sentences import split_sentences
+from sdrrl_nemo.data.text.segmentation.translator import SegmentedTranslator
+
+__all__ = ["Protected", "SegmentedTranslator", "Sentence", "protect", "protected_spans", "split_sentences"]

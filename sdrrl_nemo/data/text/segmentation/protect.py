@@ -1,0 +1,201 @@
+"""A text as sentences to translate and everything else, which stays byte for byte."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import regex
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.text.segmentation.blocks import Line, layout
+from sdrrl_nemo.data.text.segmentation.placeholders import FORMS, Masked, around, mask
+from sdrrl_nemo.data.text.segmentation.sentences import borders, split_long
+from sdrrl_nemo.data.text.segmentation.spans import Span
+
+_LETTER = regex.compile(r"\p{L}")
+_LINE_ENDS = regex.compile(r"\s*[\r\n]\s*")
+_BARE_PIPE = regex.compile(r"(?<!\\)(?:\\\\)*+\K\|")
+_WRITTEN_APART = regex.compile(r"[\p{Latin}\p{Cyrillic}\p{Greek}\p{Hangul}\p{Nd}]\Z")
+_WRITTEN_TOGETHER = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}。、！？」』）…ー]\Z")
+_NO_SPACE_BETWEEN_SENTENCES = frozenset({"jpn"})
+"""Thai and Khmer write words together but put a space between sentences."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One thing to translate: [start, end) of the text; ``spans`` are offsets in it; ``cell``: it is in a table."""
+
+    start: int
+    end: int
+    text: str
+    spans: tuple[Span, ...]
+    cell: bool
+
+    def masked(self, form: str = FORMS[0]) -> Masked:
+        """The sentence with stand-ins for its spans."""
+        return mask(self.text, self.spans, form)
+
+    def parts(self) -> list[tuple[str, bool]]:
+        """(part, kept): the sentence cut at its spans."""
+        return list(around(self.text, self.spans))
+
+    def tidy(self, translated: str) -> str:
+        """An engine's output as part of one line; a pipe that would end a table's cell is escaped."""
+        line = _LINE_ENDS.sub(" ", translated).strip()
+        return _BARE_PIPE.sub(r"\\|", line) if self.cell else line
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A text and its sentences in order; what lies between them stays."""
+
+    text: str
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def segments(self) -> list[str]:
+        """What to translate, one line each, protected spans as stand-ins."""
+        return [sentence.masked().text for sentence in self.sentences]
+
+    def restore(self, translated: Sequence[str], target: str | None = None) -> str:
+        """The text with a translation for each of ``segments``.
+
+        A sentence whose stand-ins did not come back stays in the source language; ``SegmentedTranslator`` tries
+        again instead. SdrrlError when there are not as many translations as segments.
+        """
+        if len(translated) != len(self.sentences):
+            raise SdrrlError(f"{len(translated)} translations were given for {len(self.sentences)} segments")
+        done = []
+        for sentence, line in zip(self.sentences, translated, strict=True):
+            restored = sentence.masked().restore(sentence.tidy(line))
+            done.append(sentence.text if restored is None else restored)
+        return self.assemble(done, target)
+
+    def assemble(self, done: Sequence[str], target: str | None = None) -> str:
+        """The text with each sentence replaced; ``target`` adapts the space between two sentences to the language."""
+        out: list[str] = []
+        at = 0
+        for number, sentence in enumerate(self.sentences):
+            gap = self.text[at : sentence.start]
+            if number and target is not None:
+                gap = _gap(gap, self.text[:at][-1:], done[number - 1], target)
+            out += [gap, done[number]]
+            at = sentence.end
+        return "".join(out) + self.text[at:]
+
+
+def _gap(gap: str, source_end: str, left: str, target: str) -> str:
+    """Space between two sentences of one line: none in Japanese, one where the source script had none to keep."""
+    if target in _NO_SPACE_BETWEEN_SENTENCES:
+        return "" if gap.strip(" \u3000") == "" and _WRITTEN_TOGETHER.search(left) else gap
+    return " " if gap == "" and not _WRITTEN_APART.search(source_end) else gap
+
+
+def protect(
+    text: str, source: str = "eng", max_units: int | None = None, count: Callable[[str], int] = len
+) -> Protected:
+    """Segment a text of the language ``source`` (ISO 639-3).
+
+    A sentence for which ``count`` gives more than ``max_units`` is cut at clauses, else spaces, else words, else
+    characters. ``restore(segments)`` is the text.
+    """
+    found = layout(text)
+    sentences: list[Sentence] = []
+    for line in found.prose:
+        cell = bool(found.pipes) and _beside_pipe(text, line, found.pipes)
+        for start, end in _ranges(text, line, source):
+            sentences += _sentences(text, start, end, line.spans, cell, source, max_units, count)
+    return Protected(text, tuple(sentences))
+
+
+def _beside_pipe(text: str, line: Line, pipes: Sequence[int]) -> bool:
+    """Whether a cell's pipe stands before or after the prose on its line."""
+    after = bisect.bisect_left(pipes, line.end)
+    near = [*pipes[max(after - 1, 0) : after], *pipes[after : after + 1]]
+    return any(not regex.search(r"[\r\n]", text[min(p, line.start) : max(p, line.end)]) for p in near)
+
+
+def _ranges(text: str, line: Line, source: str) -> list[tuple[int, int]]:
+    """Sentences of a line without the whitespace around them."""
+    prose = text[line.start : line.end]
+    closed = [(s.start - line.start, s.end - line.start) for s in line.spans]
+    at = [0, *borders(prose, source, closed), len(prose)]
+    return [(line.start + a, line.start + b) for a, b in itertools.pairwise(at)]
+
+
+def _core(text: str, start: int, end: int, spans: Sequence[Span]) -> tuple[int, int, tuple[Span, ...]] | None:
+    """A range without whitespace and marks at its edges; None when no letter stands outside its spans."""
+    inside = [s for s in spans if start <= s.start and s.end <= end]
+    while True:
+        piece = text[start:end]
+        # A span may begin or end with a control character that counts as whitespace; it stays whole.
+        first, last = (inside[0].start, inside[-1].end) if inside else (end, start)
+        start = min(start + len(piece) - len(piece.lstrip()), first)
+        end = max(start, end - (len(piece) - len(piece.rstrip())), last)
+        if inside and inside[0].mark and inside[0].start <= start:
+            start = max(start, inside.pop(0).end)
+        elif inside and inside[-1].mark and inside[-1].end >= end:
+            end = min(end, inside.pop().start)
+        else:
+            break
+    own = tuple(Span(s.start - start, s.end - start, s.mark) for s in inside)
+    letters = any(not kept for _, kept in around(text[start:end], own))
+    return (start, end, own) if letters else None
+
+
+def _sentences(
+    text: str,
+    start: int,
+    end: int,
+    spans: Sequence[Span],
+    cell: bool,
+    source: str,
+    max_units: int | None,
+    count: Callable[[str], int],
+) -> list[Sentence]:
+    core = _core(text, start, end, spans)
+    if core is None:
+        return []
+    start, end, own = core
+    piece = text[start:end]
+    whole = Sentence(start, end, piece, own, cell)
+    if max_units is None or count(whole.masked().text) <= max_units:
+        return [whole]
+
+    def part(a: int, b: int) -> Sentence | None:
+        inner = _core(piece, a, b, own)
+        return (
+            Sentence(start + inner[0], start + inner[1], piece[inner[0] : inner[1]], inner[2], cell) if inner else None
+        )
+
+    def fits(a: int, b: int) -> bool:
+        chunk = part(a, b)
+        return chunk is None or count(chunk.masked().text) <= max_units
+
+    cut = split_long(piece, source, fits, [(s.start, s.end) for s in own])
+    return [chunk for chunk in (part(a, b) for a, b in cut) if chunk is not None]
+
+
+def protected_spans(text: str) -> list[tuple[int, int]]:
+    """[start, end) of what neither translation nor code-switching may touch, in order and disjoint.
+
+    Code, formulas, addresses, tags, placeholders, symbols, and the pipes of tables.
+    """
+    found = layout(text)
+    fixed = _joined(sorted([*found.opaque, *((p, p + 1) for p in found.pipes)]), touching=True)
+    inline = [(s.start, s.end) for line in found.prose for s in line.spans]
+    # what a sentence may move stays apart from what it touches
+    return _joined(sorted([*fixed, *inline]), touching=False)
+
+
+def _joined(spans: Sequence[tuple[int, int]], touching: bool) -> list[tuple[int, int]]:
+    out: list[tuple[int, int]] = []
+    for start, end in spans:
+        if out and start < out[-1][1] + touching:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        elif start < end:
+            out.append((start, end))
+    return out

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.engines.base import GENERATORS
+from sdrrl_nemo.data.engines.generate.answers import Answer, settle
+from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+
+QUESTIONS = ["What is 7 times 6?", "Say\n\nhello.", "Why?"]
+
+
+def test_greedy_answers_equal_step_by_step_argmax(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=12)
+    answers = engine.answer(QUESTIONS)
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        ids = engine._tokenizer(engine.prompt(question), return_tensors="pt", add_special_tokens=False).input_ids
+        found: list[int] = []
+        with torch.no_grad():
+            while len(found) < 12:
+                token = int(engine._model(ids).logits[0, -1].argmax())
+                if token == engine._tokenizer.eos_token_id:
+                    break
+                found.append(token)
+                ids = torch.cat([ids, torch.tensor([[token]])], 1)
+        assert answer == engine._read(found + [engine._tokenizer.eos_token_id] * (len(found) < 12))
+
+
+def test_end_token_finishes_an_answer(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=4)
+    a, end = engine._tokenizer("ab").input_ids, engine._tokenizer.eos_token_id
+    assert engine._read([*a, end, end]) == Answer("ab", True, 2)
+    assert engine._read(a) == Answer("ab", False, 2)
+
+
+@pytest.mark.parametrize(("mode", "text"), [("keep", "One. Tw"), ("trim", "One."), ("drop", "")])
+def test_unfinished_answers(mode: str, text: str) -> None:
+    assert settle(Answer("One. Tw", False, 9), mode) == text
+    assert settle(Answer("One. Tw", True, 9), mode) == "One. Tw"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batches_by_length_follow_from_the_questions_and_order_is_restored(
+    tiny_model: Path, temperature: float
+) -> None:
+    questions = [f"{'word ' * (n * 7 % 11)}number {n}?" for n in range(9)]
+    engine = HfGenerator(str(tiny_model), max_new_tokens=6, batch_size=4, temperature=temperature)
+    forth = dict(zip(questions, engine.generate(questions), strict=True))
+    back = dict(zip(questions[::-1], engine.generate(questions[::-1]), strict=True))
+    assert forth == back
+    if temperature == 0:
+        assert list(forth.values()) == [engine.generate([q])[0] for q in questions]
+
+
+def test_the_folders_own_generation_config_does_not_steer(tiny_model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    (other / "generation_config.json").write_text(
+        json.dumps({"repetition_penalty": 9.0, "min_new_tokens": 7, "transformers_version": "4.57.0"})
+    )
+    plain = HfGenerator(str(tiny_model), max_new_tokens=8).generate(QUESTIONS)
+    assert HfGenerator(str(other), max_new_tokens=8).generate(QUESTIONS) == plain
+
+
+def test_pickled_engines_leave_the_model_behind(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=4)
+    answers, identity = engine.generate(QUESTIONS), engine.identity
+    stored = pickle.dumps(engine)
+    assert len(stored) < 2000
+    copy = pickle.loads(stored)
+    assert copy.identity == identity
+    assert copy.generate(QUESTIONS) == answers
+
+
+def test_sampling_depends_on_seed_and_batch_alone(tiny_model: Path) -> None:
+    def run(seed: int) -> list[str]:
+        return HfGenerator(str(tiny_model), max_new_tokens=8, temperature=1.0, seed=seed).generate(QUESTIONS)
+
+    first = run(0)
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    assert run(0) == first
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert run(1) != first
+
+
+def test_identity_follows_weights_and_options(tiny_model: Path, tmp_path: Path) -> None:
+    engine = HfGenerator(str(tiny_model))
+    assert engine.identity == HfGenerator(str(tiny_model), device="cpu").identity
+    assert engine.identity != HfGenerator(str(tiny_model), max_new_tokens=5).identity
+    other = tmp_path / tiny_model.name
+    other.mkdir()
+    for file in tiny_model.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    assert HfGenerator(str(other)).identity == engine.identity
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    assert HfGenerator(str(other)).identity != engine.identity
+    assert engine.licence == "unstated"
+
+
+def test_bad_options_are_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SdrrlError, match="holds no model"):
+        GENERATORS.create("hf", model=str(tmp_path))
+    with pytest.raises(SdrrlError, match="dtype 'bfloat' is unknown; did you mean 'bfloat16'"):
+        HfGenerator(str(tiny_model), dtype="bfloat")
+    with pytest.raises(SdrrlError, match="exceeds the model's 256"):
+        HfGenerator(str(tiny_model), max_new_tokens=250).generate(QUESTIONS)
+    assert HfGenerator(str(tiny_model)).generate([]) == []

@@ -1,0 +1,1 @@
+"""Benchmarks: measurements that docs/ and docs/results/ are made of, run by hand."""

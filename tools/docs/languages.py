@@ -1,0 +1,94 @@
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
+"""Print docs/languages.md: the table of languages, and what the engines that come in packages have for each.
+
+python tools/docs/languages.py > docs/languages.md     # fetches the dictionaries' and manuals' Debian packages once
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sdrrl_nemo.common.cli import run
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.engines.corpora.gnome_help import GnomeHelp
+from sdrrl_nemo.data.engines.dictionaries.freedict import FreeDict
+from sdrrl_nemo.data.engines.translate.bergamot import BergamotTranslator
+from sdrrl_nemo.data.text.languages import LANGUAGES, Language
+
+HEAD = """# Languages
+
+One table, `sdrrl_nemo/data/text/languages.py`; codes are ISO 639-3 everywhere inside, other schemes stay in it. Written
+by `python tools/docs/languages.py`. Adding a language is a line there, a wording of the templates
+(`data/text/wordings.py`) and a row of worked test cases.
+
+## Names elsewhere
+
+"""
+COLUMNS = ("code", "name", "own name", "scripts", "words", "FLORES, NLLB", "CLD3", "fastText", "MUSE", "OPUS-100")
+SERVED = """
+## What comes in packages, for English as source
+
+`make data-demo LANGS=por,ces,...` uses these: a translator gives all six subsets, a dictionary code-switched English
+(LL), a corpus mt and comp. Everything else needs a model or a corpus from elsewhere: NLLB-200 serves all of them, MUSE
+all but Khmer, OPUS-100 all.
+
+"""
+ENGINES = ("code", "translator (Bergamot)", "dictionary (FreeDict), entries", "corpus (GNOME's manuals), pairs")
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def head(columns: Sequence[str]) -> list[str]:
+    """The two lines above a table's rows."""
+    return [row(columns), "|" + "---|" * len(columns)]
+
+
+def names(x: Language) -> str:
+    """One row of the first table."""
+    cells = (x.code, x.name, x.own_name, ", ".join(x.scripts), "between spaces" if x.spaces else "cut by ICU")
+    return row([*cells, *(e or "-" for e in (x.flores, x.cld3, x.fasttext, x.muse, x.opus100))])
+
+
+def entries(code: str) -> str:
+    """Words of the English-X dictionary with a usable translation."""
+    try:
+        return f"{len(FreeDict().entries('eng', code)):,}"
+    except SdrrlError:
+        return "-"
+
+
+def pairs(code: str) -> str:
+    """Sentence pairs of the manuals."""
+    try:
+        return f"{sum(1 for _ in GnomeHelp().pairs('eng', code)):,}"
+    except SdrrlError:
+        return "-"
+
+
+def translator(code: str) -> str:
+    """Whether a Bergamot model comes in a package."""
+    try:
+        BergamotTranslator().translate(["Yes."], "eng", code)
+    except SdrrlError:
+        return "-"
+    return "yes"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Both tables."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
+    print(HEAD + "\n".join([*head(COLUMNS), *map(names, LANGUAGES.values())]))
+    print(SERVED + "\n".join(head(ENGINES)))
+    for code in LANGUAGES:
+        if code != "eng":
+            print(row([code, translator(code), entries(code), pairs(code)]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
