@@ -37,7 +37,7 @@ from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.faults import one_sentence
 from sdrrl_nemo.train.guard import StepGuard
 from sdrrl_nemo.train.heldout import HeldOutLoss
-from sdrrl_nemo.train.lora import LoraCheckpoints, lora_identity, lora_of_run
+from sdrrl_nemo.train.lora_run import LoraCheckpoints, lora_identity, lora_of_run
 from sdrrl_nemo.train.loss import attach_loss, check_kernel
 from sdrrl_nemo.train.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.module import PackedDataModule, SdrrlModel, SummingOptimizer, data_step, forward_step

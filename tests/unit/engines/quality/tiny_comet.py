@@ -1,7 +1,7 @@
 """Write tiny random COMET models; run by the Python of COMET's environment (test_comet.py).
 
-python tests/unit/engines/quality/tiny_comet.py FOLDER -> FOLDER/{encoder,kiwi,da}, and FOLDER/expected.json with the scores
-that COMET's own ``predict`` gives.
+python tests/unit/engines/quality/tiny_comet.py FOLDER -> FOLDER/{encoder,kiwi,da}, and FOLDER/expected.json with the
+scores that COMET's own ``predict`` gives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Which stand-ins a translation engine copies: ``python -m sdrrl_nemo.data.text.segmentation.measure FILE --help``.
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
+"""Which stand-ins a translation engine copies: ``tools/bench/stand_ins.py FILE --help``.
 
 Words of real sentences are replaced by stand-ins. ``kept`` is the share of sentences whose stand-ins all come back,
 by number of stand-ins. ``chrF`` compares the restored translation with the engine's translation of the untouched
