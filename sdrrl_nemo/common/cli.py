@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.quiet import quiet_third_parties
+
+RANK_ZERO_SPEAKS_S = 20.0
+"""How long another rank leaves the word to rank 0. Ranks reach the same check some seconds apart."""
 
 
 def is_rank_zero() -> bool:
@@ -20,22 +26,33 @@ def is_rank_zero() -> bool:
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Call ``main``; an SdrrlError becomes one line on stderr and exit code 2, Ctrl-C 130.
 
-    Rank 0 speaks, or the rank that alone knows (``SdrrlError.from_any_rank``).
+    Rank 0 speaks, or the rank that alone knows (``SdrrlError.from_any_rank``). Another rank gives rank 0 time to find
+    the same and to end the run; one that is still there after that was alone with its error, and says it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_third_parties()
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
     except SdrrlError as e:
-        if is_rank_zero() or e.from_any_rank:
-            if progress := sys.modules.get("sdrrl_nemo.common.progress"):  # it imports tqdm; without it no bar is open
-                progress.close_bars()
-            other = "" if is_rank_zero() else "\n"  # rank 0's bar may have left its line open
-            print(f"{other}error: {e}", file=sys.stderr, flush=True)
+        if not is_rank_zero() and not e.from_any_rank:
+            _let_rank_zero_speak()
+        if progress := sys.modules.get("sdrrl_nemo.common.progress"):  # it imports tqdm; without it no bar is open
+            progress.close_bars()
+        other = "" if is_rank_zero() else "\n"  # rank 0's bar may have left its line open
+        print(f"{other}error: {e}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue", file=sys.stderr)
         return 130
+
+
+def _let_rank_zero_speak() -> None:
+    """Wait ``RANK_ZERO_SPEAKS_S``. A launcher kills all ranks when one ends with an error, so a rank that ended at once
+    would take rank 0 with it before it has said anything.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run's own handler would save a checkpoint and wait on
+    time.sleep(RANK_ZERO_SPEAKS_S)
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class SdrrlError(Exception):
     """Bad input or state that the user can mend. Entry points print it as one line and exit with 2.
 
-    ``from_any_rank``: said by whichever process finds it; else rank 0 alone speaks, for all found the same.
+    ``from_any_rank``: said at once by whichever process finds it; else rank 0 speaks, for all found the same.
     """
 
     from_any_rank: bool = False

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.common.seeding import derive_seed, named_generator, named_random
+from tests.launch import environment
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # no lone surrogates: they are not UTF-8
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1f"))
@@ -248,10 +250,42 @@ def test_run_turns_errors_into_one_line_and_an_exit_code(
         run_with(ZeroDivisionError())
 
 
-def test_only_the_first_rank_speaks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+RANKS = """
+import os, sys, time
+from sdrrl_nemo.common import cli
+from sdrrl_nemo.common.errors import SdrrlError
+
+def main(argv):
+    time.sleep(float(argv[int(os.environ["RANK"])]))
+    raise SdrrlError("train.bin: truncated")
+
+sys.exit(cli.run(main))
+"""
+
+
+def test_rank_zero_speaks_although_another_rank_fails_first() -> None:
+    """What a launcher does: as soon as one process fails, it ends the others."""
+    command = [sys.executable, "-c", RANKS, "1.5", "0"]
+    ranks = [
+        subprocess.Popen(command, env={**environment(), "RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    while all(rank.poll() is None for rank in ranks):
+        time.sleep(0.02)
+    for rank in ranks:
+        rank.terminate()
+    said = [rank.communicate()[1] for rank in ranks]
+    assert said == ["error: train.bin: truncated\n", ""]
+    assert ranks[0].returncode == 2
+
+
+def test_a_rank_that_is_alone_with_its_error_says_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(cli, "RANK_ZERO_SPEAKS_S", 0.1)
     assert run_with(SdrrlError("x")) == 2
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "\nerror: x\n"
 
 
 def test_config_parser_takes_overrides() -> None:

@@ -13,7 +13,8 @@ import pytest
 from tests.launch import ROOT
 
 BARE = {"PATH": "/usr/bin:/bin"}
-SCRIPTS = sorted(p for folder in ("tools", "recipes") for p in (ROOT / folder).glob("[!_]*.py"))
+FOLDERS = ("tools", "recipes")
+SCRIPTS = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("[!_]*.py"))
 
 
 def interpreter(path: Path, name: str, complete: bool = True) -> None:
@@ -46,7 +47,7 @@ def start(script: Path | str, *arguments: str, cwd: Path, **env: str) -> subproc
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_every_script_starts_through_the_launcher(script: Path) -> None:
     first = script.read_text(encoding="utf-8").splitlines()[0]
-    launcher = "/python" if script.parent.name == "tools" else "/../tools/python"
+    launcher = {"tools": "/python", "recipes": "/../tools/python"}.get(script.parent.name, "/../python")
     assert first == f"""#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")"){launcher}" "$0" "$@"'"""
     assert len(first) < 127  # what older kernels read of it
     assert os.access(script, os.X_OK)
