@@ -17,7 +17,7 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {
         "PYTHONPATH": f"{ROOT}:{ROOT}/kernels"
     }
-    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
+    command = [sys.executable, str(ROOT / "tools" / "bench" / name), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
