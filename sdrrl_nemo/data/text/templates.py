@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.text.languages import LANGUAGES, language
-from sdrrl_nemo.data.text.wordings import WORDINGS, complete_instruction, translate_instruction
+from sdrrl_nemo.data.text.wordings import WORDINGS, complete_instruction, named_in, translate_instruction
 from sdrrl_nemo.data.text.words import graphemes, tokenize
 
 INSTRUCTION_LANGUAGES = ("english", "target")
@@ -46,8 +46,9 @@ def _answer_request(code: str) -> str:
 def _template_lines() -> frozenset[str]:
     lines = {_answer_request(code) for code in LANGUAGES}
     for instruction in WORDINGS:
-        lines |= {complete_instruction(code, instruction) for code in LANGUAGES}
-        lines |= {translate_instruction(a, b, instruction) for a in LANGUAGES for b in LANGUAGES if a != b}
+        named = named_in(instruction)
+        lines |= {complete_instruction(code, instruction) for code in named}
+        lines |= {translate_instruction(a, b, instruction) for a in named for b in named if a != b}
     return frozenset(lines)
 
 

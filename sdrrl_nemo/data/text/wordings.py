@@ -1,6 +1,7 @@
 """Table 1's two instructions in the eighteen languages, and how each of them names the languages.
 
-A name holds ``|`` where the language's endings go (Czech ``angličtin|`` + ``y``); names without it take no ending.
+A language that is in languages.py alone has English instructions, as in the paper, and its English name in them. A name
+holds ``|`` where the language's endings go (Czech ``angličtin|`` + ``y``); names without it take no ending.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.data.text.languages import LANGUAGES, language
 
 # fmt: off
 ORDER = ("eng", "fra", "ces", "dan", "ukr", "bul", "fin", "hun", "nob", "ind", "jpn", "kor", "por", "slv", "vie", "pol",
          "tha", "khm")
 # fmt: on
 """Languages in the order of every ``names`` below."""
+ENGLISH_NAMES: tuple[str, ...] = ()
+"""The ``names`` of a wording that calls every language as languages.py does."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,15 @@ class Wording:
 
     def name(self, code: str, case: int) -> str:
         """The language ``code`` as source (0), as target (1) or as the language written in (2)."""
-        return self.names[ORDER.index(language(code).code)].replace("|", self.endings[case])
+        known = language(code)
+        if self.names == ENGLISH_NAMES:
+            return known.name
+        if known.code not in ORDER:
+            raise SdrrlError(
+                f"no wording of Table 1 but the English one has a name for '{code}'; set instruction_language to "
+                "english, or add the name to sdrrl_nemo/data/text/wordings.py"
+            )
+        return self.names[ORDER.index(known.code)].replace("|", self.endings[case])
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -45,7 +56,7 @@ WORDINGS = {
     "eng": Wording(
         "Translate the following sentence from {source} to {target}.",
         "Complete the following sentence in {target} according to its context.",
-        tuple(language(code).name for code in ORDER),
+        ENGLISH_NAMES,
     ),
     "fra": Wording(
         "Traduisez la phrase suivante {source} vers {target}.",
@@ -203,6 +214,11 @@ def wording(code: str) -> Wording:
     if language(code).code not in WORDINGS:
         raise SdrrlError(f"no wording of Table 1 in '{code}'; set instruction_language to english")
     return WORDINGS[code]
+
+
+def named_in(instruction: str) -> tuple[str, ...]:
+    """Codes of the languages that the wording in the language ``instruction`` has a name for."""
+    return tuple(LANGUAGES) if wording(instruction).names == ENGLISH_NAMES else ORDER
 
 
 _VOWELS = ("a", "e", "é", "i", "o", "u")

@@ -1,5 +1,4 @@
 """Bilingual dictionaries for code-switching."""
 
-from sdrrl_nemo.data.engines.dictionaries import freedict, muse
-
-__all__ = ["freedict", "muse"]
+from sdrrl_nemo.data.engines.dictionaries import freedict as freedict
+from sdrrl_nemo.data.engines.dictionaries import muse as muse

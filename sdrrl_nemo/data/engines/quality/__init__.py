@@ -1,5 +1,4 @@
 """Reference-free estimates of translation quality."""
 
-from sdrrl_nemo.data.engines.quality import comet, use
-
-__all__ = ["comet", "use"]
+from sdrrl_nemo.data.engines.quality import comet as comet
+from sdrrl_nemo.data.engines.quality import use as use

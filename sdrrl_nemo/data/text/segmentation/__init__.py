@@ -2,6 +2,5 @@
 
 from sdrrl_nemo.data.text.segmentation.protect import Protected, Sentence, protect, protected_spans
 from sdrrl_nemo.data.text.segmentation.sentences import split_sentences
-from sdrrl_nemo.data.text.segmentation.translator import SegmentedTranslator
 
-__all__ = ["Protected", "SegmentedTranslator", "Sentence", "protect", "protected_spans", "split_sentences"]
+__all__ = ["Protected", "Sentence", "protect", "protected_spans", "split_sentences"]

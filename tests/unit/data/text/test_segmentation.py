@@ -9,7 +9,8 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import Translator
-from sdrrl_nemo.data.text.segmentation import SegmentedTranslator, protect, protected_spans, split_sentences
+from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
+from sdrrl_nemo.data.text.segmentation import protect, protected_spans, split_sentences
 
 
 class Each(Translator):

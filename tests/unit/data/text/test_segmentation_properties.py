@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.data.engines.base import Translator
+from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.text.languages import LANGUAGES
-from sdrrl_nemo.data.text.segmentation import SegmentedTranslator, protect, protected_spans, split_sentences
+from sdrrl_nemo.data.text.segmentation import protect, protected_spans, split_sentences
 
 CODES = st.sampled_from(sorted(LANGUAGES))
 # Bits of markup, so that arbitrary joins of them make the odd cases; and any text at all, lone surrogates included.
