@@ -34,7 +34,7 @@ from tests.docs_commands import (
     simple_commands,
 )
 
-DATA_LANGUAGES = {"yaml", "json", "text", "mermaid"}
+DATA_LANGUAGES = {"diff", "json", "mermaid", "text", "yaml"}  # test_tour.py applies the diffs
 SHELL_LANGUAGES = {"sh", "bash", "shell"}
 NOT_COMMANDS = {
     "w = S / (|D_d| · answer tokens of the sample)          S = steps in an epoch": "a formula",
