@@ -370,6 +370,9 @@ def markdown(result: dict[str, Any], command: str, rows: int) -> str:
     lines = [
         "# Invariance: the layout does not change the training",
         "",
+        "This page shows that training gives the same numbers however it is split over processes: every",
+        "layout, precision and resume against one process in float64.",
+        "",
         f"Written by `{command}`. {STEPS} steps of a Llama with 8 layers, 8 heads in 4 groups and V = {rows}, Adam, "
         "clipping, warm-up and cosine,",
         "against one process in float64 (plain transformers, every sample a row of its own, its own Adam): largest",

@@ -262,3 +262,11 @@ WRONG = [
 def test_a_wrong_command_is_found(line: str) -> None:
     with pytest.raises(WrongCommand):
         check_line(line, whole=True)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_each_page_starts_with_what_it_is_for(page: Path) -> None:
+    title, first = page.read_text(encoding="utf-8").split("\n\n", 2)[:2]
+    assert title.startswith("# ")
+    assert first.startswith("This page "), f"{page.name}: the first paragraph says what the page is for"
+    assert first.endswith((".", "it."))

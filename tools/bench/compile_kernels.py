@@ -346,6 +346,9 @@ def faults(reports: Sequence[Report]) -> list[str]:
 
 HEADER = f"""# What the compiler makes of the kernels
 
+This page says what the GPU's compiler makes of each kernel (registers, spills, memory, occupancy, width of
+loads), without a GPU.
+
 Written by `python tools/bench/compile_kernels.py --markdown ... --peer <Liger-Kernel>/src`,
 triton {triton.__version__}. See docs/kernels.md.
 

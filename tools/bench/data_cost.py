@@ -87,6 +87,8 @@ def main(argv: Sequence[str]) -> int:
     todo, cpu = work(), cpu_seconds_a_row()
     print(
         "# What the paper's transfer set costs: a prediction\n\n"
+        "This page predicts the GPU hours of each step of preprocessing at the size of the paper, before "
+        "anyone rents a GPU.\n\n"
         f"{SAMPLES:,} samples x {LANGUAGES} languages, written by `python tools/bench/data_cost.py`. "
         "**Nothing here was run on a GPU**: units of "
         "work from mean lengths, divided by rates that are published or assumed, as said below. An A800 has an A100's "

@@ -19,9 +19,10 @@ from sdrrl_nemo.data.text.languages import LANGUAGES, Language
 
 HEAD = """# Languages
 
-One table, `sdrrl_nemo/data/text/languages.py`; codes are ISO 639-3 everywhere inside, other schemes stay in it. Written
-by `python tools/docs/languages.py`. Adding a language is a line there, a wording of the templates
-(`data/text/wordings.py`) and a row of worked test cases.
+This page lists the languages that the project knows and what each engine has for them. A new language is one entry of
+`sdrrl_nemo/data/text/languages.py` ([tour](tour.md)); a wording of Table 1 in the language itself is one of
+`data/text/wordings.py`. Codes are ISO 639-3 everywhere inside; other schemes stay in that table. Written by
+`python tools/docs/languages.py`.
 
 ## Names elsewhere
 
