@@ -47,7 +47,7 @@ FAST = (
     "eval/test_scorers_rouge.py",
     "kernels/test_api_checks.py",
     "kernels/test_cross_entropy_use.py",
-    "plan/test_flops.py",
+    "model/test_flops.py",
     "plan/test_memory.py",
     "plan/test_published.py",
     "plan/test_search.py",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sdrrl_nemo.train.metrics import CLOCK_FIELDS
+from sdrrl_nemo.train.callbacks.metrics import CLOCK_FIELDS
 
 
 def metric_rows(run: Path) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
     prepare()
     from sdrrl_nemo.model.export import export_checkpoint
-    from sdrrl_nemo.train.checkpoint import complete_checkpoints
+    from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints
 
     if args.run is not None:
         config = load_config(RunConfig, args.run / "config.yaml")

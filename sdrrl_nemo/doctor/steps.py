@@ -63,7 +63,7 @@ def training() -> dict[str, Any]:
     from sdrrl_nemo.compat.start import prepare
 
     prepare()
-    importlib.import_module("sdrrl_nemo.train.fit")
+    importlib.import_module("sdrrl_nemo.train.trainer")
     return {}
 
 

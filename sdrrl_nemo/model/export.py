@@ -42,7 +42,7 @@ TOLERANCE = 1e-3
 """Largest accepted difference of an fp32 logit between Megatron and transformers."""
 FACTS = "export.json"
 MANIFEST = "sha256.json"
-"""Hashes of a finished checkpoint's files, by name under it (train/checkpoint.py writes it)."""
+"""Hashes of a finished checkpoint's files, by name under it (train/callbacks/checkpoint.py writes it)."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 

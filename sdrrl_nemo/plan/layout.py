@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sdrrl_nemo.plan.flops import ModelShape
+from sdrrl_nemo.model.flops import ModelShape
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Build:
     fused_linear: bool = False
     """loss.kernel: the output projection inside the loss, in chunks of rows."""
     gradient_bytes: int = 4
-    """train/fit.py keeps and reduces gradients in fp32; the published runs are not ours and differ."""
+    """train/trainer.py keeps and reduces gradients in fp32; the published runs are not ours and differ."""
     recompute: str = "none"
     """``none``; ``selective`` or ``full`` (Korthikanti et al. 2022) appear in published runs only."""
     flash: bool = True

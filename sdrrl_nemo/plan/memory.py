@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from sdrrl_nemo.model.flops import ModelShape
 from sdrrl_nemo.plan import activations
-from sdrrl_nemo.plan.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout
 
 CONTEXT_BYTES = 1.0e9

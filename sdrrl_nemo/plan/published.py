@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sdrrl_nemo.plan.flops import ModelShape
+from sdrrl_nemo.model.flops import ModelShape
 from sdrrl_nemo.plan.gpus import gpu
 from sdrrl_nemo.plan.layout import Build, Layout
 from sdrrl_nemo.plan.memory import Memory, fullest

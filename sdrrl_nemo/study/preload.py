@@ -10,4 +10,4 @@ quiet_third_parties()
 prepare()  # before anything of Megatron or NeMo is imported
 
 import sdrrl_nemo.model.export  # noqa: E402
-import sdrrl_nemo.train.fit  # noqa: E402, F401
+import sdrrl_nemo.train.trainer  # noqa: E402, F401

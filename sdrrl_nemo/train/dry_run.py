@@ -1,4 +1,4 @@
-"""What a run would do: checks everything that ``fit`` checks, writes nothing, needs no other process."""
+"""What a run would do: checks everything that the recipe checks, writes nothing, needs no other process."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdrrl_nemo.common.cli import is_rank_zero
-from sdrrl_nemo.plan.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.model.flops import ModelShape, six_nd, training_flops
 from sdrrl_nemo.train.config import RunConfig, check
-from sdrrl_nemo.train.fit import Prepared, prepare, world_size
+from sdrrl_nemo.train.inputs import Inputs, read_inputs
+from sdrrl_nemo.train.processes import world_size
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 
 
 def dry_run(config: RunConfig, processes: int = 0) -> None:
     """Print the plan on ``processes`` processes (0: those torchrun started); SdrrlError where the run would stop."""
     world = processes or world_size()
-    run = prepare(config, world)
+    run = read_inputs(config, world)
     if is_rank_zero():
         for name, value in lines(config, run, world):
             print(f"{name:<22} {value}")
 
 
-def lines(config: RunConfig, run: Prepared, world: int) -> Iterator[tuple[str, str]]:
+def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str]]:
     """(what, value) in reading order."""
     t, data, batches = config.trainer, run.batches.dataset, run.batches
     dp = check(config, world)

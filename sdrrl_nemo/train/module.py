@@ -1,4 +1,4 @@
-"""The Lightning module and data module NeMo trains: forward step with packed sequences, weights, Eq. 6 reduction."""
+"""The model and the data as NeMo trains them: Megatron's GPT with the loss of Eq. 6 in it, the packed set's loader."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from nemo.lightning.pytorch.optim import MegatronOptimizerModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sdrrl_nemo.model.hf_bridge import load_hf_weights
+from sdrrl_nemo.model.lora import Lora, add_adapters
+from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
-from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, sum_gradients
+from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.inputs import Inputs
+from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.strategy import PackedDataSampler
 
 
@@ -76,6 +81,29 @@ class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
     def validation_loss_reduction(self) -> Eq6LossReduction:
         """Reduction of an evaluation step."""
         return Eq6LossReduction()
+
+
+def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer: SummingOptimizer) -> SdrrlModel:
+    """NeMo's model of this run. Its weights are not read here: Megatron builds each rank's part later, when the
+    processes know their places, and then calls ``built``.
+    """
+    t, m = config.trainer, config.model
+    gpt = gpt_config(run.hf, seq_length=run.batches.row_shape[1], tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to)
+    subsets = len(run.batches.dataset.subset_names)
+
+    def built(model: Any) -> None:
+        """Called for each chunk of the model on each rank. The order matters: adapters are put beside weights that are
+        there, and the loss takes the place of the output layer's."""
+        rank = parallel_state.get_tensor_model_parallel_rank()
+        load_hf_weights(model, m.hf_path, gpt, rank, t.tp)
+        if adapters is not None:
+            add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
+        attach_loss(model, gpt.true_vocab_size, subsets, config.loss)
+
+    gpt.on_model_built = built
+    gpt.forward_step_fn = forward_step
+    gpt.data_step_fn = data_step
+    return SdrrlModel(gpt, tokenizer=None, optim=optimizer)
 
 
 class PackedDataModule(pl.LightningDataModule):

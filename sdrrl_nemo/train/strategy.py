@@ -57,7 +57,7 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
     _guarded: bool = False
 
     def setup_distributed(self) -> None:
-        """Also where the processes have joined before (train/fit.py): NeMo then leaves out Megatron's groups.
+        """Also where the processes have joined before (train/processes.py): NeMo then leaves out Megatron's groups.
 
         Megatron's tensor-parallel random states are seeded where there is no GPU; NeMo seeds them on GPUs only.
         """

@@ -29,10 +29,10 @@ def main() -> None:
     from sdrrl_nemo.compat.start import prepare
 
     prepare()
-    from sdrrl_nemo.train.fit import fit
+    from recipes.sdrrl_pretrain import train
 
     for overrides in sys.argv[2:]:
-        fit(load_config(RunConfig, sys.argv[1], overrides.split()))
+        train(load_config(RunConfig, sys.argv[1], overrides.split()))
         forget_run()
 
 

@@ -103,7 +103,7 @@ def main() -> None:
     from torch import distributed as dist
 
     from sdrrl_nemo.train import fit as recipe
-    from sdrrl_nemo.train.metrics import StepMetrics
+    from sdrrl_nemo.train.callbacks.metrics import StepMetrics
 
     plain_step = recipe.forward_step
     for number, overrides in enumerate(sys.argv[3:]):

@@ -27,6 +27,7 @@ ENTERED = (
     "recipes/sdrrl_pretrain.py",
     "tools/preprocess_sdrrl.py",
     "sdrrl_nemo/train/fit.py",
+    "sdrrl_nemo/train/trainer.py",
     "sdrrl_nemo/train/loss.py",
     "sdrrl_nemo/train/batches.py",
     "sdrrl_nemo/train/strategy.py",

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, MistralConfig, PretrainedConfig
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.validation import validate
-from sdrrl_nemo.plan.flops import ModelShape
+from sdrrl_nemo.model.flops import ModelShape
 from sdrrl_nemo.plan.gpus import gpu
 from sdrrl_nemo.train.config import RunConfig, check
 

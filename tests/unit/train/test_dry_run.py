@@ -24,13 +24,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 def test_the_plan_says_what_will_run(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     from sdrrl_nemo.train.dry_run import dry_run
-    from sdrrl_nemo.train.fit import prepare
+    from sdrrl_nemo.train.inputs import read_inputs
     from sdrrl_nemo.train.schedule import resolve
 
     config.trainer.pp = 2
     dry_run(config, processes=8)
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    run = prepare(config, 8)
+    run = read_inputs(config, 8)
     assert said["processes"] == "8 = TP 1 x PP 2 x CP 1 x DP 4 (VPP 1)"
     assert said["steps"] == f"{run.steps} ({run.batches.schedule.steps_per_epoch} an epoch, 4.00 epochs)"
     assert f"{resolve(config.optim, run.batches, run.steps).lr:.3g}" in " ".join(said.values())

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
-from sdrrl_nemo.train.checkpoint import MANIFEST, damage, hashes, newest_sound
+from sdrrl_nemo.train.callbacks.checkpoint import MANIFEST, damage, hashes, newest_sound
+from sdrrl_nemo.train.callbacks.heldout import Progress
 from sdrrl_nemo.train.config import OptimSettings, SpikeSettings, checkpoint_name
 from sdrrl_nemo.train.guard import StepGuard
-from sdrrl_nemo.train.heldout import Progress
 from sdrrl_nemo.train.schedule import automatic_lr, learning_rate
 
 

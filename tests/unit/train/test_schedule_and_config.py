@@ -11,9 +11,9 @@ import pytest
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.train.checkpoint import complete_checkpoints, remove_unfinished
+from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, remove_unfinished
+from sdrrl_nemo.train.callbacks.metrics import Speed, StepMetrics, read_metrics, truncate_metrics
 from sdrrl_nemo.train.config import OptimSettings, RunConfig, check, checkpoint_name
-from sdrrl_nemo.train.metrics import Speed, StepMetrics, read_metrics, truncate_metrics
 from sdrrl_nemo.train.schedule import learning_rate
 
 

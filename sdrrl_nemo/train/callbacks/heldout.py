@@ -15,9 +15,9 @@ from megatron.core import parallel_state
 
 from sdrrl_nemo.common.fileio import read_jsonl
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
+from sdrrl_nemo.train.callbacks.metrics import truncate_metrics
 from sdrrl_nemo.train.config import ValidationSettings
 from sdrrl_nemo.train.loss import loss_names
-from sdrrl_nemo.train.metrics import truncate_metrics
 
 VALIDATION_FILE = "validation.jsonl"
 

@@ -1,0 +1,1 @@
+"""What happens beside the steps, as Lightning callbacks: checkpoints, held-out loss, metrics, adapters."""

@@ -1,0 +1,132 @@
+"""What a run reads, checked before anything is written or loaded: settings, the model's sizes, the packed sets.
+
+The recipe calls these functions one by one, ``--dry-run`` all of them through ``read_inputs``: a dry run finds
+whatever would stop the run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from transformers import PretrainedConfig
+
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.common.precision import resolve as resolve_precision
+from sdrrl_nemo.data.packing.packed import PackedDataset
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.model.families import check_window
+from sdrrl_nemo.model.provider import gpt_config, read_hf_config
+from sdrrl_nemo.train.batches import MicroBatches, Schedule
+from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.loss import check_kernel
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A run whose settings, model and data fit together.
+
+    ``batches``: the training set as micro-batches with the weights of Eq. 6; ``held_out``: the same of the held-out
+    set, where there is one; ``steps``: length of the run in optimiser steps.
+    """
+
+    hf: PretrainedConfig
+    batches: MicroBatches
+    held_out: MicroBatches | None
+    steps: int
+
+    @classmethod
+    def fitting(
+        cls,
+        config: RunConfig,
+        hf: PretrainedConfig,
+        batches: MicroBatches,
+        held_out: MicroBatches | None,
+        steps: int,
+    ) -> Inputs:
+        """All together, once the longest sample is known to fit into the model's positions."""
+        longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
+        check_window(hf, longest, f"{config.model.hf_path}/config.json")
+        return cls(hf, batches, held_out, steps)
+
+
+def read_inputs(config: RunConfig, world_size: int) -> Inputs:
+    """Settings, then the model's sizes, then data: the cheap checks come first. SdrrlError says what is wrong."""
+    check_settings(config, world_size)
+    hf = model_sizes(config)
+    batches, held_out = weighted_batches(config, hf.vocab_size)
+    return Inputs.fitting(config, hf, batches, held_out, total_steps(config, batches))
+
+
+def check_settings(config: RunConfig, world_size: int) -> None:
+    """What can be known without model and data: layout, batch sizes, precision, the loss kernel on this device."""
+    check(config, world_size)
+    config.trainer.precision = resolve_precision(config.trainer.precision, "bf16", "fp32")
+    check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if config.wandb.project:
+        require("wandb", "wandb", "wandb")
+
+
+def model_sizes(config: RunConfig) -> PretrainedConfig:
+    """The model's Hugging Face configuration; SdrrlError where Megatron cannot build it in this layout."""
+    hf = read_hf_config(config.model.hf_path)
+    # built once for its checks alone, which come before a byte of the data is hashed
+    gpt_config(hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to)
+    if config.lora.rank and hf.hidden_size % config.trainer.tp:
+        raise SdrrlError(
+            f"trainer.tp={config.trainer.tp} does not divide the hidden size {hf.hidden_size}: LoRA needs it"
+        )
+    return hf
+
+
+def weighted_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, MicroBatches | None]:
+    """Micro-batches of the training set and of the held-out one, every answer token with its weight of Eq. 6.
+
+    The rows of both sets have the same length, so that the model is built for one shape.
+    """
+    train = open_data(config, vocab_size, config.data.name)
+    if not config.data.validation:
+        return micro_batches(config, train), None
+    held = open_data(config, vocab_size, config.data.validation)
+    if held.subset_names != train.subset_names:
+        raise SdrrlError(
+            f"{config.data.path}: '{config.data.validation}' has the subsets {', '.join(held.subset_names)}, "
+            f"'{config.data.name}' has {', '.join(train.subset_names)}; both must come from one preprocessing"
+        )
+    length = max(micro_batches(config, d).seq_length for d in (train, held))
+    return micro_batches(config, train, length), micro_batches(config, held, length)
+
+
+def open_data(config: RunConfig, vocab_size: int, name: str) -> PackedDataset:
+    """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's."""
+    fingerprint = tokenizer_sha256(load_tokenizer(config.model.hf_path))
+    dataset = PackedDataset(config.data.path, name, fingerprint)
+    packed_for = int(dataset.manifest["vocab_size"])
+    if packed_for != vocab_size:
+        raise SdrrlError(
+            f"{config.data.path}/{name}.manifest.json: packed for a vocabulary of {packed_for}, "
+            f"{config.model.hf_path} has {vocab_size}; preprocess again with this model"
+        )
+    return dataset
+
+
+def micro_batches(config: RunConfig, dataset: PackedDataset, seq_length: int = 0) -> MicroBatches:
+    """Order, weights and micro-batch builder of this run; rows have at least ``seq_length`` tokens."""
+    rows = MicroBatches.row_count(dataset, config.data.packed)
+    return MicroBatches(
+        dataset,
+        packed=config.data.packed,
+        micro_batch_size=config.trainer.micro_batch_size,
+        reduction=config.loss.sample_reduction,
+        schedule=Schedule(rows, config.trainer.global_batch_size, config.seed),
+        context_parallel_size=config.trainer.cp,
+        row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
+        seq_length=seq_length,
+    )
+
+
+def total_steps(config: RunConfig, batches: MicroBatches) -> int:
+    """Length of the run in optimiser steps."""
+    return config.trainer.max_steps or math.ceil(config.trainer.epochs * batches.schedule.steps_per_epoch)

@@ -1,0 +1,103 @@
+"""The folder of a run: who may write there, where it goes on, and how it ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.cli import is_rank_zero
+from sdrrl_nemo.common.config import to_yaml
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
+from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.train.batches import MicroBatches
+from sdrrl_nemo.train.callbacks.checkpoint import newest_sound, remove_unfinished
+from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss
+from sdrrl_nemo.train.callbacks.lora_run import lora_identity
+from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.schedule import resolve
+
+IDENTITY_FILE = "identity.json"
+FINISHED_FILE = "finished.json"
+
+
+def checkpoints_of(config: RunConfig) -> Path:
+    """The folder that holds the run's checkpoints."""
+    return Path(config.run_dir) / "checkpoints"
+
+
+def identity_file(config: RunConfig) -> Path:
+    """What the run is, as far as it decides the result: a resumed run must be the same."""
+    return Path(config.run_dir) / IDENTITY_FILE
+
+
+def claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
+    """Refuse to resume under another setting; write resolved YAML and provenance beside the results. Rank 0 alone."""
+    if not is_rank_zero():
+        return
+    run = Path(config.run_dir)
+    identity = {
+        "data": batches.dataset.manifest["files"],
+        "model": str(config.model.hf_path),
+        "pad_heads_to": config.model.pad_heads_to,
+        "global_batch_size": config.trainer.global_batch_size,
+        "packed": config.data.packed,
+        "seed": config.seed,
+        "precision": config.trainer.precision,
+        "steps": steps,
+        # kernels differ in speed, not in what they compute
+        "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
+        "optim": vars(resolve(config.optim, batches, steps)),
+        **lora_identity(config),
+    }
+    path = identity_file(config)
+    if path.is_file():
+        before = read_json(path)
+        changed = sorted(k for k in identity.keys() | before.keys() if before.get(k) != identity.get(k))
+        if changed:
+            raise SdrrlError(
+                f"{run}: holds a run with other settings ({', '.join(changed)}); choose another run_dir or remove it"
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    with atomic_write(run / "config.yaml") as f:
+        f.write(to_yaml(config))
+    write_json(run / "provenance.json", provenance())
+    write_json(path, identity)
+    remove_unfinished(checkpoints_of(config))
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Whether the run has ended by itself before, which is then said."""
+    finished = Path(config.run_dir) / FINISHED_FILE
+    if not finished.is_file():
+        return False
+    if is_rank_zero():
+        end = read_json(finished)
+        print(
+            f"{config.run_dir}: all {end['step']} steps are done ({end['reason']}); "
+            f"checkpoints in {checkpoints_of(config)}"
+        )
+    return True
+
+
+def where_to_continue(config: RunConfig) -> tuple[int, Path | None]:
+    """(step, its checkpoint) of the newest checkpoint whose files are whole; (0, None) for a new run.
+
+    The ranks check the files together, so they must have joined.
+    """
+    return newest_sound(checkpoints_of(config)) or (0, None)
+
+
+def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:
+    """Say how the run ended; a run that ended by itself is marked, so that the same command does nothing more."""
+    if not is_rank_zero():
+        return
+    if interrupted:
+        print(f"{config.run_dir}: SIGTERM after step {step}; the same command continues from its checkpoint")
+        return
+    early = held is not None and held.progress.exhausted
+    end: dict[str, Any] = {"step": step, "reason": "no better held-out loss" if early else "end of training"}
+    if held is not None:
+        end |= {"best_step": held.progress.best_step, "best_loss": held.progress.best_loss}
+    if config.trainer.save_every >= 0:
+        write_json(Path(config.run_dir) / FINISHED_FILE, end)
