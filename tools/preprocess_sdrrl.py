@@ -8,17 +8,24 @@ Stopped at any moment, the same command continues; finished, it says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.check import start_check
-from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.data.config import Pair, PreprocessConfig
 from sdrrl_nemo.data.validation import import_plugins, validate
+
+if TYPE_CHECKING:
+    from sdrrl_nemo.data.execution.stage_runner import Source
+    from sdrrl_nemo.data.outputs import HeldOut
+    from sdrrl_nemo.data.steps import Steps
 
 # Threads that wait for each other sleep instead of spinning: on shared cores spinning costs six times the CPU time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,12 +38,86 @@ def main(argv: Sequence[str]) -> int:
     validate(config)
     start_check("data")
     import_plugins(config.plugins)
-
-    from sdrrl_nemo.data.preprocess import preprocess
-
     preprocess(config, Path(config.output_dir))
     write_card(config.output_dir)
     return 0
+
+
+def preprocess(config: PreprocessConfig, directory: Path) -> dict[str, Any]:
+    """Run what is left to do for ``config`` and print the tables; returns stats.json's content."""
+    # Only here, because the engines' packages would make --help and a wrong key wait for seconds.
+    from sdrrl_nemo.data import chosen_engines, licences, output_folder, summary
+    from sdrrl_nemo.data.execution import make_executor
+    from sdrrl_nemo.data.execution.stage_runner import remove_leftovers
+    from sdrrl_nemo.data.steps import Steps
+
+    with output_folder.output_lock(directory):
+        request = output_folder.request_fingerprint(config)
+        stats = output_folder.finished(config, request)
+        if stats is not None:
+            summary.print_summary(stats, str(directory))
+            print("Nothing to do: this output is finished and its files are whole.")
+            return stats
+        remove_leftovers(directory)
+        engines = chosen_engines.Engines(config)
+        with contextlib.closing(make_executor(config.execution)) as executor:
+            steps = Steps(config, engines, executor)
+            summary.print_engines(engines.table(), licences.inputs(config, steps.sources))
+            stats = transfer_set(steps, request)
+        summary.print_summary(stats, str(directory))
+        return stats
+
+
+def transfer_set(steps: Steps, request: str) -> dict[str, Any]:
+    """Section 3.2 from top to bottom; returns stats.json's content.
+
+    ``source`` is the language of the instructions, English in the paper, and a pair is (source, target). Letters:
+    x question, y answer of the instruction set, y_hat answer of the model, L resource-rich language, T target language;
+    TL is a question in T answered in L.
+    """
+    from sdrrl_nemo.data.outputs import HeldOut
+
+    samples: list[Source | None] = []
+    held_out: dict[Pair, HeldOut] = {}
+    for source in steps.sources:
+        training, held = steps.instructions(source)  # D = {(x, y)}
+        synth = self_distillation(steps, source, training)  # D_synth
+        for pair in (p for p in steps.pairs if p[0] == source):
+            # Held-out texts go their own way from here on: nothing of them may leak into training.
+            questions = steps.held_out_questions(pair, held)
+            samples.append(instructions_of(steps, pair, synth))  # D_LL, D_TL, D_LT, D_TT
+            sentences, held_sentences = steps.parallel_corpus(pair)  # P
+            samples.append(steps.templates(pair, sentences))  # D_mt, D_comp by the instructions of Table 1
+            held_out[pair] = HeldOut(questions, held_sentences)
+    ordered = steps.order(s for s in samples if s is not None)
+    tokens = steps.tokenize(ordered)
+    return steps.publish(request, tokens, held_out)  # packs, with |D_d| of each subset for the weights of Eq. 6
+
+
+def self_distillation(steps: Steps, source: str, training: Source) -> Source:
+    """Section 3.2.1: the model answers the questions itself, and D_synth takes y or y_hat for each (Eq. 4)."""
+    if not steps.plan.uses_questions(source):
+        return training.where("no subset of questions", lambda row: False)
+    answered = steps.generate(source, training) if steps.plan.asks_the_model(source) else training
+    return steps.synthesise(source, answered)
+
+
+def instructions_of(steps: Steps, pair: Pair, synth: Source) -> Source | None:
+    """Sections 3.2.2 and 3.2.3: questions and answers in both languages, then code-switched (Eq. 5).
+
+    None where the method makes no such samples for this pair.
+    """
+    todo = steps.plan.recipes[pair]
+    if not steps.plan.combinations_of(pair):
+        return None
+    rows = steps.translate(pair, synth) if todo.needs_translation else synth
+    rows = steps.combine(pair, rows)
+    if todo.code_switch:
+        rows = steps.code_switch(pair, rows)
+    # After code-switching, so that the request for the answer's language stays whole.
+    if steps.plan.answer_language != "implicit":
+        rows = steps.answer_language(pair, rows)
+    return rows
 
 
 def write_card(directory: str) -> None:

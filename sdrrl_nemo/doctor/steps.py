@@ -98,7 +98,7 @@ STEPS: dict[str, Callable[[], dict[str, Any]]] = {
     "loss": loss,
     "training": training,
     "export": export,
-    "preprocessing": imports("transformers", "sdrrl_nemo.data.preprocess", "sdrrl_nemo.report.data_card"),
+    "preprocessing": imports("transformers", "sdrrl_nemo.data.steps", "sdrrl_nemo.report.data_card"),
     "evaluation": imports("sdrrl_nemo.eval.runner", "sdrrl_nemo.report.build"),
     "planner": imports("sdrrl_nemo.plan.search", "sdrrl_nemo.plan.models"),
     "triton": imports("triton", "triton.language"),

@@ -9,7 +9,7 @@ from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
 from sdrrl_nemo.data.execution.stage_runner import remove_leftovers
-from sdrrl_nemo.data.preprocess import output_lock
+from sdrrl_nemo.data.output_folder import output_lock
 from sdrrl_nemo.study.config import StudyConfig
 from sdrrl_nemo.study.execute import Executor
 from sdrrl_nemo.study.plan import data_dir, plan

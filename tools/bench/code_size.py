@@ -32,7 +32,7 @@ ENTERED = (
     "sdrrl_nemo/train/batches.py",
     "sdrrl_nemo/train/strategy.py",
     "sdrrl_nemo/data/pipeline.py",
-    "sdrrl_nemo/data/preprocess.py",
+    "sdrrl_nemo/data/steps.py",
     "sdrrl_nemo/data/methods.py",
     "sdrrl_nemo/data/packing/packed.py",
     "sdrrl_nemo/data/packed.py",

@@ -264,8 +264,8 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
     from sdrrl_nemo.common.config import load_config
     from sdrrl_nemo.data.config import PreprocessConfig
     from sdrrl_nemo.data.engines import base
-    from sdrrl_nemo.data.preprocess import preprocess
     from sdrrl_nemo.data.validation import validate
+    from tools.preprocess_sdrrl import preprocess
 
     seconds: dict[str, float] = {}
     calls: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""One file per step of the paper's section 3.2; sdrrl_nemo/data/preprocess.py has them in order."""
+"""One file per step of the paper's section 3.2; tools/preprocess_sdrrl.py has them in order."""

@@ -54,7 +54,7 @@ NASTY = '<script>alert("1")</script> & <img src=x onerror="y"> | a\n```\n</div>\
 
 def finished_run(folder: Path, output: str, **changes: Any) -> Path:
     """A finished set of the tiny engines."""
-    from sdrrl_nemo.data.preprocess import preprocess
+    from tools.preprocess_sdrrl import preprocess
 
     path = tiny_config(folder, output)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes), encoding="utf-8")
