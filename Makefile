@@ -107,7 +107,7 @@ comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for 
 
 .PHONY: test lint format kernels bench-cpu
 test: lint ## set up if missing, lint, then the whole test suite
-	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff check .

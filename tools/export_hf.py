@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
     prepare()
     from sdrrl_nemo.model.export import export_checkpoint
+    from sdrrl_nemo.report.model_card import model_card
     from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints
 
     if args.run is not None:
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
         args.output,
         weights=args.weights,
         dtype=args.dtype,
+        card=model_card,
     )
     verb = "already holds the export of" if result.already_there else "exported"
     print(f"{args.output}: {verb} {args.checkpoint}")

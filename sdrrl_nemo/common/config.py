@@ -54,6 +54,15 @@ def load_config(schema: type[C], path: str | Path, overrides: Sequence[str] = ()
         raise SdrrlError(f"{path}: {what}") from None
 
 
+def read_key(path: str | Path, key: str) -> Any:
+    """The value of one dotted key of a YAML file, whatever schema it has; SdrrlError where the file lacks it."""
+    merged = OmegaConf.merge(*(layer for _, layer in _layers(Path(path))))
+    value = OmegaConf.select(merged, key)
+    if value is None:
+        raise SdrrlError(f"{path}: the key '{key}' is missing")
+    return value
+
+
 def _layers(path: Path) -> list[tuple[Path, Any]]:
     if not path.is_file():
         raise SdrrlError(f"{path}: no such configuration file")

@@ -7,6 +7,7 @@ comparison of logits is then between the merged weights and Megatron's model wit
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ from sdrrl_nemo.model.folders import whole_folder
 from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, megatron_to_hf
 from sdrrl_nemo.model.lora import Lora, add_adapters, check_base, load_adapters, update
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
-from sdrrl_nemo.report.model_card import FILE as CARD
-from sdrrl_nemo.report.model_card import model_card
 
 CARRIED = (
     "tokenizer.json",
@@ -44,6 +43,9 @@ FACTS = "export.json"
 MANIFEST = "sha256.json"
 """Hashes of a finished checkpoint's files, by name under it (train/callbacks/checkpoint.py writes it)."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CARD = "README.md"
+Card = Callable[[Path, Path, dict[str, Any]], str]
+"""(base folder, checkpoint, facts of the export) -> the model card: report/model_card.py."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ class ExportResult:
 
 
 def export_checkpoint(
-    checkpoint: Path, base: Path, output: Path, *, weights: str = "auto", dtype: str = "fp32"
+    checkpoint: Path, base: Path, output: Path, *, weights: str = "auto", dtype: str = "fp32", card: Card | None = None
 ) -> ExportResult:
-    """Write ``output`` and its card from a Megatron checkpoint; ``base`` is the HF folder the run started from.
+    """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from. ``card`` writes the
+    model card into it; None: a folder that nobody is meant to keep has none.
 
     The same export again is recognised by the checkpoint's fingerprint and not redone. Raises SdrrlError when
     ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits differ.
@@ -79,7 +82,8 @@ def export_checkpoint(
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
     facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
     facts |= {"compared_tokens": result.tokens, **provenance()}
-    _write(hf_model.to(DTYPES[dtype]), base, output, facts, model_card(base, checkpoint, facts))
+    text = card(base, checkpoint, facts) if card else None
+    _write(hf_model.to(DTYPES[dtype]), base, output, facts, text)
     return result
 
 
@@ -176,12 +180,13 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
     return ExportResult(float((ours - theirs).abs().max()), ids.numel())
 
 
-def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str) -> None:
+def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str | None) -> None:
     with whole_folder(output) as temporary:
         hf_model.save_pretrained(temporary)
         for name in CARRIED:
             if (base / name).is_file():
                 shutil.copy(base / name, temporary / name)
         for_both_versions(temporary)
-        (temporary / CARD).write_text(card, encoding="utf-8")
+        if card is not None:
+            (temporary / CARD).write_text(card, encoding="utf-8")
         write_json(temporary / FACTS, facts)

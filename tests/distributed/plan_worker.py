@@ -102,10 +102,11 @@ def main() -> None:
     prepare()
     from torch import distributed as dist
 
-    from sdrrl_nemo.train import fit as recipe
+    from recipes.sdrrl_pretrain import train
+    from sdrrl_nemo.train import module, trainer
     from sdrrl_nemo.train.callbacks.metrics import StepMetrics
 
-    plain_step = recipe.forward_step
+    plain_step = module.forward_step
     for number, overrides in enumerate(sys.argv[3:]):
         measured = Measured()
 
@@ -114,10 +115,10 @@ def main() -> None:
                 seen.at_end(trainer)
                 super().on_train_end(trainer, pl_module)
 
-        recipe.forward_step = measured.forward_step(plain_step)
-        recipe.StepMetrics = Counting
+        module.forward_step = measured.forward_step(plain_step)
+        trainer.StepMetrics = Counting
         config = load_config(RunConfig, sys.argv[1], overrides.split())
-        recipe.fit(config)
+        train(config)
         facts = {**measured.static, "activations": measured.ledger.peak, "left": measured.ledger.now}
         path = Path(sys.argv[2]) / f"{number}-{dist.get_rank()}.json"
         path.write_text(json.dumps(facts), encoding="utf-8")

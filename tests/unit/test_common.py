@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import MISSING
 
 from sdrrl_nemo.common import cli, fileio, provenance, quiet
-from sdrrl_nemo.common.config import load_config, to_yaml
+from sdrrl_nemo.common.config import load_config, read_key, to_yaml
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.registry import Registry
@@ -236,6 +236,15 @@ def run_with(error: BaseException | None) -> int:
         return None
 
     return cli.run(main, [])
+
+
+def test_one_key_of_a_file_is_read_without_its_schema(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text("model: {hf_path: a/b, rows: 3}\n")
+    (tmp_path / "run.yaml").write_text("base: parent.yaml\nmodel: {hf_path: c/d}\n")
+    assert read_key(tmp_path / "run.yaml", "model.hf_path") == "c/d"
+    assert read_key(tmp_path / "run.yaml", "model.rows") == 3
+    with pytest.raises(SdrrlError, match=r"run\.yaml: the key 'model\.tp' is missing"):
+        read_key(tmp_path / "run.yaml", "model.tp")
 
 
 def test_run_turns_errors_into_one_line_and_an_exit_code(

@@ -27,8 +27,6 @@ from typing import Any
 
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
 
-FORMAT = "sdrrl-benchmarks/1"
-
 
 def run_benchmarks(model_folder: str | Path, config: BenchmarkConfig, output_dir: str | Path) -> dict[str, Any]:
     """Measure ``model_folder`` on every benchmark and language of ``config``; writes ``<output_dir>/results.json``.

@@ -17,13 +17,14 @@ from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.engines.quality.comet import CometScorer
 from sdrrl_nemo.data.validation import import_plugins
-from sdrrl_nemo.eval.benchmarks.api import FORMAT
 from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Backend
 from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, check
 from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Scored, State
 from sdrrl_nemo.eval.models import open_model_folder
 from sdrrl_nemo.eval.scorers import comet
 from sdrrl_nemo.eval.store import TaskStore, pack_array, unpack_array
+
+FORMAT = "sdrrl-benchmarks/1"
 
 
 def plan(config: BenchmarkConfig) -> tuple[list[BenchmarkTask], dict[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.model import export
-from sdrrl_nemo.train import checkpoint as training
+from sdrrl_nemo.train.callbacks import checkpoint as training
 
 
 @pytest.fixture

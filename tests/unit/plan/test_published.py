@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sdrrl_nemo.common.gpus import gpu
 from sdrrl_nemo.plan.calibrate import best
-from sdrrl_nemo.plan.gpus import gpu
 from sdrrl_nemo.plan.published import PublishedRun, published_runs
 from sdrrl_nemo.plan.report import spread
 from sdrrl_nemo.plan.speed import EFFICIENCY

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sdrrl_nemo.common import cli
+from sdrrl_nemo.common.config import read_key
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
@@ -107,10 +108,7 @@ def _resolve(run: str, checkpoint: str, base: str) -> tuple[Path, Path]:
     if not (chosen / "weights" / "metadata.json").is_file():
         raise SdrrlError(f"{where}: {chosen} is no finished Megatron checkpoint (weights/metadata.json is missing)")
     if not base:
-        from sdrrl_nemo.common.config import load_config
-        from sdrrl_nemo.train.config import RunConfig
-
-        base = load_config(RunConfig, Path(run) / "config.yaml").model.hf_path
+        base = str(read_key(Path(run) / "config.yaml", "model.hf_path"))
     return chosen, Path(base)
 
 
