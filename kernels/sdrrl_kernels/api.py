@@ -1,4 +1,4 @@
-"""The loss, one public function for logits and one for hidden states; the kernel is picked by device.
+"""The public functions of the loss: one takes logits, one hidden states; the kernel is picked by device.
 
     out = cross_entropy(logits, labels, weights, subset_ids, num_subsets, vocab_start=..., tp_group=...)
     out.loss.backward()
@@ -6,6 +6,9 @@
 Both return the weighted sum of Eq. 6 with its per-subset sums and counts, never synchronise with the host (unless
 ``checks``), and give the same bits in every run. Under torch.compile they are a graph break: they overwrite the logits,
 which functionalised graphs could only copy.
+
+Letters in shapes: n rows (tokens of a micro-batch); V columns of the whole vocabulary, padding included; tp ranks that
+share it; H hidden size.
 """
 
 from __future__ import annotations
@@ -28,26 +31,27 @@ REDUCTIONS = ("sum", "none")
 
 
 class LossOutput(NamedTuple):
-    """What the loss returns; equal on every rank of the tensor-parallel group.
-
-    loss: fp32 [] (reduction sum) or [n] (none), with gradient. subset_sums: fp32 [num_subsets], weighted.
-    subset_counts: int64 [num_subsets], tokens whose label is not ignored. logsumexp: fp32 [n] or None, 0 in rows that
-    are ignored or weigh 0.
-    """
+    """What the loss returns; equal on every rank of the tensor-parallel group."""
 
     loss: Tensor
+    """fp32 [] (reduction "sum") or [n] ("none"); the only entry with a gradient."""
     subset_sums: Tensor
+    """fp32 [num_subsets], the weighted token losses of each subset: the addends of Eq. 6."""
     subset_counts: Tensor
+    """int64 [num_subsets], tokens of each subset whose label is not ignored."""
     logsumexp: Tensor | None
+    """fp32 [n], 0 in rows that are ignored or weigh 0; None where it was not asked for."""
 
 
 def pick_backend(kernel: str, device: torch.device) -> Backend:
     """Module that implements ``kernel`` on ``device``; auto and fused_linear mean Triton on CUDA and torch elsewhere.
 
-    Raises: ValueError for an unknown name, or for triton where there is neither a GPU nor Triton's interpreter.
+    Raises:
+        ValueError: for an unknown name, or for triton where there is neither a GPU nor Triton's interpreter.
     """
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got '{kernel}'")
+    # Imported only when picked: triton is not installed everywhere.
     use_triton = kernel == "triton" or (kernel != "torch" and device.type == "cuda")
     module = importlib.import_module(f"sdrrl_kernels.cross_entropy_{'triton' if use_triton else 'cpu'}")
     if use_triton and device.type != "cuda" and not module.interpreted():
@@ -64,6 +68,10 @@ def _options(
     z_loss: float,
     tp_group: dist.ProcessGroup | None,
 ) -> LossOptions:
+    """Check the options that need no tensor, and say which of this rank's ``columns`` are vocabulary.
+
+    A group of one rank becomes None, so that the kernels ask a single question: is the row whole here or not.
+    """
     world = dist.get_world_size(tp_group) if tp_group is not None else 1
     if not 0 <= label_smoothing < 1 or z_loss < 0:
         raise ValueError(f"label_smoothing must be in [0, 1) and z_loss >= 0, got {label_smoothing} and {z_loss}")
@@ -81,6 +89,7 @@ def _options(
 
 
 def _check_mode(reduction: str, expected_upstream: float | None) -> None:
+    """ValueError where the reduction is unknown, or the gradient that is expected for it makes no sense."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got '{reduction}'")
     if expected_upstream is not None and not 0 < abs(expected_upstream) < float("inf"):
@@ -130,7 +139,8 @@ def cross_entropy(
             a second rounding. None: made in the backward pass, exact to one rounding for any upstream gradient.
             Under tensor parallelism the second plan is used in either case.
 
-    Raises: ValueError for wrong shapes, dtypes, devices or options, and with ``checks`` for values out of range.
+    Raises:
+        ValueError: for wrong shapes, dtypes, devices or options, and with ``checks`` for values out of range.
     """
     check_inputs(logits, labels, weights, subset_ids)
     _check_mode(reduction, expected_upstream)
@@ -141,6 +151,8 @@ def cross_entropy(
         raise ValueError("logits are a leaf that requires a gradient, which would overwrite it; pass in_place=False")
     if checks:
         check_values(labels, weights, subset_ids, num_subsets, o)
+    # Loss and gradient in one launch need the whole row: the gradient contains the row's softmax, which under tensor
+    # parallelism is known only after the ranks have told each other their sums.
     one_launch = expected_upstream if o.group is None and in_place else None
     loss, sums, counts, lse = CrossEntropy.apply(
         logits,
@@ -183,6 +195,10 @@ def linear_cross_entropy(
 ) -> LossOutput:
     """:func:`cross_entropy` of ``hidden @ weight.T`` without ever holding all logits.
 
+    Projection, loss and both gradients are made for a few rows at a time, in the forward pass. That is why the gradient
+    that will arrive must be known: there are no logits left to wait for it. (With reduction "none" it is not, and the
+    backward pass computes the logits again.)
+
     Args:
         hidden: [n, H] fp32, bf16 or fp16; with ``sequence_parallel`` [n/tp, H], this rank's part of the rows.
         weight: [V/tp, H] of the same dtype, this rank's rows of the output embedding (no bias).
@@ -206,6 +222,7 @@ def linear_cross_entropy(
     o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # the node below would make gradients that nobody takes
+    # Before the autograd node, which needs all rows of its chunk; the gather is differentiable by itself.
     if sequence_parallel and o.group is not None:
         hidden = gather_sequence(hidden, o.group)
     check_rows(hidden.shape[0], "hidden", hidden.device, labels, weights, subset_ids)

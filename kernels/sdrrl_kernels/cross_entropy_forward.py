@@ -1,6 +1,11 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 """Triton, forward direction: row statistics in one read of the logits, the loss of a row, and loss with gradient.
 
+Letters: x logits of one row; c column numbers; y the label's column on this rank; m, d running maximum and sum of
+exp(x - m) of the online softmax (Milakov & Gimelshein 2018); s sum of logits, for label smoothing only; g gradient;
+e label smoothing in formulas, exp(x - m) in the resident branch. A program computes one row; only finish_rows_kernel
+takes a tile of rows.
+
 Tiles are [BLOCK / VEC, VEC] with VEC = 16 bytes, so that a thread owns whole 128-bit words: the maximum over a word
 needs no other thread, and the online softmax costs 1 + 1/VEC exponentials an element instead of 2.
 Columns up to ``n_valid`` are vocabulary, those up to ``n_cols`` (the width of the buffer) padding. Loads are masked by
@@ -13,6 +18,7 @@ import triton
 import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
+"""The GPU has an instruction for 2**x and none for e**x, so exp(x) is written as exp2(x * LOG2E)."""
 
 
 @triton.jit
@@ -28,6 +34,7 @@ def online_softmax(x, m, d):
     x - m is taken before the factor log2(e): the other order loses three digits at logits around 1e4.
     """
     new = tl.maximum(m, tl.max(x, 1))
+    # A word of padding alone has the maximum -inf, and -inf - -inf is NaN; 0 in its place gives exp(-inf) = 0.
     safe = tl.where(new == float("-inf"), 0.0, new)
     d = d * tl.exp2((m - safe) * LOG2E) + tl.sum(tl.exp2((x - safe[:, None]) * LOG2E), 1)
     return new, d
@@ -35,7 +42,7 @@ def online_softmax(x, m, d):
 
 @triton.jit
 def merge_softmax(m, d):
-    """Running values of all words -> maximum and sum of exponentials of the row."""
+    """Merge the running values of all words, both [words], into maximum and sum of exponentials of the row."""
     row_max = tl.max(m, 0)
     safe = tl.where(row_max == float("-inf"), 0.0, row_max)
     # float64, once a row: up to 1024 words are added here, and each probability inherits the error of their sum
@@ -46,13 +53,16 @@ def merge_softmax(m, d):
 def scan_row(
     x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
 ):
-    """One read of a row -> (maximum, sum of exponentials, sum of logits or 0)."""
+    """Read a row once and return (maximum, sum of exponentials, sum of logits; 0 without SMOOTHING), all fp32 [].
+
+    EVEN says that the row is a whole number of tiles without padding: then no mask is compiled in.
+    """
     offsets = tile_columns(BLOCK, VEC)
     m = tl.full((BLOCK // VEC,), float("-inf"), tl.float32)
     d = tl.zeros((BLOCK // VEC,), tl.float32)
     s = tl.zeros((BLOCK // VEC,), tl.float32)
     whole = n_valid // BLOCK * BLOCK
-    for start in range(0, whole, BLOCK):
+    for start in range(0, whole, BLOCK):  # the tiles that are vocabulary throughout need no mask
         x = tl.load(x_ptr + start + offsets).to(tl.float32)
         m, d = online_softmax(x, m, d)
         if SMOOTHING:
@@ -71,7 +81,11 @@ def scan_row(
 
 @triton.jit
 def token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size):
-    """(1-e) * nll + e * mean nll + z * logsumexp**2, from differences to the row's maximum."""
+    """Loss of a token before its weight: (1-e) * nll + e * mean nll + z * logsumexp**2.
+
+    nll is the negative log-likelihood of the label, mean nll its mean over the vocabulary. Both are computed from
+    differences to the row's maximum, which stay exact where the logits themselves are large.
+    """
     log_sum = tl.log(row_sum)
     nll = log_sum - (label_logit - row_max)
     spread = log_sum - (logit_sum / vocab_size - row_max)
@@ -82,7 +96,11 @@ def token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, voca
 
 @triton.jit
 def logit_gradient(x, c, y, row_max, factor, uniform, target, scale):
-    """scale * (factor * exp(x - max) - uniform - target at the label), all fp32, to be rounded once."""
+    """Gradient of a token's loss: scale * (factor * exp(x - max) - uniform - target at the label).
+
+    All fp32, to be rounded once when it is stored. ``factor``: (1 + 2 z logsumexp) / sum of exponentials, ``uniform``:
+    e / vocabulary, ``target``: 1 - e, ``scale``: weight times upstream gradient.
+    """
     g = tl.exp2((x - row_max) * LOG2E) * factor - uniform
     return tl.where(c == y, g - target, g) * scale
 
@@ -104,11 +122,17 @@ def row_statistics_kernel(
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """stat[:, row] = this rank's maximum, sum of exponentials, label logit (0 on other ranks)[, sum of logits]."""
+    """Write stat[:, row]: this rank's maximum, sum of exponentials, label logit and, with SMOOTHING, sum of logits.
+
+    The label's logit is 0 on the ranks that do not hold it, so that a sum over the ranks finds it.
+    """
+    # 64 bits: rows times columns reach 2**31 elements at 128K columns and 16K rows
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(label_ptr + row).to(tl.int64)
     weight = tl.load(weight_ptr + row)
     stat_ptr += row
+    # The rows of questions and padding: their logits are not read. What is stored are the statistics of a single zero
+    # logit, harmless numbers for the merge, which sets their loss to 0 anyway.
     if (label == ignore_index) | (weight == 0.0):
         tl.store(stat_ptr, 0.0)
         tl.store(stat_ptr + n_rows, 1.0)
@@ -144,7 +168,10 @@ def finish_rows_kernel(
     STATISTICS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] in rank order, alike on every rank; a tile of rows."""
+    """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] into loss, maximum and sum of each row of a tile.
+
+    Every rank merges in rank order and so gets the same bits; no rank has to send the result to another.
+    """
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = row < n_rows
     row_max = tl.full((BLOCK,), float("-inf"), tl.float32)
@@ -203,14 +230,14 @@ def one_pass_kernel(
     x_ptr += row * x_stride
     offsets = tile_columns(BLOCK, VEC)
     if (label == ignore_index) | (weight == 0.0):
-        for start in range(0, n_cols, BLOCK):
+        for start in range(0, n_cols, BLOCK):  # zeros are written even so: the buffer is the gradient afterwards
             c = start + offsets
             tl.store(x_ptr + c, tl.zeros((BLOCK // VEC, VEC), x_ptr.dtype.element_ty), mask=c < n_cols)
         tl.store(token_ptr + row, 0.0)
         tl.store(max_ptr + row, 0.0)
         tl.store(sum_ptr + row, 1.0)
     else:
-        y = label
+        y = label  # the row is whole on this rank, so a label is its own column
         label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
         if RESIDENT:
             raw = tl.load(x_ptr + offsets, mask=offsets < n_cols, other=float("-inf"))

@@ -1,4 +1,8 @@
-"""Triton backend: launches the kernels of the forward and the backward direction. See options.Backend for the steps."""
+"""Triton backend: plans and launches the kernels of the forward and the backward direction.
+
+The functions are the steps of ``options.Backend``, which says what each takes and returns. n rows, one program each;
+``itemsize`` bytes an element. The kernels over the logits are not launched where there are no rows (n = 0).
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,14 @@ ROW_TILE = 256
 
 
 class Tile(NamedTuple):
-    """Launch plan of one row: ``block`` columns at a time by ``warps`` warps; ``vec`` columns make 16 bytes."""
+    """Launch plan of one row."""
 
     block: int
+    """Columns that are worked on at a time, a power of two."""
     warps: int
+    """Warps (32 threads each) of the program."""
     vec: int
+    """Columns that make 16 bytes, the widest load of a thread."""
 
 
 STREAM_BLOCK = 4096
@@ -44,6 +51,7 @@ def interpreted() -> bool:
 def stream_tile(columns: int, itemsize: int) -> Tile:
     """Plan for a row read in pieces."""
     vec = 16 // itemsize
+    # at least 128 words a tile, one for each thread of the smallest program (4 warps)
     block = min(STREAM_BLOCK, max(128 * vec, triton.next_power_of_2(columns)))
     return Tile(block, max(4, min(STREAM_WARPS, block // (32 * vec))), vec)
 
@@ -58,6 +66,7 @@ def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
 
 
 def _even(columns: int, valid: int, tile: Tile) -> bool:
+    """Whether the row is a whole number of tiles without padding; the kernel is then compiled without masks."""
     return valid == columns and columns % tile.block == 0
 
 
@@ -131,7 +140,7 @@ def gradient(
             labels,
             weights,
             upstream,
-            upstream.stride(0) if upstream.dim() else 0,
+            upstream.stride(0) if upstream.dim() else 0,  # stride 0: every row reads the one number
             row_max,
             row_sum,
             columns,
@@ -154,6 +163,7 @@ def one_pass(
     n, columns = logits.shape
     token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=logits.device).unbind()
     resident = resident_tile(columns, logits.element_size(), o.label_smoothing > 0)
+    # A row that fits into registers is read once; one that does not is streamed twice, the second time from the cache.
     tile = resident or stream_tile(columns, logits.element_size())
     if n:
         one_pass_kernel[(n,)](
@@ -185,6 +195,8 @@ def one_pass(
 def totals(token: Tensor, labels: Tensor, subset_ids: Tensor, num_subsets: int, ignore_index: int) -> Totals:
     sums = torch.empty(num_subsets + 1, dtype=torch.float32, device=token.device)
     counts = torch.empty(num_subsets + 1, dtype=torch.int64, device=token.device)
+    # One program for each subset and one for the total, each over all rows in order: no atomic additions, whose order
+    # and so whose rounding would change from run to run.
     subset_sums_kernel[(num_subsets + 1,)](
         token, labels, subset_ids, sums, counts, token.shape[0], num_subsets, ignore_index, BLOCK=1024, num_warps=4
     )
