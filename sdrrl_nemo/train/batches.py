@@ -2,6 +2,9 @@
 
 A row is a pack (``packed=True``) or one sample. The order is a function of (seed, epoch) alone and a global batch is
 a function of (order, step) alone, so layout, micro-batch size and resume cannot change what a step is made of.
+
+Letters: S steps in an epoch; d a subset of the transfer set and |D_d| its number of samples; L tokens in a row
+(``seq_length``). A global batch is the rows of one optimiser step; a micro-batch is what one rank computes at once.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from sdrrl_nemo.data.packing.packed import PackedDataset
 from sdrrl_nemo.model.context_parallel import granularity, positions
 
 PAD = -1
+"""Stands for no row: an epoch's last batch is filled up with it, and every token of it has weight 0."""
 
 
 @lru_cache(maxsize=2)
 def _order(rows: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Permutation of an epoch; kept, because every step of the epoch asks for its part twice."""
+    """Permutation of the rows in an epoch, int64 [rows]; cached, because every step asks for its part twice."""
     return named_generator(seed, "order", epoch).permutation(rows)
 
 
@@ -49,16 +53,26 @@ class Schedule:
     def batch(self, step: int) -> npt.NDArray[np.int64]:
         """Rows of global step ``step`` (from 0), int64 [global_batch_size]."""
         epoch, i = divmod(step, self.steps_per_epoch)
+        # Padded, not filled from the next epoch: so an epoch sees every row exactly once, which Eq. 6 asks for.
         chunk = _order(self.rows, self.seed, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
         return np.pad(chunk, (0, self.global_batch_size - len(chunk)), constant_values=PAD)
 
 
 def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int) -> npt.NDArray[np.float64]:
-    """Weight of each answer token of each sample, float64 [samples]: w such that mean step loss of an epoch = Eq. 6.
+    """Weight of each answer token of each sample, float64 [samples].
 
-    mean: S / (|D_d| * answer tokens);  sum: S / |D_d|;  token: S / (answer tokens of D_d). ``step`` is not Eq. 6: all
-    ones, which ``MicroBatches.build`` divides by the answer tokens of the step (ordinary fine-tuning).
+    With these weights the mean of an epoch's step losses is Eq. 6, whatever is in a step. ``reduction`` says what l_CE
+    of a sample is:
+
+        mean   its tokens' mean:                       w = S / (|D_d| * answer tokens of the sample)
+        sum    its tokens' sum:                        w = S / |D_d|
+        token  subset mean over all answer tokens:     w = S / (answer tokens of D_d)
+        step   no Eq. 6 but ordinary fine-tuning:      w = 1, divided by the answer tokens of the step (``scale``)
+
+    SdrrlError for another word.
     """
+    # Constants of the run, not of the step: a step sees a few samples of a few subsets, and a mean over what it happens
+    # to see would weigh a sample by its company. S undoes the division by S when the step losses are averaged.
     size = dataset.subset_sizes().astype(np.float64)
     answer = dataset.answer_tokens.astype(np.float64)
     of = dataset.subset
@@ -75,7 +89,7 @@ def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int)
 
 
 class MicroBatches:
-    """Builds micro-batches. L = seq_length; packed rows are laid end to end: one row [1, micro_batch_size * L].
+    """Builds micro-batches: [micro_batch_size, L], or with packed rows laid end to end [1, micro_batch_size * L].
 
     Under context parallelism every sample is padded to a multiple of 2 * context_parallel_size, and L grows by what
     the fullest pack needs for that. ``row_multiple`` (tensor-parallel size under sequence parallelism) divides the
@@ -142,7 +156,7 @@ class MicroBatches:
         return int(self.dataset.lengths[self.samples_of_step(step)].sum())
 
     def scale(self, step: int) -> float:
-        """What the weights of ``step`` are multiplied by: 1, or 1 / answer tokens of the step (``step`` reduction)."""
+        """Factor on the weights of ``step``: 1, or with the ``step`` reduction 1 / answer tokens of the whole step."""
         return 1.0 / int(self.dataset.answer_tokens[self.samples_of_step(step)].sum()) if self.by_step else 1.0
 
     def keys(self, step: int, dp_rank: int, dp_size: int, micro: int) -> list[str]:
@@ -151,9 +165,12 @@ class MicroBatches:
         return [f"{int(self.dataset.sample_key[i]):016x}" for row in rows for i in self.samples_of_row(int(row))]
 
     def build(self, rows: npt.NDArray[np.int64], scale: float = 1.0) -> dict[str, Tensor]:
-        """Tensors of one micro-batch: tokens, labels, subset_ids, position_ids int64, weights fp32 (times ``scale``),
-        all of ``row_shape``; packed also cu_seqlens int32 (every sample, then the padding as a last sequence) and
-        max_seqlen int32 []."""
+        """Tensors of the micro-batch that ``rows`` (int64 [micro_batch_size]) make.
+
+        All of ``row_shape``: tokens, labels, subset_ids and position_ids int64, weights fp32 (times ``scale``). With
+        packed rows also cu_seqlens int32 [sequences + 1], the boundaries of every sample and of the padding behind
+        them, and max_seqlen int32 [].
+        """
         b, length = self.row_shape
         fill = {"tokens": 0, "labels": IGNORE_INDEX, "subset_ids": 0, "position_ids": 0}
         out: dict[str, Any] = {k: np.full((b, length), v, np.int64) for k, v in fill.items()}
@@ -167,6 +184,7 @@ class MicroBatches:
                 bounds.append(at)
         if self.packed:
             if bounds[-1] < length:
+                # The padding is a sequence of its own, so that no sample attends to it.
                 out["position_ids"][0, bounds[-1] :] = np.arange(length - bounds[-1])
                 bounds.append(length)
             out["cu_seqlens"] = np.asarray(bounds, np.int32)
@@ -176,12 +194,17 @@ class MicroBatches:
         return {k: torch.from_numpy(v) for k, v in out.items()}
 
     def _place(self, out: dict[str, Any], line: int, at: int, sample: int) -> int:
-        """Write one sample at ``at``; a label is the next token of the same sample, so the last one has none."""
+        """Write one sample at ``at`` of row ``line`` and return where it ends.
+
+        A label is the next token of the same sample, so the last position has none. Questions have no labels either.
+        """
         d = self.dataset
         tokens = np.asarray(d.indexed[sample], np.int64)
         a = int(d.offsets[sample])
         mask = np.asarray(d.loss_mask[a : a + len(tokens)])
         end = at + len(tokens)
+        # Shifted here, not in the model: packed samples lie end to end, and a shift over the whole row would let the
+        # last token of one sample predict the first of the next.
         target = mask[1:] == 1
         out["tokens"][line, at:end] = tokens
         out["position_ids"][line, at:end] = np.arange(len(tokens))
@@ -206,7 +229,10 @@ def on_this_rank(batch: dict[str, Tensor], cp_size: int, cp_rank: int) -> dict[s
 
 
 class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
-    """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on."""
+    """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on.
+
+    The trainer stops after its last step; the stream knows no end, because step numbers go on over epochs.
+    """
 
     def __init__(self, batches: MicroBatches, first_step: int, dp_rank: int, dp_size: int, cp_rank: int = 0) -> None:
         self.cp_rank = cp_rank
@@ -219,6 +245,7 @@ class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
         m = self.batches.micro_batch_size
         step = self.first_step
         while True:
+            # [micro-batches, data-parallel ranks, rows]: the set of rows in a step is the same for any dp_size and m.
             rows = self.batches.schedule.batch(step).reshape(-1, self.dp_size, m)
             scale = self.batches.scale(step)
             for micro in rows:

@@ -1,6 +1,8 @@
 """Steps that must not be taken: losses or gradients that are not finite, and gradient norms that jump.
 
-The update is skipped on every rank alike (loss vector and norm are equal everywhere), the schedule goes on, and the
+The verdict falls after the backward pass, when the gradients of all ranks are summed and their norm is known, and
+before the optimiser: later, one NaN would already be in every weight. The update is skipped on every rank alike (loss
+vector and norm are equal everywhere), step numbers and learning rate go on as if it had been taken, and the
 micro-batches that made the step are written to ``skipped.jsonl`` with the keys of their samples.
 """
 
@@ -29,7 +31,7 @@ Keys = Callable[[int, int, int], list[str]]
 
 
 def _json(value: float) -> float | str:
-    """JSON has no NaN."""
+    """``value`` as JSON can hold it: JSON has no NaN and no infinity, so those become words."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -37,7 +39,7 @@ class StepGuard:
     """Judges each step between its backward pass and the optimiser.
 
     Args:
-        settings: thresholds.
+        settings: thresholds, and for how many steps in a row they may be broken.
         run_dir: where ``skipped.jsonl`` is written by rank 0.
         keys_of: names the samples of a micro-batch.
         history: norms of the steps taken before a resume, oldest first.
@@ -58,6 +60,7 @@ class StepGuard:
             return f"gradient norm is {norm}"
         s = self.settings
         if s.factor > 0 and len(self.norms) >= s.warmup:
+            # The median, because a single spike among the norms would lift a mean and hide the next one.
             usual = statistics.median(self.norms)
             if norm > s.factor * usual:
                 return (
@@ -68,10 +71,14 @@ class StepGuard:
     def judge(self, step: int, loss: float, norm: float, micro_losses: Tensor | None) -> bool:
         """True when ``step`` (from 0) must be skipped; every rank calls this with the same loss and norm.
 
-        ``micro_losses``: float [micro-batches], this rank's, None where the loss is not computed.
+        Args:
+            micro_losses: float64 [micro-batches], this rank's; None where the loss is not computed.
+
+        SdrrlError when ``max_in_a_row`` steps in a row had to be skipped.
         """
         reason = self.reason(loss, norm)
         if reason is None:
+            # Norms of skipped steps are not remembered: they would make the next spike look usual.
             self.norms.append(norm)
             self.in_a_row = 0
             return False
@@ -85,7 +92,10 @@ class StepGuard:
         return True
 
     def _log(self, step: int, reason: str, micro_losses: Tensor | None) -> None:
-        """Collect what each rank knows of its micro-batches; rank 0 writes one line."""
+        """Collect what each rank knows of its micro-batches; rank 0 writes one line.
+
+        Micro-batches whose loss is not finite are named; where all are finite, all of them, the largest loss first.
+        """
         mine = None if micro_losses is None else micro_losses.tolist()
         parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, (parallel_state.get_data_parallel_rank(), mine))
@@ -116,12 +126,17 @@ class StepGuard:
 
     @staticmethod
     def _copies(parts: Sequence[Any], dp_rank: int) -> int:
-        """Ranks that computed the same micro-batch's loss (tensor-parallel ranks all do)."""
+        """How many ranks report the same loss of a micro-batch; tensor-parallel ranks all do.
+
+        Context-parallel ranks report parts of it, which add up, and so do not count as copies.
+        """
         holders = sum(1 for rank, values in parts if rank == dp_rank and values)
         return max(1, holders // parallel_state.get_context_parallel_world_size())
 
     def attach(self, mcore_optimizer: Any, verdict: Callable[[float], bool]) -> None:
         """Let ``verdict(gradient norm)`` stop megatron-core's optimiser after its gradients are ready."""
+        # ``prepare_grads`` is mcore's own place to stop: it returns True when fp16 gradients overflow, and ``step``
+        # then leaves weights and moments alone.
         prepare = mcore_optimizer.prepare_grads
 
         def guarded() -> bool:

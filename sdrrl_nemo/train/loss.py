@@ -1,7 +1,11 @@
 """Eq. 6 inside the model: the last pipeline stage returns the weighted loss and its split by subset, not logits.
 
-The weights make the loss a plain sum: over tokens, micro-batches and data-parallel ranks. Nothing divides it
-(``calculate_per_token_loss`` switches Megatron's division by micro-batches off, ``sum_gradients`` the one by tokens).
+The constant weights (``batches.sample_weights``) make the loss a plain sum: over tokens, micro-batches and
+data-parallel ranks. Nothing may divide it, or a sample would count by what else is in its step. Megatron has two
+divisions: ``calculate_per_token_loss`` (model/provider.py) switches off the one by micro-batches, ``sum_gradients`` the
+one by tokens.
+
+Letters in shapes: b rows, s tokens in a row, h hidden size, v columns of the vocabulary that this rank holds.
 """
 
 from __future__ import annotations
@@ -22,12 +26,15 @@ from sdrrl_nemo.train.config import LossSettings
 
 
 def loss_names(subset_names: Sequence[str]) -> tuple[str, ...]:
-    """Meaning of the entries of a loss vector fp32 [1 + subsets]: the total, then Eq. 6's addends."""
+    """Names of the entries of a loss vector [1 + subsets]: the total, then the addend of each subset in Eq. 6."""
     return ("loss", *(f"loss_{d}" for d in subset_names))
 
 
 class LossInputs(NamedTuple):
-    """What the last stage needs beside the logits, each [b, s]; travels through Megatron's ``labels`` argument."""
+    """What the last stage needs beside the logits: int64, fp32 and int64, each [b, s].
+
+    It takes the place of Megatron's ``labels`` argument, which the model hands to its loss without a look at it.
+    """
 
     labels: Tensor
     weights: Tensor
@@ -43,18 +50,24 @@ def check_kernel(kernel: str, device: torch.device) -> None:
 
 
 def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: LossSettings) -> None:
-    """Make an mcore GPTModel compute the loss vector [1 + num_subsets] in place of per-token losses.
+    """Make a GPTModel of megatron-core compute the loss vector fp32 [1 + num_subsets] in place of per-token losses.
 
-    ``fused_linear``: the output layer hands its input through, and projection and loss are one function in chunks of
-    rows, so the logits of a micro-batch never exist at once. Such a model has no logits to give; it is for training.
+    Args:
+        model: this rank's part of the model; a part without the output layer is left as it is.
+        true_vocab_size: vocabulary without the columns that padding adds; those get no probability.
+        settings: kernel, label smoothing and z-loss. With ``fused_linear`` the output layer hands its input through,
+            and projection and loss are one function in chunks of rows, so the logits of a micro-batch never exist at
+            once. Such a model has no logits to give; it is for training.
     """
+    # Patched into the model, not applied to its output: given labels, a GPTModel returns mcore's own cross-entropy;
+    # given none, it first copies the logits, the largest tensor there is.
     if not model.post_process:
         return
     fused = settings.kernel == "fused_linear"
     weight = _pass_through(model.output_layer) if fused else []
 
     def compute(inputs: LossInputs, output: Tensor) -> Tensor:
-        # [s * b], the order of the rows of logits and hidden states
+        # [s * b]: mcore keeps the sequence first, so this is the order of the rows of logits and hidden states
         labels, weights, subset_ids = (t.transpose(0, 1).reshape(-1) for t in inputs)
         rows = output.reshape(-1, output.shape[-1])
         per_rank = (weight[0] if fused else output).shape[0 if fused else -1]
@@ -80,7 +93,10 @@ def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: Lo
 
 
 def _pass_through(layer: Any) -> list[Tensor]:
-    """Switch the projection of an output layer off; the list returned holds the weight of its latest call."""
+    """Switch the projection of an output layer off; the list returned holds the weight of its latest call.
+
+    The weight is taken from the call because a tied model hands its embedding to an output layer that has none.
+    """
     latest: list[Tensor] = []
 
     def forward(hidden: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
@@ -92,21 +108,25 @@ def _pass_through(layer: Any) -> list[Tensor]:
 
 
 class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
-    """Hands the loss to Megatron's schedule undivided and sums the loss vectors of a step."""
+    """Hands each micro-batch's loss to Megatron's schedule undivided, and sums the loss vectors of a step."""
 
     micro_losses: Tensor | None = None
     """Loss of each micro-batch of the latest step on this rank, float64 [micro-batches]; last pipeline stage only."""
 
     def forward(self, batch: Any, forward_out: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss, token count that is never used, {"vector": loss vector}).
+        """Split what ``forward_step`` returned into (loss [], token count, {"vector": loss vector [1 + subsets]}).
 
-        The loss is a copy, not a view: the pipeline schedule frees outputs and refuses to free a view.
+        Megatron asks for the token count but uses it only in the division that ``sum_gradients`` leaves out, so it
+        is 0. The loss is a copy, not a view: the pipeline schedule frees outputs and refuses to free a view.
         """
         unused = torch.zeros((), dtype=torch.int, device=forward_out.device)
         return forward_out[0].clone(), unused, {"vector": forward_out.detach()}
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Loss vector of the global batch: summed over micro-batches and data-parallel ranks, in float64."""
+        """Loss vector of the global batch, float64 [1 + subsets], summed over micro-batches and data-parallel ranks.
+
+        Context-parallel ranks hold different tokens of the same rows, so they are summed over as well.
+        """
         each = torch.stack([x["vector"].double() for x in losses_reduced_per_micro_batch])
         self.micro_losses = each[:, 0].clone()
         total = each.sum(0)
@@ -115,5 +135,9 @@ class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]
 
 
 def sum_gradients(model: list[Any], num_tokens: Tensor | None = None, **kwargs: Any) -> None:
-    """mcore's finalize_model_grads without its division by tokens: gradients are sums, as the loss is."""
+    """Reduce the gradients over the ranks as megatron-core does, without its division by tokens.
+
+    Gradients are sums, as the loss is. ``num_tokens`` is what ``Eq6LossReduction.forward`` counted, and not used.
+    """
+    # None in place of num_tokens is what switches the division off; all-reduces of norms and tied embeddings remain.
     finalize_model_grads(model, None, **kwargs)

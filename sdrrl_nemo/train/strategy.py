@@ -1,4 +1,8 @@
-"""NeMo's MegatronStrategy with this project's step: loss vector, learning rate by step number, device-free logging."""
+"""NeMo's MegatronStrategy with this project's step.
+
+A step yields a loss vector (total and subsets) that every rank knows, takes its learning rate from its number alone,
+and is judged before the weights change. What NeMo's strategy does beside that assumes a GPU is left out or replaced.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,10 @@ class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
         return dataloader
 
     def on_megatron_step_start(self, step: Any) -> Any:
-        """Shape of the tensors that pipeline stages exchange: packed rows lie end to end in one."""
+        """Correct the shape of the tensors that pipeline stages exchange.
+
+        Megatron derives it from the micro-batch size; packed rows lie end to end, so the tensors have one row.
+        """
         step = super().on_megatron_step_start(step)
         step.micro_batch_size = self.rows
         return step
@@ -46,9 +53,11 @@ class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
 
 
 class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
-    """One optimiser step = one global batch; ``metrics`` holds what the step produced, equal on every rank."""
+    """One optimiser step takes one global batch. The attributes without a value are set by ``trainer.py``."""
 
     metrics: dict[str, Any]
+    """What the latest step produced. Equal on every rank: loss ``vector`` float64 [1 + subsets], ``lr``, ``grad_norm``,
+    ``skipped``. On ranks of the last pipeline stage only, None elsewhere: ``micro_losses``."""
     lr_of_step: Callable[[int], float]
     loss_entries: int
     """Length of the loss vector: 1 + number of subsets."""
@@ -57,9 +66,10 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
     _guarded: bool = False
 
     def setup_distributed(self) -> None:
-        """Also where the processes have joined before (train/processes.py): NeMo then leaves out Megatron's groups.
+        """Make Megatron's process groups and seed its random states, also where NeMo alone would not.
 
-        Megatron's tensor-parallel random states are seeded where there is no GPU; NeMo seeds them on GPUs only.
+        NeMo makes the groups only when it joins the processes itself, and here they joined before
+        (``processes.join``). It seeds the tensor-parallel random states on GPUs only.
         """
         joined = torch.distributed.is_initialized()
         super().setup_distributed()
@@ -71,11 +81,15 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
             model_parallel_cuda_manual_seed(self.seed)
 
     def training_step(self, dataloader_iter: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Forward and backward of one global batch; returns the Eq. 6 loss of the step."""
+        """Forward and backward pass of one global batch; returns the loss of the step, the total of Eq. 6.
+
+        Called from within ``optimizer_step``: the optimiser runs it as its closure.
+        """
         for chunk in self.model:
             chunk.zero_grad_buffer()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
+        # Told anew every step: where this rank computes no loss, the guard must not see the losses of an earlier step.
         reduction = self.lightning_module.training_loss_reduction
         reduction.micro_losses = None
         reduced = self.model.training_step(dataloader_iter, *args, **kwargs)
@@ -84,14 +98,17 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         return vector[0]
 
     def _must_skip(self, grad_norm: float) -> bool:
-        """Asked by the optimiser once its gradients are ready."""
+        """Whether the step is dropped; Megatron's optimiser asks once its gradients are reduced.
+
+        Loss vector and norm are equal on every rank, so all ranks answer alike without asking each other.
+        """
         m = self.metrics
         skip = self.guard.judge(self.trainer.global_step, float(m["vector"][0]), grad_norm, m["micro_losses"])
         m |= {"skipped": skip, "grad_norm": grad_norm}
         return skip
 
     def from_last_stage(self, reduced: Tensor) -> Tensor:
-        """The loss vector, sent from the last pipeline stage to all others."""
+        """The loss vector float64 [1 + subsets] on every rank; the last pipeline stage, which has it, sends it."""
         if parallel_state.get_pipeline_model_parallel_world_size() == 1:
             return reduced
         last = parallel_state.is_pipeline_last_stage(ignore_virtual=True)
@@ -105,10 +122,11 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         return vector
 
     def optimizer_step(self, optimizer: Any, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
-        """Set the learning rate of this step, run the closure (training_step) and Megatron's optimiser."""
+        """Set the learning rate of this step, then run the closure (``training_step``) and Megatron's optimiser."""
         lr = self.lr_of_step(self.trainer.global_step)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        # Once, at the first step: Lightning hands over the same optimiser in every step.
         if not self._guarded:
             self.guard.attach(optimizer.mcore_optimizer, self._must_skip)
             self._guarded = True

@@ -1,4 +1,10 @@
-"""Checkpoints that are whole, proven or absent: written beside their name, hashed, fsynced, renamed, then checked."""
+"""Checkpoints that are whole and proven, or absent.
+
+A checkpoint is written under another name, hashed, brought to the disk and only then renamed, so a folder with a
+checkpoint's name is complete whenever the machine stops. A resume compares the hashes before it trusts the files.
+
+Most functions here are collective: every rank calls them, and the ranks share the files between them.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +30,13 @@ from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")
 UNFINISHED = "unfinished-"
+"""Before the name of a checkpoint that is being written."""
 DAMAGED = "damaged-"
+"""Before the name of one that was found damaged; it is kept, so that somebody can look at it."""
 MANIFEST = "sha256.json"
+"""File -> SHA-256, in every checkpoint."""
 CHUNK = 1 << 24
+"""Bytes hashed at a time."""
 
 
 def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -51,6 +61,7 @@ def _ranks() -> tuple[int, int]:
 
 def _common_token() -> str:
     """A name that no save had before, the same on every rank."""
+    # Without it an asynchronous writer that outlives its killed run could write into the next run's save of that step.
     token: list[Any] = [uuid.uuid4().hex[:8]]
     dist.broadcast_object_list(token, src=0)
     return str(token[0])
@@ -115,7 +126,7 @@ def newest_sound(folder: Path) -> tuple[int, Path] | None:
         if wrong is None:
             return step, path
         if dist.is_initialized():
-            dist.barrier()
+            dist.barrier()  # no rank still reads the folder that rank 0 is about to rename
         if rank == 0:
             print(f"{wrong}; going back to the checkpoint before it", file=sys.stderr, flush=True)
             kept = path.with_name(DAMAGED + path.name)
@@ -136,11 +147,16 @@ def _fsync_tree(folder: Path) -> None:
 
 
 class AtomicCheckpoint(pl.Callback):
-    """Saves every ``every`` steps, at the end, and on SIGTERM (never if ``every`` is -1).
+    """Saves every ``every`` steps, at the end, and on SIGTERM.
 
-    Keeps the newest ``keep`` and, with ``best_step``, the one of the best held-out loss. ``asynchronous``: files are
-    written by processes of their own while training goes on (NeMo's AsyncFinalizableCheckpointIO); hashing and the
-    rename follow after the first step at whose end all ranks' writers are done.
+    Args:
+        folder: where the checkpoints go.
+        every: steps from one checkpoint to the next; 0: only at the end; -1: never, not on SIGTERM either.
+        keep: how many of the newest stay.
+        best_step: says which step had the best held-out loss; its checkpoint is saved and stays, too.
+        asynchronous: files are written by processes of their own while training goes on (NeMo's
+            AsyncFinalizableCheckpointIO); hashing and the rename follow after the first step at whose end all ranks'
+            writers are done.
     """
 
     def __init__(
@@ -163,7 +179,7 @@ class AtomicCheckpoint(pl.Callback):
         """From here on SIGTERM asks for a checkpoint after the step that is running."""
 
         def remember(signum: int, frame: FrameType | None) -> None:
-            self._asked = True
+            self._asked = True  # no more than that: a save within a signal handler could meet a half-done step
 
         signal.signal(signal.SIGTERM, remember)
 
@@ -182,7 +198,10 @@ class AtomicCheckpoint(pl.Callback):
             trainer.should_stop = True
 
     def _anyone_asked(self) -> bool:
-        """Whether any rank got SIGTERM: the signal need not reach all of them in the same step."""
+        """Whether any rank got SIGTERM: the signal need not reach all of them in the same step.
+
+        Asked after every step; a save is collective, so all ranks must decide alike.
+        """
         flag = torch.tensor([float(self._asked)], device=torch.cuda.current_device())
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
@@ -207,11 +226,12 @@ class AtomicCheckpoint(pl.Callback):
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
-            fsync_dir(final.parent)
+            fsync_dir(final.parent)  # the rename itself reaches the disk before an older checkpoint is given up
             self._remove_old(final.parent)
         dist.barrier()
 
     def _remove_old(self, folder: Path) -> None:
+        """Delete all but the newest ``keep`` checkpoints and the best one."""
         best = self.best_step() if self.best_step else 0
         for step, old in complete_checkpoints(folder)[: -self.keep]:
             if step != best:
