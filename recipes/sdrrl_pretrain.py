@@ -52,18 +52,18 @@ def train(config: RunConfig) -> None:
     """The method from top to bottom; every process that torchrun started runs all of it."""
     import torch
 
-    from sdrrl_nemo.train import processes, run_dir
+    from sdrrl_nemo.train import ranks, run_dir
     from sdrrl_nemo.train.callbacks.lora_run import lora_of_run
     from sdrrl_nemo.train.faults import one_sentence
-    from sdrrl_nemo.train.inputs import Inputs, check_settings, model_sizes, total_steps, weighted_batches
     from sdrrl_nemo.train.module import PackedDataModule, build_model
+    from sdrrl_nemo.train.preparation import Inputs, check_settings, model_sizes, total_steps, weighted_batches
     from sdrrl_nemo.train.trainer import adam, build_trainer, callbacks, megatron_strategy
 
     # 1. Prepare. Whatever can be wrong is found before anything is loaded or written: first settings, then the model's
     #    sizes. The same command on a finished run ends here.
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
-    check_settings(config, processes.world_size())
+    check_settings(config, ranks.world_size())
     hf = model_sizes(config)
 
     # 2. Data and the weights of Eq. 6. The loss of the paper is, over the six subsets d, the sum of the means over d's
@@ -82,7 +82,7 @@ def train(config: RunConfig) -> None:
     run_dir.claim(config, inputs.batches, inputs.steps)
     if run_dir.is_finished(config):
         return
-    processes.join()
+    ranks.join()
     first_step, checkpoint = run_dir.where_to_continue(config)
 
     # 4. The model: Megatron's GPT with the weights of the Hugging Face folder, adapters if wanted, and the loss of

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="everything as JSON, in place of the text")
     args = parser.parse_args(argv)
 
-    from sdrrl_nemo.doctor.run import examine
+    from sdrrl_nemo.doctor.examine import examine
     from sdrrl_nemo.doctor.text import as_json, as_text
     from sdrrl_nemo.doctor.verdicts import exit_code, verdicts
 

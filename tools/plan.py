@@ -21,8 +21,8 @@ from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
-from sdrrl_nemo.common.gpus import GPUS, gpu
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.gpus import GPUS, gpu
 from sdrrl_nemo.plan import report
 from sdrrl_nemo.plan.published import published_runs
 from sdrrl_nemo.plan.search import Planner

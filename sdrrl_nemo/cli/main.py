@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sdrrl_nemo import __version__
-from sdrrl_nemo.cli.scripts import load
+from sdrrl_nemo.cli.loading import load
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 

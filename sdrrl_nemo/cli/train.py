@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from sdrrl_nemo.cli.scripts import load
+from sdrrl_nemo.cli.loading import load
 from sdrrl_nemo.common.cli import config_parser
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError

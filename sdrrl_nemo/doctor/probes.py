@@ -1,6 +1,6 @@
 """Tries in processes of their own: an import that crashes, hangs or prints is a line of the report, nothing else.
 
-``probe`` runs steps of ``sdrrl_nemo.doctor.steps`` one after another in one child, which writes a line of JSON before
+``probe`` runs steps of ``sdrrl_nemo.doctor.trials`` one after another in one child, which writes a line of JSON before
 and after each. A step that ends the child, or takes too long, is reported as failed; a new child does the rest.
 """
 
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def probe(
-    steps: Sequence[str], module: str = "sdrrl_nemo.doctor.steps", timeout: float = TIMEOUT_S
+    steps: Sequence[str], module: str = "sdrrl_nemo.doctor.trials", timeout: float = TIMEOUT_S
 ) -> dict[str, Outcome]:
     """Outcome of every step, in order."""
     found: dict[str, Outcome] = {}

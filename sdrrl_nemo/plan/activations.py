@@ -12,7 +12,7 @@ is read from its modules and not measured, since that needs a GPU.
 
 from __future__ import annotations
 
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout
 
 FP32 = 4

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from sdrrl_nemo.common.gpus import gpu
+from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan.published import PublishedRun, published_runs
 from sdrrl_nemo.plan.speed import EFFICIENCY, Efficiency
 

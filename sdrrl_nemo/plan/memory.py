@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan import activations
 from sdrrl_nemo.plan.layout import Build, Layout
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sdrrl_nemo.common.gpus import gpu
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan.layout import Build, Layout
 from sdrrl_nemo.plan.memory import Memory, fullest
 from sdrrl_nemo.plan.speed import Efficiency, Step, Work, step_seconds

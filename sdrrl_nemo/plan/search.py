@@ -9,9 +9,9 @@ import numpy as np
 
 from sdrrl_nemo.common.config import override
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.gpus import Gpu
 from sdrrl_nemo.common.precision import AUTO
-from sdrrl_nemo.model.flops import ModelShape, training_flops
+from sdrrl_nemo.cost.flops import ModelShape, training_flops
+from sdrrl_nemo.cost.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
 from sdrrl_nemo.plan.memory import Memory, fullest
 from sdrrl_nemo.plan.speed import GPUS_PER_NODE, Step, Work, step_seconds

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from sdrrl_nemo.common.gpus import Gpu
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout
 from sdrrl_nemo.plan.memory import optimizer_bytes, trained_parameters
 

@@ -19,8 +19,8 @@ from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
-from sdrrl_nemo.train.inputs import Inputs
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
+from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.strategy import PackedDataSampler
 
 

@@ -13,7 +13,7 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from omegaconf import OmegaConf
 
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.model.lora import Lora
 from sdrrl_nemo.train.callbacks.checkpoint import AtomicCheckpoint
 from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss
@@ -21,9 +21,9 @@ from sdrrl_nemo.train.callbacks.lora_run import LoraCheckpoints
 from sdrrl_nemo.train.callbacks.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.guard import StepGuard
-from sdrrl_nemo.train.inputs import Inputs
 from sdrrl_nemo.train.module import SummingOptimizer
-from sdrrl_nemo.train.processes import processes_of_this_machine, world_size
+from sdrrl_nemo.train.preparation import Inputs
+from sdrrl_nemo.train.ranks import processes_of_this_machine, world_size
 from sdrrl_nemo.train.run_dir import checkpoints_of
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout, padded
 from sdrrl_nemo.plan.memory import memory
 from tests.tiny import packed_set, tiny_model

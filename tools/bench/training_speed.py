@@ -48,7 +48,7 @@ WARM_UP = 2
 def batches_of(plan: dict[str, Any]) -> Any:
     """The recipe's own micro-batches: which samples a step sees, in which order."""
     from sdrrl_nemo.train.config import RunConfig
-    from sdrrl_nemo.train.inputs import micro_batches, open_data
+    from sdrrl_nemo.train.preparation import micro_batches, open_data
 
     config = RunConfig(run_dir="", **{})
     config.model.hf_path, config.data.path = plan["model"], plan["data"]

@@ -15,9 +15,9 @@ import lightning.pytorch as pl
 import torch
 
 from sdrrl_nemo.common.fileio import atomic_write, read_jsonl
-from sdrrl_nemo.common.gpus import gpu_of_device
 from sdrrl_nemo.common.progress import progress
-from sdrrl_nemo.model.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.cost.gpus import gpu_of_device
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import SKIPPED_FILE
 from sdrrl_nemo.train.loss import loss_names

@@ -11,10 +11,10 @@ import yaml
 from transformers import LlamaConfig, MistralConfig, PretrainedConfig
 
 from sdrrl_nemo.common.config import load_config
-from sdrrl_nemo.common.gpus import gpu
+from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.validation import validate
-from sdrrl_nemo.model.flops import ModelShape
 from sdrrl_nemo.train.config import RunConfig, check
 
 ROOT = Path(__file__).resolve().parents[3]

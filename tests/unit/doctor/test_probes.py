@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sdrrl_nemo.doctor import steps
+from sdrrl_nemo.doctor import trials
 from sdrrl_nemo.doctor.probes import probe
 
 MODULE = """
 import ctypes, os, signal, sys, time
-from sdrrl_nemo.doctor import steps
+from sdrrl_nemo.doctor import trials
 
 def fine(): return {"answer": 42}
 def noisy(): print("a library says hello", flush=True); sys.stderr.write("x" * 300_000 + "\\n"); return {}
@@ -24,7 +24,7 @@ def crashes(): os.kill(os.getpid(), signal.SIGSEGV)
 def hangs(): time.sleep(300)
 
 STEPS = {f.__name__: f for f in (fine, noisy, raises, silent, exits, leaves, crashes, hangs)}
-def main(names): steps.main(names, STEPS)
+def main(names): trials.main(names, STEPS)
 """
 
 
@@ -62,14 +62,14 @@ def test_a_module_that_cannot_be_imported_fails_every_step(module: str) -> None:
 
 
 def test_steps_on_this_machine() -> None:
-    facts = steps.torch_facts()
+    facts = trials.torch_facts()
     assert facts["version"].startswith("2.") and facts["gloo"]
     assert len(facts["gpus"]) > 0 or not facts["available"]
-    assert steps.loss()["devices"][0] == "cpu"
+    assert trials.loss()["devices"][0] == "cpu"
 
 
 def test_flash_attention_without_its_function_is_not_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "flash_attn.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ImportError, match="no flash_attn_varlen_func"):
-        steps.flash_attention()
+        trials.flash_attention()

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.gpus import gpu, gpu_of_device
-from sdrrl_nemo.model.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.cost.gpus import gpu, gpu_of_device
 
 SIZES = {
     "vocab_size": 512,

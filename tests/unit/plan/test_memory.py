@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan import activations
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, padded
 from sdrrl_nemo.plan.memory import in_flight, memory, stage_parameters

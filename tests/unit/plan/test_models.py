@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan.layout import Layout, misfit, padded
 from sdrrl_nemo.plan.models import hf_config, known_models
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdrrl_nemo.common.gpus import gpu
+from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan.calibrate import best
 from sdrrl_nemo.plan.published import PublishedRun, published_runs
 from sdrrl_nemo.plan.report import spread

@@ -11,8 +11,8 @@ import yaml
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.gpus import gpu
-from sdrrl_nemo.model.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan.layout import Layout, misfit
 from sdrrl_nemo.plan.search import Planner
 from sdrrl_nemo.plan.workload import Workload, workload

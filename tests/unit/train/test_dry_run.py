@@ -24,7 +24,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 def test_the_plan_says_what_will_run(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     from sdrrl_nemo.train.dry_run import dry_run
-    from sdrrl_nemo.train.inputs import read_inputs
+    from sdrrl_nemo.train.preparation import read_inputs
     from sdrrl_nemo.train.schedule import resolve
 
     config.trainer.pp = 2

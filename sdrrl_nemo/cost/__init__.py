@@ -1,0 +1,1 @@
+"""What a training step costs in operations, and what GPUs can do; the planner and the run's metrics count with it."""
