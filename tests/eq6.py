@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sdrrl_nemo.data.packing.packed import PackedDataset
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.rows import SUBSETS
 
 
 def eq6_float64(

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.data.packing.best_fit import best_fit_decreasing
 from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.rows import SUBSETS
 from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenize, tokenizer_sha256
 from tests.tiny_tokenizer import ROWS, save_tokenizer
 

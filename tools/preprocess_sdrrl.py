@@ -25,6 +25,7 @@ from sdrrl_nemo.data.validation import import_plugins, validate
 if TYPE_CHECKING:
     from sdrrl_nemo.data.execution.stage_runner import Source
     from sdrrl_nemo.data.outputs import HeldOut
+    from sdrrl_nemo.data.rows import InstructionRow, SampleRow, SynthRow
     from sdrrl_nemo.data.steps import Steps
 
 # Threads that wait for each other sleep instead of spinning: on shared cores spinning costs six times the CPU time.
@@ -77,7 +78,7 @@ def transfer_set(steps: Steps, request: str) -> dict[str, Any]:
     """
     from sdrrl_nemo.data.outputs import HeldOut
 
-    samples: list[Source | None] = []
+    samples: list[Source[SampleRow] | None] = []
     held_out: dict[Pair, HeldOut] = {}
     for source in steps.sources:
         training, held = steps.instructions(source)  # D = {(x, y)}
@@ -94,15 +95,17 @@ def transfer_set(steps: Steps, request: str) -> dict[str, Any]:
     return steps.publish(request, tokens, held_out)  # packs, with |D_d| of each subset for the weights of Eq. 6
 
 
-def self_distillation(steps: Steps, source: str, training: Source) -> Source:
+def self_distillation(steps: Steps, source: str, training: Source[InstructionRow]) -> Source[SynthRow]:
     """Section 3.2.1: the model answers the questions itself, and D_synth takes y or y_hat for each (Eq. 4)."""
+    from sdrrl_nemo.data.steps import NOTHING
+
     if not steps.plan.uses_questions(source):
-        return training.where("no subset of questions", lambda row: False)
+        return NOTHING
     answered = steps.generate(source, training) if steps.plan.asks_the_model(source) else training
     return steps.synthesise(source, answered)
 
 
-def instructions_of(steps: Steps, pair: Pair, synth: Source) -> Source | None:
+def instructions_of(steps: Steps, pair: Pair, synth: Source[SynthRow]) -> Source[SampleRow] | None:
     """Sections 3.2.2 and 3.2.3: questions and answers in both languages, then code-switched (Eq. 5).
 
     None where the method makes no such samples for this pair.
@@ -110,14 +113,14 @@ def instructions_of(steps: Steps, pair: Pair, synth: Source) -> Source | None:
     todo = steps.plan.recipes[pair]
     if not steps.plan.combinations_of(pair):
         return None
-    rows = steps.translate(pair, synth) if todo.needs_translation else synth
-    rows = steps.combine(pair, rows)
+    rows = steps.translate(pair, synth) if todo.needs_translation else steps.untranslated(synth)
+    samples = steps.combine(pair, rows)
     if todo.code_switch:
-        rows = steps.code_switch(pair, rows)
+        samples = steps.code_switch(pair, samples)
     # After code-switching, so that the request for the answer's language stays whole.
     if steps.plan.answer_language != "implicit":
-        rows = steps.answer_language(pair, rows)
-    return rows
+        samples = steps.answer_language(pair, samples)
+    return samples
 
 
 def write_card(directory: str) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -112,7 +112,7 @@ def read_jsonl(path: str | Path, torn_end: bool = False) -> Iterator[tuple[int, 
             yield n, row
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows atomically, one canonical JSON object a line; returns how many."""
     count = 0
     with atomic_write(path) as f:

@@ -20,10 +20,11 @@ from sdrrl_nemo.common.fileio import (
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.config import PackingConfig, Pair
-from sdrrl_nemo.data.execution.stage_runner import Row, Source, StageResult
+from sdrrl_nemo.data.execution.stage_runner import Source, StageResult
 from sdrrl_nemo.data.methods import Plan
 from sdrrl_nemo.data.packing.best_fit import pack_windows
 from sdrrl_nemo.data.pairs import pair_name
+from sdrrl_nemo.data.rows import TOKEN_FIELDS, HeldOutPair, HeldOutQuestion, PairRow, TokenizedRow, TranslatedRow
 from sdrrl_nemo.data.stages.order import for_validation
 from sdrrl_nemo.data.text.tokenizer import tokenizer_sha256
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from sdrrl_nemo.data.packing.packed import TokenizedSample
 
-TOKEN_FIELDS = ("tokens", "prompt_tokens")
 PACKED_NAME = "train"
 VALIDATION_NAME = "validation"
 SPLITS = {False: PACKED_NAME, True: VALIDATION_NAME}
@@ -50,7 +50,7 @@ class Publication:
     seed: int
     engines: list[dict[str, Any]]
     licences: list[dict[str, Any]]
-    stages: list[StageResult]
+    stages: list[StageResult[Any]]
     configuration: dict[str, Any]
 
 
@@ -58,12 +58,12 @@ class Publication:
 class HeldOut:
     """The held-out rows of one pair of languages: translated questions, and pairs of parallel sentences."""
 
-    questions: Source
-    pairs: Source
+    questions: Source[TranslatedRow]
+    pairs: Source[PairRow]
 
 
 def publish_outputs(
-    publication: Publication, tokenized: StageResult, held_out: Mapping[Pair, HeldOut]
+    publication: Publication, tokenized: StageResult[TokenizedRow], held_out: Mapping[Pair, HeldOut]
 ) -> dict[str, Any]:
     """Write the final files, stats.json last; returns its content.
 
@@ -100,7 +100,7 @@ def _about(publication: Publication) -> dict[str, Any]:
     }
 
 
-def _about_stage(stage: StageResult, directory: Path) -> dict[str, Any]:
+def _about_stage(stage: StageResult[Any], directory: Path) -> dict[str, Any]:
     """Its counts, and where its rows and rejects lie."""
     return {**stage.statistics(), "directory": str(stage.directory.relative_to(directory))}
 
@@ -108,15 +108,24 @@ def _about_stage(stage: StageResult, directory: Path) -> dict[str, Any]:
 def _write_held_out(directory: Path, pair: Pair, rows: HeldOut) -> dict[str, int]:
     """``heldout/<pair>/questions.jsonl`` and ``pairs.jsonl``; returns how many rows each has."""
     folder = directory / "heldout" / pair_name(pair)
-    pairs = ({k: row[k] for k in ("key", "source", "target")} for row in rows.pairs.read())
     return {
         "questions": write_jsonl(folder / "questions.jsonl", map(_held_out_question, rows.questions.read())),
-        "pairs": write_jsonl(folder / "pairs.jsonl", pairs),
+        "pairs": write_jsonl(folder / "pairs.jsonl", map(_held_out_pair, rows.pairs.read())),
     }
 
 
-def _held_out_question(row: Row) -> Row:
-    return {"key": row["source_key"], **{k: row[k] for k in ("question", "answer", "question_target", "answer_target")}}
+def _held_out_question(row: TranslatedRow) -> HeldOutQuestion:
+    return {
+        "key": row["source_key"],
+        "question": row["question"],
+        "answer": row["answer"],
+        "question_target": row["question_target"],
+        "answer_target": row["answer_target"],
+    }
+
+
+def _held_out_pair(row: PairRow) -> HeldOutPair:
+    return {"key": row["key"], "source": row["source"], "target": row["target"]}
 
 
 def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
@@ -126,11 +135,11 @@ def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
         yield from sorted(p for p in (directory / folder).iterdir() if p.is_file())
 
 
-def _write_samples(publication: Publication, rows: Source) -> dict[str, Any]:
+def _write_samples(publication: Publication, rows: Source[TokenizedRow]) -> dict[str, Any]:
     """transfer_set.jsonl and the packed sets; returns the manifest of the one for training."""
     fraction, seed = publication.packing.validation_fraction, publication.seed
 
-    def held_out(row: Row) -> bool:
+    def held_out(row: TokenizedRow) -> bool:
         return for_validation(seed, fraction, row["source_key"])
 
     for path in (publication.directory / "packed").glob(f"{VALIDATION_NAME}.*"):
@@ -145,7 +154,7 @@ def _write_samples(publication: Publication, rows: Source) -> dict[str, Any]:
     return manifest
 
 
-def _write_packed(publication: Publication, name: str, rows: Iterable[Row]) -> dict[str, Any]:
+def _write_packed(publication: Publication, name: str, rows: Iterable[TokenizedRow]) -> dict[str, Any]:
     """One packed set; returns its manifest."""
     from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
@@ -167,7 +176,9 @@ def _write_packed(publication: Publication, name: str, rows: Iterable[Row]) -> d
         raise
 
 
-def _with_text(rows: Iterable[Row], text: IO[str], split: Callable[[Row], str] | None) -> Iterator[Row]:
+def _with_text(
+    rows: Iterable[TokenizedRow], text: IO[str], split: Callable[[TokenizedRow], str] | None
+) -> Iterator[TokenizedRow]:
     """Each row, once its text is written to transfer_set.jsonl, with the packed set it goes to where there are two."""
     for row in rows:
         plain = {k: v for k, v in row.items() if k not in TOKEN_FIELDS}
@@ -175,7 +186,7 @@ def _with_text(rows: Iterable[Row], text: IO[str], split: Callable[[Row], str] |
         yield row
 
 
-def _sample(row: Row, kind: Any) -> TokenizedSample:
+def _sample(row: TokenizedRow, kind: Any) -> TokenizedSample:
     mask = np.ones(len(row["tokens"]), np.uint8)
     mask[: row["prompt_tokens"]] = 0
     out: TokenizedSample = kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)

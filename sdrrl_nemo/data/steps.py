@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sdrrl_nemo.data import chosen_engines, licences
 from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, Pair, PreprocessConfig, settings
 from sdrrl_nemo.data.execution import Executor
+from sdrrl_nemo.data.execution.stage import In, Out
 from sdrrl_nemo.data.execution.stage_runner import (
     NO_INPUT,
     Runner,
@@ -31,6 +32,7 @@ from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.outputs import HeldOut, Publication, publish_outputs
 from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
 from sdrrl_nemo.data.readers import content_of
+from sdrrl_nemo.data.rows import InstructionRow, OrderedRow, PairRow, SampleRow, SynthRow, TokenizedRow, TranslatedRow
 from sdrrl_nemo.data.stages.answer_language import AnswerLanguage
 from sdrrl_nemo.data.stages.code_switch import CodeSwitch, SwitchDictionary
 from sdrrl_nemo.data.stages.combine import DrawnSubsets, Subsets
@@ -48,7 +50,7 @@ from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NOTHING = Source("nothing", lambda: iter(()), 0)
+NOTHING: Source[Any] = Source("nothing", lambda: iter(()), 0)
 """No rows."""
 
 
@@ -63,7 +65,7 @@ class Steps:
         self.pairs = self.plan.pairs
         self.sources = sources_of(self.pairs)
 
-    def _run(self, stage: Stage, rows: Source, where: str | Pair) -> Source:
+    def _run(self, stage: Stage[In, Out], rows: Source[In], where: str | Pair) -> Source[Out]:
         """Run a stage; where a run has several sources or pairs its name says for which one."""
         if isinstance(where, str):
             suffix = f".{where}" if len(self.sources) > 1 else ""
@@ -74,7 +76,7 @@ class Steps:
 
     # --- D: instructions in a resource-rich language ---
 
-    def instructions(self, source: str) -> tuple[Source, Source]:
+    def instructions(self, source: str) -> tuple[Source[InstructionRow], Source[InstructionRow]]:
         """(training questions with their answers y, held-out ones)."""
         section = for_language(self.config, source).instructions
         rows = self._run(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
@@ -83,7 +85,7 @@ class Steps:
 
     # --- section 3.2.1: self-distillation ---
 
-    def generate(self, source: str, questions: Source) -> Source:
+    def generate(self, source: str, questions: Source[InstructionRow]) -> Source[InstructionRow]:
         """y_hat = M(x). Where one of y and y_hat is drawn (Eq. 4), only the questions that draw y_hat are asked.
 
         The draw needs nothing but a question's key, so the result is that of asking all and drawing afterwards, in half
@@ -106,39 +108,47 @@ class Steps:
         )
         return concatenate([*others, self._run(stage, asked, source)])
 
-    def synthesise(self, source: str, answered: Source) -> Source:
+    def synthesise(self, source: str, answered: Source[InstructionRow]) -> Source[SynthRow]:
         """D_synth (Eq. 4): y or y_hat of each question, or both."""
         c = for_language(self.config, source)
         return self._run(Sample(self.plan.synth, c.seed, c.shard_size), answered, source)
 
     # --- section 3.2.2: translation and the four combinations ---
 
-    def translate(self, pair: Pair, rows: Source) -> Source:
+    def translate(self, pair: Pair, synth: Source[SynthRow]) -> Source[TranslatedRow]:
         """Questions and answers with the translations that passed every judge."""
         c = for_pair(self.config, pair)
-        rows = self._translate_and_judge(c, pair, rows, "")
+        rows = self._translate_and_judge(c, pair, synth, "")
         if c.duplicates.sides == "none":
             return rows
         judge = Duplicate(c.duplicates.sides, c.duplicates.min_characters)
         return self._run(Duplicates("duplicates", judge, pair, c.shard_size), rows, pair)
 
-    def _translate_and_judge(self, c: PreprocessConfig, pair: Pair, rows: Source, prefix: str) -> Source:
+    def _translate_and_judge(
+        self, c: PreprocessConfig, pair: Pair, synth: Source[SynthRow], prefix: str
+    ) -> Source[TranslatedRow]:
         """Translate, then reject by estimated quality, by heuristics and by language. A rejected translation becomes
         None and its row stays: LL needs no translation, LT only that of the answer."""
         e, size, qe, lid = self.engines, c.shard_size, c.quality, c.language_id
         bounds, filters = (lid.min_letters, lid.min_probability), chosen_engines.filters_of(c.filters)
         plain = chosen_engines.plain
-        chain = (
-            Translate(f"{prefix}translate", e.get("translator", c), plain(c.translation), pair, size),
+        translate = Translate(f"{prefix}translate", e.get("translator", c), plain(c.translation), pair, size)
+        rows = self._run(translate, synth, pair)
+        judges = (
             Quality(f"{prefix}quality", e.get("quality", c), plain(qe.engine), qe.tau, size),
             Heuristics(f"{prefix}heuristics", c.filters, filters, pair, size),
             LanguageId(f"{prefix}language-id", e.get("language_id", c), plain(lid.engine), pair[1], bounds, size),
         )
-        for stage in chain:
-            rows = self._run(stage, rows, pair)
+        for judge in judges:
+            rows = self._run(judge, rows, pair)
         return rows
 
-    def combine(self, pair: Pair, rows: Source) -> Source:
+    @staticmethod
+    def untranslated(synth: Source[SynthRow]) -> Source[TranslatedRow]:
+        """D_synth as it is, for a method whose only combination is LL: nobody asks these rows for a translation."""
+        return cast("Source[TranslatedRow]", synth)
+
+    def combine(self, pair: Pair, rows: Source[TranslatedRow]) -> Source[SampleRow]:
         """LL, TL, LT, TT: languages of question and answer, as far as the method wants them and translations passed."""
         c, names = for_pair(self.config, pair), self.plan.combinations_of(pair)
         if self.plan.recipes[pair].draws:
@@ -147,7 +157,7 @@ class Steps:
 
     # --- section 3.2.3: code-switching ---
 
-    def code_switch(self, pair: Pair, samples: Source) -> Source:
+    def code_switch(self, pair: Pair, samples: Source[SampleRow]) -> Source[SampleRow]:
         """Words of the questions replaced by their translations, each with probability p (Eq. 5)."""
         c = for_pair(self.config, pair)
         section = c.code_switch
@@ -155,14 +165,14 @@ class Steps:
         dictionary = SwitchDictionary(engine, options, pair, section.target_questions)
         return self._run(CodeSwitch(dictionary, section.probability, c.seed, c.shard_size), samples, pair)
 
-    def answer_language(self, pair: Pair, samples: Source) -> Source:
+    def answer_language(self, pair: Pair, samples: Source[SampleRow]) -> Source[SampleRow]:
         """Questions end with a line that names the language of their answer."""
         always, size = self.plan.answer_language == "always", for_pair(self.config, pair).shard_size
         return self._run(AnswerLanguage(always, size), samples, pair)
 
     # --- section 3.2.4: external parallel corpus ---
 
-    def parallel_corpus(self, pair: Pair) -> tuple[Source, Source]:
+    def parallel_corpus(self, pair: Pair) -> tuple[Source[PairRow], Source[PairRow]]:
         """(sentence pairs for training, held-out ones); no held-out sentence is in a training pair. Both are empty
         where the configuration names no corpus."""
         c = for_pair(self.config, pair)
@@ -175,7 +185,7 @@ class Steps:
         train = rows.where("train", lambda r: r["split"] == "train")
         return train, rows.where("held-out", lambda r: r["split"] == "held-out")
 
-    def templates(self, pair: Pair, pairs: Source) -> Source | None:
+    def templates(self, pair: Pair, pairs: Source[PairRow]) -> Source[SampleRow] | None:
         """D_mt and D_comp by the instructions of Table 1; None where the method makes neither."""
         c, names = for_pair(self.config, pair), self.plan.parallel_of(pair)
         if not names:
@@ -185,7 +195,7 @@ class Steps:
 
     # --- what evaluation gets ---
 
-    def held_out_questions(self, pair: Pair, held_out: Source) -> Source:
+    def held_out_questions(self, pair: Pair, held_out: Source[InstructionRow]) -> Source[TranslatedRow]:
         """Held-out questions whose question and answer both have a translation that passed; none without translator."""
         c = for_pair(self.config, pair)
         if c.translation.name == NO_TRANSLATOR:
@@ -200,7 +210,7 @@ class Steps:
 
     # --- the packed transfer set ---
 
-    def order(self, samples: Iterable[Source]) -> Source:
+    def order(self, samples: Iterable[Source[SampleRow]]) -> Source[OrderedRow]:
         """All samples in one order that mixes the subsets, exact repeats dropped."""
         return self.runner.run(Order(self.config.seed), concatenate(samples)).source()
 
@@ -209,7 +219,7 @@ class Steps:
         """The base model's."""
         return load_tokenizer(self.config.model)
 
-    def tokenize(self, samples: Source) -> StageResult:
+    def tokenize(self, samples: Source[OrderedRow]) -> StageResult[TokenizedRow]:
         """Token ids with the loss mask; SdrrlError when a subset is left without a sample."""
         size = self.config.packing.seq_length
         stage = Tokenize(self.tokenizer, tokenizer_sha256(self.tokenizer), size, self.config.shard_size)
@@ -217,7 +227,7 @@ class Steps:
         self._require_samples(tokens)
         return tokens
 
-    def _require_samples(self, tokens: StageResult) -> None:
+    def _require_samples(self, tokens: StageResult[TokenizedRow]) -> None:
         seed, fraction = self.config.seed, self.config.packing.validation_fraction
         counts = Counter(
             (for_validation(seed, fraction, row["source_key"]), row["subset"]) for row in tokens.source().read()
@@ -225,7 +235,9 @@ class Steps:
         train, held = ({d: counts[part, d] for d in self.plan.subset_names()} for part in (False, True))
         require_rows(train, held if fraction else None)
 
-    def publish(self, request: str, tokens: StageResult, held_out: Mapping[Pair, HeldOut]) -> dict[str, Any]:
+    def publish(
+        self, request: str, tokens: StageResult[TokenizedRow], held_out: Mapping[Pair, HeldOut]
+    ) -> dict[str, Any]:
         """Pack, and write the final files, stats.json last; returns its content."""
         publication = Publication(
             directory=Path(self.config.output_dir),

@@ -135,7 +135,7 @@ def study_identifier(
     """Share of true translations that the language-id stage would reject under its bounds, with examples."""
     bounds = (min_letters, min_probability)
     stage = LanguageId("language-id", engine, {}, pairs[0].target_language, bounds, len(pairs))
-    return _false_rejects(pairs, [verdict and verdict[1] for verdict, _ in stage.judge(list(pairs))])
+    return _false_rejects(pairs, [v.rejection and v.rejection.detail for v in stage.judge(list(pairs))])
 
 
 def _false_rejects(pairs: Sequence[TextPair], reasons: Sequence[str | None]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.rows import SUBSETS
 from tests.eq6 import eq6_float64
 from tests.launch import ROOT
 from tests.tiny import pack_jsonl, tiny_model

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from sdrrl_nemo.data.packing.packed import PackedDataset  # noqa: E402
-from sdrrl_nemo.data.subsets import SUBSETS  # noqa: E402
+from sdrrl_nemo.data.rows import SUBSETS  # noqa: E402
 from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenize, tokenizer_sha256  # noqa: E402
 from tests.unit.data.tiny_run import tiny_config  # noqa: E402
 from tests.warm import Forked  # noqa: E402

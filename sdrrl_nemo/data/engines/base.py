@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.registry import Registry
 
@@ -79,12 +79,19 @@ class QualityEstimator(Engine):
         """One score per pair, higher is better."""
 
 
+class Identified(NamedTuple):
+    """The language of a text: its ISO 639-3 code, None where no language fits, and the probability in [0, 1]."""
+
+    code: str | None
+    probability: float
+
+
 class LanguageIdentifier(Engine):
     """Language of a text."""
 
     @abstractmethod
-    def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
-        """(ISO 639-3 code or None, probability in [0, 1]) per text."""
+    def identify(self, texts: Sequence[str]) -> list[Identified]:
+        """The language of each text."""
 
 
 class Dictionary(Engine):
@@ -95,12 +102,19 @@ class Dictionary(Engine):
         """Lower-cased source token -> its translations, in the file's order."""
 
 
+class SentencePair(NamedTuple):
+    """A sentence in the source language and its translation in the target language."""
+
+    source: str
+    target: str
+
+
 class ParallelCorpus(Engine):
     """External parallel corpus P (paper, section 3.2.4)."""
 
     @abstractmethod
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
-        """(source sentence, target sentence), duplicates removed, in a stable order."""
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
+        """The sentence pairs, duplicates removed, in a stable order."""
 
 
 GENERATORS: Registry[Generator] = Registry("generator")

@@ -27,7 +27,7 @@ class Task:
     ``allowed``: rows of the whole stage that may fail; a single shard that exceeds it stops the run at once.
     """
 
-    stage: Stage
+    stage: Stage[Any, Any]
     directory: Path
     allowed: int
     retries: int
@@ -52,7 +52,7 @@ def work_shard(task: Task, number: int, rows: list[Row], killers: frozenset[Span
 
 
 def write_shard(
-    directory: Path, number: int, outcome: Outcome, *, read: int, failed: int, begin: float
+    directory: Path, number: int, outcome: Outcome[Any], *, read: int, failed: int, begin: float
 ) -> dict[str, Any]:
     """Write the rows and rejects of one shard, then its facts, which are returned."""
     facts = outcome.facts()
@@ -74,7 +74,7 @@ def too_many_failures(task: Task, failed: int, last: Row) -> SdrrlError:
     )
 
 
-def _with_retries(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome, int]:
+def _with_retries(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome[Any], int]:
     """A failing disk, network or server (OSError) says nothing of a row: wait, try again, then stop the run."""
     for attempt in range(task.retries + 1):
         try:
@@ -89,7 +89,7 @@ def _with_retries(task: Task, rows: list[Row], killers: Killers | None) -> tuple
     raise AssertionError("unreachable")
 
 
-def _process(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome, int]:
+def _process(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outcome[Any], int]:
     """(outcome, rows that failed)."""
     if task.stage.shard_size is None:
         return task.stage.process(rows), 0  # its one row stands for all: there is nothing to single out
@@ -98,7 +98,7 @@ def _process(task: Task, rows: list[Row], killers: Killers | None) -> tuple[Outc
     return outcome, len(failed)
 
 
-def _bisect(task: Task, shard: list[Row], span: Span, failed: list[Row], killers: Killers | None) -> Outcome:
+def _bisect(task: Task, shard: list[Row], span: Span, failed: list[Row], killers: Killers | None) -> Outcome[Any]:
     """Process the rows of ``span``; where that raises, each half for itself, down to the single rows that cannot be
     processed.
 
@@ -130,7 +130,7 @@ def _bisect(task: Task, shard: list[Row], span: Span, failed: list[Row], killers
     return first + _bisect(task, shard, (middle, span[1]), failed, killers)
 
 
-def _drop(task: Task, row: Row, kind: str, detail: str, failed: list[Row]) -> Outcome:
+def _drop(task: Task, row: Row, kind: str, detail: str, failed: list[Row]) -> Outcome[Any]:
     """The outcome of a row that cannot be processed; SdrrlError when there are more of those than may be."""
     reason = f"{FAILED}{kind}"
     failed.append({"key": row.get("key"), "reason": reason, "detail": detail, "row": row})

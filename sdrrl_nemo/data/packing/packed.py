@@ -28,7 +28,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
 from sdrrl_nemo.compat import indexed_dataset
 from sdrrl_nemo.data.packing.indexed import open_indexed
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.rows import SUBSETS
 
 FORMAT = "sdrrl-packed/3"  # 3: the tokenizer's fingerprint no longer depends on the version of transformers
 SIDECARS: dict[str, Any] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
+from sdrrl_nemo.data.rows import SampleRow
 from sdrrl_nemo.data.text.templates import answer_language_request
 
 
-class AnswerLanguage(Stage):
+class AnswerLanguage(Stage[SampleRow, SampleRow]):
     """TL and LT questions say which language to answer in; LL and TT are left alone unless ``always``.
 
     Without it a Portuguese question is answered in English in TL and in Portuguese in TT, with equal weight in Eq. 6:
@@ -23,11 +24,10 @@ class AnswerLanguage(Stage):
     def settings(self) -> Any:
         return {"text": answer_language_request("", "eng"), "always": self.always}
 
-    def process(self, rows: list[Row]) -> Outcome:
-        out = [
-            {**row, "question": answer_language_request(row["question"], row["answer_language"])}
-            if self.always or row["question_language"] != row["answer_language"]
-            else row
-            for row in rows
-        ]
+    def process(self, rows: list[SampleRow]) -> Outcome[SampleRow]:
+        out: list[SampleRow] = []
+        for row in rows:
+            if self.always or row["question_language"] != row["answer_language"]:
+                row = {**row, "question": answer_language_request(row["question"], row["answer_language"])}  # noqa: PLW2901
+            out.append(row)
         return Outcome(out, len(rows), len(rows))

@@ -26,12 +26,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.seeding import named_random
 from sdrrl_nemo.data.config import Pair
 from sdrrl_nemo.data.engines.base import Dictionary
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
+from sdrrl_nemo.data.rows import SampleRow
 from sdrrl_nemo.data.text import words
 from sdrrl_nemo.data.text.words import Span, is_unspaced, korean_stems, tokenize
 
@@ -134,6 +135,14 @@ def _korean(text: str, span: Span, find: Callable[[int, int], Sequence[str]]) ->
     return None
 
 
+class Switched(NamedTuple):
+    """A text after code-switching: how many of its tokens the dictionary knows, and how many of these were replaced."""
+
+    text: str
+    replaced: int
+    found: int
+
+
 def code_switch(
     text: str,
     entries: Entries,
@@ -142,8 +151,8 @@ def code_switch(
     *,
     code: str = "eng",
     protected: Sequence[Span] = (),
-) -> tuple[str, int, int]:
-    """(switched text, tokens replaced, tokens found in the dictionary); Eq. 5.
+) -> Switched:
+    """Replace each token that the dictionary has by one of its translations with ``probability`` p (Eq. 5).
 
     ``code`` is the text's language. ``protected`` spans (code, URLs, formulas, template lines; see `protected_parts`)
     are never touched, nor counted as found. The random number of a token is drawn only where the dictionary has it.
@@ -152,17 +161,19 @@ def code_switch(
     position = found = replaced = 0
     for token in known_tokens(text, entries, code, protected):
         found += 1
-        if rng.random() >= probability:
+        if rng.random() >= probability:  # Eq. 5: x stays x with probability 1 - p
             continue
         replaced += 1
+        # Every translation is as likely as the others, as in mRASP: Eq. 5 writes Dict(x) as if there were one.
         chosen = token.translations[rng.randrange(len(token.translations))]
         word = match_case(text[token.start : token.end], chosen)
         pieces.append(text[position : token.start])
         pieces += [_gap("".join(pieces[-3:])[-1:], word[:1], code), word]
+        # A Korean particle stays where it is, glued to the foreign word as to the stem before.
         after = "" if token.particle else text[token.end : token.end + 1]
         pieces.append(_gap(word[-1:], after, code))
         position = token.end
-    return "".join([*pieces, text[position:]]), replaced, found
+    return Switched("".join([*pieces, text[position:]]), replaced, found)
 
 
 def _gap(left: str, right: str, code: str) -> str:
@@ -198,6 +209,7 @@ class SwitchDictionary:
         self._entries: dict[str, Entries] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
+        # A worker reads the dictionary by itself: pickled, the entries would travel with every task.
         return {**self.__dict__, "_entries": None}
 
     @property
@@ -210,6 +222,7 @@ class SwitchDictionary:
         if self._entries is None:
             source, target = self.pair
             self._entries = {source: self.engine.entries(source, target)}
+            # TL and TT ask in the target language, so Eq. 5 needs a dictionary from there too: inverted, or its own.
             if self.target_questions == "inverse":
                 self._entries[target] = invert(self._entries[source], target)
             elif self.target_questions == "dictionary":
@@ -217,7 +230,7 @@ class SwitchDictionary:
         return self._entries.get(code, {})
 
 
-class CodeSwitch(Stage):
+class CodeSwitch(Stage[SampleRow, SampleRow]):
     """Eq. 5 on the questions of LL, TL, LT and TT; code, addresses and template lines in them are left alone.
 
     LL and LT share a question and draw independently, since the sample's combination is part of the seed's name; so is
@@ -234,17 +247,19 @@ class CodeSwitch(Stage):
         chosen = {"dictionary": self.dictionary.identity, "probability": self.probability, "seed": self.seed}
         return {**chosen, "words": words.identity()}
 
-    def process(self, rows: list[Row]) -> Outcome:
-        out: list[Row] = []
+    def process(self, rows: list[SampleRow]) -> Outcome[SampleRow]:
+        out: list[SampleRow] = []
         notes: Counter[str] = Counter()
         for row in rows:
             about = (row["pair"], row["combination"], row["source_key"], row["origin"])
+            # A generator of its own for each sample: which words are replaced does not depend on the samples before it.
             rng = named_random(self.seed, "code-switch", *about)
             plain, code = row["question"], row["question_language"]
-            question, replaced, found = code_switch(
+            switched = code_switch(
                 plain, self.dictionary.entries(code), self.probability, rng, code=code, protected=protected_parts(plain)
             )
-            notes["tokens in the dictionary"] += found
-            notes["tokens replaced"] += replaced
-            out.append({**row, "question": question, "question_plain": plain, "switched": replaced})
+            notes["tokens in the dictionary"] += switched.found
+            notes["tokens replaced"] += switched.replaced
+            # The answer stays as it is: the paper switches "only the question components".
+            out.append({**row, "question": switched.text, "question_plain": plain, "switched": switched.replaced})
         return Outcome(out, len(rows), len(rows), notes=notes)

@@ -8,14 +8,16 @@ from typing import Any
 
 from sdrrl_nemo.common.seeding import named_random
 from sdrrl_nemo.data.config import CrossLingualConfig, Pair
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.pairs import pair_name
+from sdrrl_nemo.data.rows import RejectRow, SampleRow, TranslatedRow
 
 
-class Subsets(Stage):
-    """The combinations (of LL, TL, LT, TT) of question and answer language (section 3.2.2); counts samples.
+class Subsets(Stage[TranslatedRow, SampleRow]):
+    """Makes of each row up to four samples, one for each combination of question and answer language (section 3.2.2).
 
-    ``subsets``: combination -> name of the subset its samples belong to.
+    ``subsets`` names the combinations to make (of LL, TL, LT, TT) and for each the subset that its samples belong to.
+    The stage counts samples, not rows. A combination that needs a rejected translation is itself rejected.
     """
 
     name = "subsets"
@@ -26,26 +28,27 @@ class Subsets(Stage):
     def settings(self) -> Any:
         return {"pair": list(self.pair), "subsets": self.subsets}
 
-    def chosen(self, row: Row) -> list[str]:
+    def chosen(self, row: TranslatedRow) -> list[str]:
         """The combinations made of one row."""
         return list(self.subsets)
 
-    def process(self, rows: list[Row]) -> Outcome:
-        out: list[Row] = []
-        rejects: list[Row] = []
+    def process(self, rows: list[TranslatedRow]) -> Outcome[SampleRow]:
+        out: list[SampleRow] = []
+        rejects: list[RejectRow] = []
         entered = 0
         for row in rows:
             for combination in self.chosen(row):
                 entered += 1
                 sample = self._sample(row, combination)
                 if sample is None:
-                    about = {"key": row["key"], "question": row["question"]}
-                    rejects.append({**about, "reason": f"{combination}: translation rejected"})
+                    reason = f"{combination}: translation rejected"
+                    rejects.append({"key": row["key"], "question": row["question"], "reason": reason})
                 else:
                     out.append(sample)
         return Outcome(out, entered, len(out), rejects)
 
-    def _sample(self, row: Row, combination: str) -> Row | None:
+    def _sample(self, row: TranslatedRow, combination: str) -> SampleRow | None:
+        # First letter: the question's language; second: the answer's. L is the source language, T the target.
         question = row["question"] if combination[0] == "L" else row["question_target"]
         answer = row["answer"] if combination[1] == "L" else row["answer_target"]
         if question is None or answer is None:
@@ -64,8 +67,12 @@ class Subsets(Stage):
 
 
 class DrawnSubsets(Subsets):
-    """One combination a draw: the question in either language with probability 1/2, its answer in the other one with
-    ``cross_probability`` (Li et al. 2023a, cross-lingual instruction following)."""
+    """Draws combinations for each row instead of making all four: the baseline CIT, cross-lingual instruction tuning
+    (Li et al. 2023a).
+
+    A draw takes the question in either language with probability 1/2, and the answer in the other language with
+    ``cross_probability``; each row is drawn for ``repeat`` times.
+    """
 
     def __init__(
         self, pair: Pair, subsets: Mapping[str, str], draws: CrossLingualConfig, seed: int, shard_size: int
@@ -76,8 +83,9 @@ class DrawnSubsets(Subsets):
     def settings(self) -> Any:
         return {**super().settings(), "draws": asdict(self.draws), "seed": self.seed}
 
-    def chosen(self, row: Row) -> list[str]:
+    def chosen(self, row: TranslatedRow) -> list[str]:
         drawn = []
+        # The draw is named by row and number, so more repeats leave the first ones as they were.
         for number in range(self.draws.repeat):
             rng = named_random(self.seed, "cross-lingual", pair_name(self.pair), row["key"], number)
             question = "LT"[rng.randrange(2)]

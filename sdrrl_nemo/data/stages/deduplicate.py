@@ -11,15 +11,16 @@ from typing import Any
 from sdrrl_nemo.common.fileio import read_jsonl, write_jsonl
 from sdrrl_nemo.data.config import Pair
 from sdrrl_nemo.data.execution.external_sort import external_sort
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, StreamStage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, StreamStage
 from sdrrl_nemo.data.filters import Duplicate, TextPair
 from sdrrl_nemo.data.filters.duplicates import Mark
+from sdrrl_nemo.data.rows import RejectRow, TranslatedRow
 
 NUMBER = re.compile(r":\d{12}")
 """The row number that a mark carries behind the question's key."""
 
 
-class Duplicates(StreamStage):
+class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
     """Rejects a translated question where another row has the same question, or the same translation of another one.
 
     Two instructions may become one in translation; with two answers they would contradict each other in TL and TT.
@@ -34,7 +35,7 @@ class Duplicates(StreamStage):
         judge = [self.judge.version, self.judge.sides, self.judge.min_characters]
         return {"duplicate": judge, "pair": list(self.pair), "part": self.part}
 
-    def stream(self, rows: Iterator[Row], workspace: Path) -> Iterator[Outcome]:
+    def stream(self, rows: Iterator[TranslatedRow], workspace: Path) -> Iterator[Outcome[TranslatedRow]]:
         folders = [workspace / name for name in ("marks", "repeats")]
         for folder in folders:
             folder.mkdir()
@@ -47,7 +48,7 @@ class Duplicates(StreamStage):
         while part := list(islice(judged, self.part)):
             entered = sum(row["question_target"] is not None for row, _ in part)
             rejects = [_reject(row, detail) for row, detail in part if detail]
-            out = [{**row, "question_target": None} if detail else row for row, detail in part]
+            out = [_without_question(row) if detail else row for row, detail in part]
             yield Outcome(out, entered, entered - len(rejects), rejects)
 
     def _marks(self, spill: Path) -> Iterator[Mark]:
@@ -57,7 +58,7 @@ class Duplicates(StreamStage):
                 pair = TextPair(row["question"], row["question_target"], *self.pair)
                 yield from self.judge.marks(f"{row['source_key']}:{item['group']:012d}", pair)
 
-    def _judged(self, spill: Path, found: Iterator[tuple[int, str]]) -> Iterator[tuple[Row, str | None]]:
+    def _judged(self, spill: Path, found: Iterator[tuple[int, str]]) -> Iterator[tuple[TranslatedRow, str | None]]:
         """(row, reason to reject its translated question); ``found`` is in the order of the rows."""
         number, reason = next(found, (-1, ""))
         for _, item in read_jsonl(spill):
@@ -67,7 +68,11 @@ class Duplicates(StreamStage):
             yield item["row"], reason if hit else None
 
 
-def _grouped(rows: Iterator[Row]) -> Iterator[Row]:
+def _without_question(row: TranslatedRow) -> TranslatedRow:
+    return {**row, "question_target": None}
+
+
+def _grouped(rows: Iterator[TranslatedRow]) -> Iterator[dict[str, Any]]:
     """Rows with the number of the first row of their question: y and y_hat of one question follow each other."""
     question, group = None, 0
     for number, row in enumerate(rows):
@@ -80,6 +85,12 @@ def _number(name: str) -> int:
     return int(name.rpartition(":")[2])
 
 
-def _reject(row: Row, detail: str) -> Row:
-    about = {"key": row["key"], "component": "question", "source": row["question"], "target": row["question_target"]}
-    return {**about, "reason": "duplicate", "detail": detail}
+def _reject(row: TranslatedRow, detail: str) -> RejectRow:
+    return {
+        "key": row["key"],
+        "component": "question",
+        "source": row["question"],
+        "target": row["question_target"],
+        "reason": "duplicate",
+        "detail": detail,
+    }

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdrrl_nemo.data.engines.base import Generator
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
+from sdrrl_nemo.data.rows import InstructionRow, RejectRow
 from sdrrl_nemo.data.text import words
 
 
-class Generate(Stage):
+class Generate(Stage[InstructionRow, InstructionRow]):
     """Adds ``generated`` to each question: the model's answer, or None when it was rejected (counted, with reason).
 
     A shard is given to the engine in one call, so what the engine batches together is the same in every run: rounding
@@ -40,10 +41,11 @@ class Generate(Stage):
             "words": words.identity(),
         }
 
-    def process(self, rows: list[Row]) -> Outcome:
+    def process(self, rows: list[InstructionRow]) -> Outcome[InstructionRow]:
         questions = [row["question"] for row in rows]
         answers = self.engine.generate(questions)
-        out, rejects = [], []
+        out: list[InstructionRow] = []
+        rejects: list[RejectRow] = []
         for row, raw in zip(rows, answers, strict=True):
             text = raw.strip()
             reason, detail = self._judge(text)

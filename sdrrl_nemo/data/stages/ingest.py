@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.config import InstructionsConfig
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.readers import Skipped, read_examples
+from sdrrl_nemo.data.rows import InstructionRow, NoRow, RejectRow, Split
 
 
-def read_instructions(config: InstructionsConfig) -> tuple[list[Row], list[Row], Counter[str]]:
-    """(rows {key, question, answer}, rejects {key, reason, ...}, counts of what was left out), in the set's order.
+class Instructions(NamedTuple):
+    """An instruction set as read: its rows in the set's order, what was rejected, and counts of what was left out."""
+
+    rows: list[InstructionRow]
+    rejects: list[RejectRow]
+    notes: Counter[str]
+
+
+class HeldOutSplit(NamedTuple):
+    """Training rows and held-out rows, each in the order of the set."""
+
+    train: list[InstructionRow]
+    held_out: list[InstructionRow]
+
+
+def read_instructions(config: InstructionsConfig) -> Instructions:
+    """Read an instruction set and leave out repeated questions.
 
     A question that was seen before is a duplicate whatever its answer: with two answers it could stand in the training
     set and among the held-out questions. Raises SdrrlError that names file and line for a broken line, a field that is
     no text, an empty question or an empty answer (``drop_empty`` rejects these instead).
     """
-    rows: list[Row] = []
-    rejects: list[Row] = []
+    rows: list[InstructionRow] = []
+    rejects: list[RejectRow] = []
     notes: Counter[str] = Counter()
     first_place: dict[str, str] = {}
     examples = read_examples(config.path, config.format, config.fields, config.split, config.drop_empty)
@@ -41,11 +57,11 @@ def read_instructions(config: InstructionsConfig) -> tuple[list[Row], list[Row],
         rows.append({"key": key, "question": found.question, "answer": found.answer})
     if not rows:
         raise SdrrlError(f"{config.path}: no instruction in this file")
-    return rows, rejects, notes
+    return Instructions(rows, rejects, notes)
 
 
-def split_held_out(rows: list[Row], held_out: int, limit: int | None, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows), each in the order of ``rows``.
+def split_held_out(rows: list[InstructionRow], held_out: int, limit: int | None, seed: int) -> HeldOutSplit:
+    """Hold ``held_out`` rows out of training.
 
     Who is held out follows from the row's key and the seed, so adding rows elsewhere or reordering the file moves
     nothing; ``limit`` keeps that many training rows, chosen the same way.
@@ -55,10 +71,10 @@ def split_held_out(rows: list[Row], held_out: int, limit: int | None, seed: int)
     ranked = sorted((row["key"] for row in rows), key=lambda key: (derive_seed(seed, "held-out", key), key))
     held = set(ranked[:held_out])
     train = set(ranked[held_out:] if limit is None else ranked[held_out : held_out + limit])
-    return [r for r in rows if r["key"] in train], [r for r in rows if r["key"] in held]
+    return HeldOutSplit([r for r in rows if r["key"] in train], [r for r in rows if r["key"] in held])
 
 
-class Ingest(Stage):
+class Ingest(Stage[NoRow, InstructionRow]):
     """Reads D and marks each row ``train`` or ``held-out``."""
 
     name = "ingest"
@@ -69,13 +85,17 @@ class Ingest(Stage):
     def settings(self) -> Any:
         return {**asdict(self.config), "path": self.sha256, "seed": self.seed}
 
-    def process(self, rows: list[Row]) -> Outcome:
+    def process(self, rows: list[NoRow]) -> Outcome[InstructionRow]:
         found, rejects, notes = read_instructions(self.config)
         train, held = split_held_out(found, self.config.held_out, self.config.limit, self.seed)
-        chosen = [{**r, "split": "train"} for r in train] + [{**r, "split": "held-out"} for r in held]
+        chosen = [*_marked(train, "train"), *_marked(held, "held-out")]
         dropped = Counter(r["reason"] for r in rejects)
         beyond = len(found) - len(chosen)
         if beyond:
             dropped["beyond instructions.limit"] = beyond
         notes |= Counter({"training": len(train), "held out": len(held)})
         return Outcome(chosen, len(found) + len(rejects), len(chosen), rejects, dropped, notes)
+
+
+def _marked(rows: list[InstructionRow], split: Split) -> list[InstructionRow]:
+    return [{**row, "split": split} for row in rows]

@@ -5,20 +5,31 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdrrl_nemo.data.config import EngineConfig, Pair
-from sdrrl_nemo.data.engines.base import LanguageIdentifier, QualityEstimator
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, QualityEstimator
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
-from sdrrl_nemo.data.stages.translate import COMPONENTS
+from sdrrl_nemo.data.rows import COMPONENTS, QUALITY, TARGET, RejectRow, TranslatedRow
 from sdrrl_nemo.data.text import words
 
-Verdict = tuple[str, str] | None
-"""(reason, detail) of a rejection."""
+
+class Rejection(NamedTuple):
+    """Why a translation is rejected; ``detail`` has the measured figure and its bound."""
+
+    reason: str
+    detail: str
 
 
-class Judge(Stage):
+class Verdict(NamedTuple):
+    """What a judge says of one translation: why it is rejected, or None, and the score that its row remembers."""
+
+    rejection: Rejection | None
+    quality: float | None = None
+
+
+class Judge(Stage[TranslatedRow, TranslatedRow]):
     """Base of the stages that reject translations.
 
     A rejected translation becomes None and its row stays: a bad answer costs LT and TT, a bad question TL and TT, and
@@ -29,22 +40,32 @@ class Judge(Stage):
     target: str
 
     @abstractmethod
-    def judge(self, pairs: list[TextPair]) -> list[tuple[Verdict, Row]]:
-        """Per pair its verdict, and fields to remember in the row under ``<component>_<field>``."""
+    def judge(self, pairs: list[TextPair]) -> list[Verdict]:
+        """One verdict per pair."""
 
-    def process(self, rows: list[Row]) -> Outcome:
-        live = [(i, c) for i, row in enumerate(rows) for c in COMPONENTS if row[f"{c}_target"] is not None]
-        pairs = [TextPair(rows[i][c], rows[i][f"{c}_target"], self.source, self.target) for i, c in live]
-        out = [dict(row) for row in rows]
-        rejects: list[Row] = []
-        for (i, c), pair, (verdict, fields) in zip(live, pairs, self.judge(pairs) if pairs else [], strict=True):
-            out[i].update({f"{c}_{name}": value for name, value in fields.items()})
-            if verdict is None:
+    def process(self, rows: list[TranslatedRow]) -> Outcome[TranslatedRow]:
+        # What an earlier judge rejected is not asked about again: a rejection is counted once, with its first reason.
+        live = [(i, c) for i, row in enumerate(rows) for c in COMPONENTS if row[TARGET[c]] is not None]
+        pairs = [TextPair(rows[i][c], rows[i][TARGET[c]] or "", self.source, self.target) for i, c in live]
+        out = [row.copy() for row in rows]
+        rejects: list[RejectRow] = []
+        for (i, c), pair, verdict in zip(live, pairs, self.judge(pairs) if pairs else [], strict=True):
+            if verdict.quality is not None:
+                out[i][QUALITY[c]] = verdict.quality
+            if verdict.rejection is None:
                 continue
-            out[i][f"{c}_target"] = None
-            reason, detail = verdict
-            about = {"key": rows[i]["key"], "component": c, "source": pair.source, "target": pair.target}
-            rejects.append({**about, "reason": reason, "detail": detail})
+            out[i][TARGET[c]] = None
+            reason, detail = verdict.rejection
+            rejects.append(
+                {
+                    "key": rows[i]["key"],
+                    "component": c,
+                    "source": pair.source,
+                    "target": pair.target,
+                    "reason": reason,
+                    "detail": detail,
+                }
+            )
         return Outcome(out, len(live), len(live) - len(rejects), rejects)
 
 
@@ -58,12 +79,12 @@ class Quality(Judge):
     def settings(self) -> Any:
         return {"engine": self.engine.identity, "options": self.options, "tau": self.tau}
 
-    def judge(self, pairs: list[TextPair]) -> list[tuple[Verdict, Row]]:
+    def judge(self, pairs: list[TextPair]) -> list[Verdict]:
         scores = self.engine.score([p.source for p in pairs], [p.target for p in pairs])
-        return [
-            (None if score >= self.tau else ("below tau", f"{score:.4f} < {self.tau}"), {"quality": round(score, 4)})
-            for score in map(float, scores)
-        ]
+        return [Verdict(self._below_tau(score), round(score, 4)) for score in map(float, scores)]
+
+    def _below_tau(self, score: float) -> Rejection | None:
+        return None if score >= self.tau else Rejection("below tau", f"{score:.4f} < {self.tau}")
 
 
 class Heuristics(Judge):
@@ -85,14 +106,14 @@ class Heuristics(Judge):
         chosen = [asdict(c) for c in self.chosen]
         return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], "words": words.identity()}
 
-    def judge(self, pairs: list[TextPair]) -> list[tuple[Verdict, Row]]:
-        return [(self._first(pair), {}) for pair in pairs]
+    def judge(self, pairs: list[TextPair]) -> list[Verdict]:
+        return [Verdict(self._first(pair)) for pair in pairs]
 
-    def _first(self, pair: TextPair) -> Verdict:
+    def _first(self, pair: TextPair) -> Rejection | None:
         for name, judge in self.filters.items():
             detail = judge.reject(pair)
             if detail:
-                return name, detail
+                return Rejection(name, detail)
         return None
 
 
@@ -116,15 +137,14 @@ class LanguageId(Judge):
         bounds = [self.min_letters, self.min_probability]
         return {"engine": self.engine.identity, "options": self.options, "target": self.target, "bounds": bounds}
 
-    def judge(self, pairs: list[TextPair]) -> list[tuple[Verdict, Row]]:
-        return [(self._verdict(p, *found), {}) for p, found in zip(pairs, self._identify(pairs), strict=True)]
+    def judge(self, pairs: list[TextPair]) -> list[Verdict]:
+        identified = self.engine.identify([p.target for p in pairs])
+        return [Verdict(self._off_target(p, found)) for p, found in zip(pairs, identified, strict=True)]
 
-    def _identify(self, pairs: list[TextPair]) -> list[tuple[str | None, float]]:
-        return self.engine.identify([p.target for p in pairs])
-
-    def _verdict(self, pair: TextPair, code: str | None, probability: float) -> Verdict:
+    def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
+        code, probability = found
         if code == self.target or sum(map(str.isalpha, pair.target)) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None
-        return "off-target", f"identified as {code or 'another language'} ({probability:.2f})"
+        return Rejection("off-target", f"identified as {code or 'another language'} ({probability:.2f})")

@@ -11,7 +11,8 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
 from sdrrl_nemo.data.execution.external_sort import external_sort
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, StreamStage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, StreamStage
+from sdrrl_nemo.data.rows import OrderedRow, RejectRow, SampleRow
 
 
 def for_validation(seed: int, fraction: float, source_key: str) -> bool:
@@ -35,7 +36,7 @@ def require_rows(rows: Mapping[str, int], validation: Mapping[str, int] | None =
             )
 
 
-class Order(StreamStage):
+class Order(StreamStage[SampleRow, OrderedRow]):
     """All samples in their final order: by a seeded hash of their key, which mixes the subsets. Drops exact repeats.
 
     The order is that of the keys, so repeats lie side by side and the first one of the input comes first. Sorted on
@@ -53,13 +54,12 @@ class Order(StreamStage):
     def settings(self) -> Any:
         return [self.seed, self.part]
 
-    def stream(self, rows: Iterator[Row], workspace: Path) -> Iterator[Outcome]:
-        keyed = ({"key": content_key(row["subset"], row["question"], row["answer"]), **row} for row in rows)
-        ranked = external_sort(keyed, self._rank, workspace, self.memory_rows)
+    def stream(self, rows: Iterator[SampleRow], workspace: Path) -> Iterator[Outcome[OrderedRow]]:
+        ranked = external_sort(map(_keyed, rows), self._rank, workspace, self.memory_rows)
         previous = ""
         while part := list(islice(ranked, self.part)):
-            kept: list[Row] = []
-            rejects: list[Row] = []
+            kept: list[OrderedRow] = []
+            rejects: list[RejectRow] = []
             for row in part:
                 if row["key"] == previous:
                     reason = f"{row['subset']}: duplicate sample"
@@ -69,5 +69,9 @@ class Order(StreamStage):
                 previous = row["key"]
             yield Outcome(kept, len(part), len(kept), rejects)
 
-    def _rank(self, row: Row) -> tuple[int, str]:
+    def _rank(self, row: OrderedRow) -> tuple[int, str]:
         return derive_seed(self.seed, "order", row["key"]), row["key"]
+
+
+def _keyed(row: SampleRow) -> OrderedRow:
+    return {"key": content_key(row["subset"], row["question"], row["answer"]), **row}

@@ -7,19 +7,24 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
+from sdrrl_nemo.data.rows import InstructionRow, Origin, RejectRow, SynthRow
 
 
 def draws_y_hat(seed: int, key: str) -> bool:
-    """Eq. 4's coin for one question: True for y_hat, with probability 1/2; known before y_hat is generated."""
+    """Toss Eq. 4's coin for one question: True, with probability 1/2, where its answer is to be y_hat.
+
+    The coin needs the question's key alone, so it is known before y_hat exists, and only half of the questions have to
+    be put to the model.
+    """
     return named_random(seed, "synth", key).random() < 0.5
 
 
-class Sample(Stage):
-    """D_synth (Eq. 4): ``sample`` takes y or y_hat per question, each with probability 1/2; ``both`` takes the union,
-    ``answers`` y alone.
+class Sample(Stage[InstructionRow, SynthRow]):
+    """Makes D_synth (Eq. 4) of the questions with their answers y and the model's answers y_hat.
 
-    A question whose draw is y_hat, where none was usable, is dropped: taking y instead would tilt the draw.
+    In mode ``sample`` each question gets y or y_hat, with probability 1/2 each. Mode ``both`` keeps both of them, and
+    ``answers`` keeps y alone. Raises KeyError for a question that draws y_hat and was never put to the model.
     """
 
     name = "sample"
@@ -30,19 +35,19 @@ class Sample(Stage):
     def settings(self) -> Any:
         return {"mode": self.mode, "seed": self.seed}
 
-    def _origins(self, key: str) -> tuple[str, ...]:
+    def _origins(self, key: str) -> tuple[Origin, ...]:
         if self.mode == "sample":
             return ("y_hat",) if draws_y_hat(self.seed, key) else ("y",)
         return ("y", "y_hat") if self.mode == "both" else ("y",)
 
-    def process(self, rows: list[Row]) -> Outcome:
-        out: list[Row] = []
-        rejects: list[Row] = []
+    def process(self, rows: list[InstructionRow]) -> Outcome[SynthRow]:
+        out: list[SynthRow] = []
+        rejects: list[RejectRow] = []
         notes: Counter[str] = Counter()
         for row in rows:
             for origin in self._origins(row["key"]):
                 answer = row["answer"] if origin == "y" else row["generated"]
-                if answer is None:
+                if answer is None:  # y in its place would tilt the draw towards questions that the model fails on
                     rejects.append({"key": row["key"], "reason": "no usable y_hat", "question": row["question"]})
                     continue
                 notes[origin] += 1
@@ -50,7 +55,8 @@ class Sample(Stage):
         return Outcome(out, len(out) + len(rejects), len(out), rejects, notes=notes)
 
 
-def synth_row(row: Row, origin: str, answer: str) -> Row:
-    """Row of D_synth; ``origin`` is y (the instruction set's answer) or y_hat (the model's)."""
+def synth_row(row: InstructionRow, origin: Origin, answer: str) -> SynthRow:
+    """One row of D_synth: the question of ``row`` with ``answer``, which is y or y_hat as ``origin`` says."""
+    # y and y_hat of one question are two rows and need two keys; what they share is the source key.
     key = content_key("synth", row["key"], origin, answer)
     return {"key": key, "source_key": row["key"], "origin": origin, "question": row["question"], "answer": answer}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sdrrl_nemo.data.execution.stage_runner import Outcome, Row, Stage
+from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
+from sdrrl_nemo.data.rows import OrderedRow, TokenizedRow, TooLongRow
+from sdrrl_nemo.data.text.tokenizer import tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-from sdrrl_nemo.data.text.tokenizer import tokenize
 
 
-class Tokenize(Stage):
-    """Adds ``tokens`` and ``prompt_tokens`` to each sample; drops what is longer than a pack, never cuts."""
+class Tokenize(Stage[OrderedRow, TokenizedRow]):
+    """Adds ``tokens`` and ``prompt_tokens`` to each sample. A sample longer than a pack is dropped, never cut: the
+    model would learn an answer without its end."""
 
     name = "tokenize"
 
@@ -22,10 +24,10 @@ class Tokenize(Stage):
     def settings(self) -> Any:
         return {"tokenizer": self.sha256, "seq_length": self.seq_length}
 
-    def process(self, rows: list[Row]) -> Outcome:
+    def process(self, rows: list[OrderedRow]) -> Outcome[TokenizedRow]:
         encoded = tokenize(self.tokenizer, [r["question"] for r in rows], [r["answer"] for r in rows])
-        out: list[Row] = []
-        rejects: list[Row] = []
+        out: list[TokenizedRow] = []
+        rejects: list[TooLongRow] = []
         for row, (tokens, prompt) in zip(rows, encoded, strict=True):
             if len(tokens) > self.seq_length:
                 reason = f"{row['subset']}: longer than seq_length"

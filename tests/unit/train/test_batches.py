@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.packing.packed import PackedDataset, PackedWriter, TokenizedSample
-from sdrrl_nemo.data.subsets import SUBSETS
+from sdrrl_nemo.data.rows import SUBSETS
 from sdrrl_nemo.train.batches import PAD, MicroBatches, MicroBatchStream, Schedule, sample_weights
 
 SEQ = 32

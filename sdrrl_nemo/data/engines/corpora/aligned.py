@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
-from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus
+from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.text.languages import Language, language
 
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
-def unique(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def unique(pairs: Iterable[tuple[str, str]]) -> Iterator[SentencePair]:
     """Non-empty pairs, each once; remembers 16 bytes a pair."""
     seen: set[bytes] = set()
     for source, target in pairs:
@@ -26,7 +26,7 @@ def unique(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
             key = hashlib.blake2b(f"{a}\0{b}".encode(), digest_size=16).digest()
             if key not in seen:
                 seen.add(key)
-                yield a, b
+                yield SentencePair(a, b)
 
 
 def _text_lines(path: Path) -> Iterator[str]:
@@ -68,7 +68,7 @@ class Moses(ParallelCorpus):
         """Content of both files and their languages."""
         return f"moses/{'/'.join(sha256_file(p)[:16] for p in self._paths)}/{'-'.join(self._columns)}"
 
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         wanted = (language(source).code, language(target).code)
         if wanted not in (self._columns, self._columns[::-1]):
             raise SdrrlError(f"{self._paths[0]}: holds {'-'.join(self._columns)}, not {source}-{target}")
@@ -92,7 +92,7 @@ class Opus100(ParallelCorpus):
     def identity(self) -> str:
         return f"opus100/r1/{self._folder}/{self._part}"
 
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         a, b = (self._code(language(x)) for x in (source, target))
         name = "-".join(sorted((a, b)))
         if "en" not in (a, b):
@@ -146,7 +146,7 @@ class Tmx(ParallelCorpus):
         """Content of the file and the regions asked for."""
         return f"tmx/{sha256_file(self._path)[:16]}/{sorted(self._regions.items())}"
 
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         ends = [language(x) for x in (source, target)]
         return unique(self._units(*ends))
 

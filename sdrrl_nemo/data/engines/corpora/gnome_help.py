@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus
+from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.engines.debian import CACHE, package_root
 from sdrrl_nemo.data.text.languages import Language, language
 from sdrrl_nemo.data.text.sentence_ends import split_sentences
@@ -77,7 +77,7 @@ class GnomeHelp(ParallelCorpus):
     def identity(self) -> str:
         return f"gnome_help/{self._folder or self._version}/r{REVISION}/{self._words}"
 
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         ends = language(source), language(target)
         if source == target:
             raise SdrrlError(f"parallel corpus 'gnome_help': source and target are both '{source}'")
@@ -86,9 +86,9 @@ class GnomeHelp(ParallelCorpus):
         seen: tuple[set[str], set[str]] = (set(), set())
         for page in sorted(p.relative_to(root / "C") for p in (root / "C").glob("*/*.page")):
             for pair in self._page_pairs(root, page, folders):
-                if pair[0] not in seen[0] and pair[1] not in seen[1]:
-                    seen[0].add(pair[0])
-                    seen[1].add(pair[1])
+                if pair.source not in seen[0] and pair.target not in seen[1]:
+                    seen[0].add(pair.source)
+                    seen[1].add(pair.target)
                     yield pair
 
     def _root(self) -> Path:
@@ -103,7 +103,7 @@ class GnomeHelp(ParallelCorpus):
             raise SdrrlError(f"parallel corpus 'gnome_help': there is no {end.name} ('{end.code}') translation in it")
         return root / end.gnome
 
-    def _page_pairs(self, root: Path, page: Path, folders: list[Path]) -> Iterator[tuple[str, str]]:
+    def _page_pairs(self, root: Path, page: Path, folders: list[Path]) -> Iterator[SentencePair]:
         files = [folder / page for folder in folders]
         if not all(f.is_file() for f in files):
             return
@@ -112,12 +112,12 @@ class GnomeHelp(ParallelCorpus):
         for place, original in english.items():
             if place not in left or place not in right or not self._sentence(original):
                 continue
-            pair = (left[place], right[place])
+            pair = SentencePair(left[place], right[place])
             # An untranslated paragraph is the English one, whichever side it stands on.
             untranslated = any(
                 text == original for text, folder in zip(pair, folders, strict=True) if folder.name != "C"
             )
-            if not untranslated and pair[0] != pair[1] and all(_one_sentence(text) for text in pair):
+            if not untranslated and pair.source != pair.target and all(_one_sentence(text) for text in pair):
                 yield pair
 
     def _sentence(self, english: str) -> bool:

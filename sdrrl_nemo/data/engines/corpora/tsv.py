@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
-from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus
+from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.text.languages import language
 
 
@@ -28,20 +28,20 @@ class TsvCorpus(ParallelCorpus):
         """Content of the file and what its columns are."""
         return f"tsv/{sha256_file(self._path)[:16]}/{'-'.join(self._columns)}"
 
-    def pairs(self, source: str, target: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         wanted = (language(source).code, language(target).code)
         if wanted not in (self._columns, self._columns[::-1]):
             raise SdrrlError(
                 f"{self._path}: holds {'-'.join(self._columns)}, not {source}-{target}; "
                 "correct the options 'source' and 'target' or the path"
             )
-        seen: set[tuple[str, str]] = set()
+        seen: set[SentencePair] = set()
         for pair in self._rows():
             if pair not in seen:
                 seen.add(pair)
-                yield pair if wanted == self._columns else pair[::-1]
+                yield pair if wanted == self._columns else SentencePair(pair.target, pair.source)
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
+    def _rows(self) -> Iterator[SentencePair]:
         with open(self._path, "rb") as file:
             for n, raw in enumerate(file, 1):
                 where = f"{self._path}, line {n}"
@@ -54,4 +54,4 @@ class TsvCorpus(ParallelCorpus):
                 cells = [cell.strip() for cell in line.split("\t")]
                 if len(cells) != 2 or not all(cells):
                     raise SdrrlError(f"{where}: expected two non-empty columns between one tab, found {len(cells)}")
-                yield cells[0], cells[1]
+                yield SentencePair(cells[0], cells[1])

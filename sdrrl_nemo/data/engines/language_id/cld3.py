@@ -8,7 +8,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import distribution_version, require
-from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
+from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, Identified, LanguageIdentifier
 from sdrrl_nemo.data.text.languages import from_cld3
 
 PACKAGE = "cld3-py"
@@ -45,14 +45,14 @@ class Cld3Identifier(LanguageIdentifier):
     def _detector(self) -> Any:
         return require("gcld3", PACKAGE).NNetLanguageIdentifier(min_num_bytes=0, max_num_bytes=self._max_bytes)
 
-    def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+    def identify(self, texts: Sequence[str]) -> list[Identified]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: str) -> tuple[str | None, float]:
+    def _one(self, text: str) -> Identified:
         # Lone surrogates cannot become UTF-8; the NUL byte would end the text early.
         clean = text.encode("utf-8", "ignore").decode("utf-8").replace("\0", " ").strip()
         if not clean:
-            return None, 0.0
+            return Identified(None, 0.0)
         found = self._detector.FindLanguage(clean)
         code = from_cld3(found.language) or OTHER_LABELS.get(found.language)
-        return code, min(1.0, max(0.0, float(found.probability))) if code else 0.0
+        return Identified(code, min(1.0, max(0.0, float(found.probability))) if code else 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.common.optional import require
-from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
+from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, Identified, LanguageIdentifier
 from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS
 from sdrrl_nemo.data.text.languages import from_fasttext
 
@@ -75,18 +75,18 @@ class FastTextIdentifier(LanguageIdentifier):
             raise SdrrlError(f"language identifier 'fasttext_lid': {self._path} is no classifier: it has no labels")
         return model
 
-    def identify(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+    def identify(self, texts: Sequence[str]) -> list[Identified]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: str) -> tuple[str | None, float]:
+    def _one(self, text: str) -> Identified:
         # fastText takes one line, and only what UTF-8 can say; a line feed is an error there, NUL white space.
         clean = " ".join(text.encode("utf-8", "ignore").decode("utf-8").replace("\0", " ").split())
         if not clean:
-            return None, 0.0
+            return Identified(None, 0.0)
         labels, probabilities = self._model.predict(clean)
         if not labels:
-            return None, 0.0
-        return code_of(labels[0]), min(1.0, max(0.0, float(probabilities[0])))
+            return Identified(None, 0.0)
+        return Identified(code_of(labels[0]), min(1.0, max(0.0, float(probabilities[0]))))
 
 
 def _embedded() -> Path:
