@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.compat.check import start_check
-from sdrrl_nemo.eval.benchmarks.config import KIND, BenchmarkConfig, kind_of
+from sdrrl_nemo.eval.benchmark_config import KIND, BenchmarkConfig, kind_of
 from sdrrl_nemo.eval.config import EvalConfig
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     args = config_parser(__doc__.splitlines()[0]).parse_args(argv)
     start_check("evaluate")
     if kind_of(args.config) == KIND:
-        from sdrrl_nemo.eval.benchmarks.several import evaluate_models
+        from sdrrl_nemo.eval.several_models import evaluate_models
 
         print(evaluate_models(load_config(BenchmarkConfig, args.config, args.overrides)))
         return 0

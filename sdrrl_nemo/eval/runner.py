@@ -15,11 +15,11 @@ from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.data.validation import import_plugins
+from sdrrl_nemo.eval.base_and_trained import Scorer
 from sdrrl_nemo.eval.config import EvalConfig, check
-from sdrrl_nemo.eval.hidden import check_perplexity
-from sdrrl_nemo.eval.inputs import read_held_out
-from sdrrl_nemo.eval.models import choose_device, open_model_folder, require_same_tokenizer
-from sdrrl_nemo.eval.scores import Scorer
+from sdrrl_nemo.eval.model_folder import choose_device, open_model_folder, require_same_tokenizer
+from sdrrl_nemo.eval.readers.held_out_files import read_held_out
+from sdrrl_nemo.eval.scorers.alignment import check_perplexity
 from sdrrl_nemo.eval.store import TaskStore
 from sdrrl_nemo.eval.tasks import first, plan, run_tasks
 from sdrrl_nemo.eval.translation import make_metrics

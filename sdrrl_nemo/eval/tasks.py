@@ -15,13 +15,13 @@ from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.precision import resolve
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.data.text.templates import translation_question
+from sdrrl_nemo.eval.backends.answer_loss import sample_losses
+from sdrrl_nemo.eval.backends.last_states import last_states
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.encoding import check_lengths, encode_questions, encode_samples
 from sdrrl_nemo.eval.generate import greedy_answers
-from sdrrl_nemo.eval.hidden import last_states
-from sdrrl_nemo.eval.inputs import HeldOut
-from sdrrl_nemo.eval.loss import sample_losses
-from sdrrl_nemo.eval.models import ModelFolder, load_model
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model
+from sdrrl_nemo.eval.readers.held_out_files import HeldOut
 from sdrrl_nemo.eval.store import TaskStore, pack_array
 
 Advance = Callable[[float], object]

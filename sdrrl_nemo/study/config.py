@@ -11,7 +11,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.config import EngineConfig
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 from sdrrl_nemo.eval.config import AlignmentConfig, EvalConfig, GenerationConfig, LossConfig
 from sdrrl_nemo.train.config import RunConfig
 

@@ -20,13 +20,13 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.config import check as check_evaluation
-from sdrrl_nemo.eval.hidden import alignment, map_points, tsne
-from sdrrl_nemo.eval.inputs import HeldOut, read_held_out
-from sdrrl_nemo.eval.models import ModelFolder, choose_device, open_model_folder
-from sdrrl_nemo.eval.offtarget import off_target
+from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, open_model_folder
+from sdrrl_nemo.eval.readers.held_out_files import HeldOut, read_held_out
+from sdrrl_nemo.eval.run_benchmarks import run_benchmarks
+from sdrrl_nemo.eval.scorers.alignment import alignment, map_points, tsne
+from sdrrl_nemo.eval.scorers.off_target import off_target
 from sdrrl_nemo.eval.store import TaskStore, unpack_array
 from sdrrl_nemo.eval.tasks import pair_samples, plan, question_samples, run_tasks
 from sdrrl_nemo.study.aggregate import statistics

@@ -22,14 +22,14 @@ from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
 from sdrrl_nemo.data.engines.quality.comet import CometScorer
-from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
-from sdrrl_nemo.eval.benchmarks.backends import local
-from sdrrl_nemo.eval.benchmarks.config import NAMES, BenchmarkConfig, kind_of
-from sdrrl_nemo.eval.benchmarks.decoding import greedy
-from sdrrl_nemo.eval.benchmarks.suites.mkqa import binary_answer
-from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.backends import local
+from sdrrl_nemo.eval.backends.decoding import greedy
+from sdrrl_nemo.eval.backends.interface import BACKENDS
+from sdrrl_nemo.eval.benchmark_config import NAMES, BenchmarkConfig, kind_of
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.run_benchmarks import run_benchmarks
 from sdrrl_nemo.eval.scorers import comet
+from sdrrl_nemo.eval.suites.mkqa import binary_answer
 from tools.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sdrrl_nemo.eval.benchmarks.config import DEFAULT_NEW_TOKENS, BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.runner import plan
-from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask
+from sdrrl_nemo.eval.benchmark_config import DEFAULT_NEW_TOKENS, BenchmarkConfig
+from sdrrl_nemo.eval.evaluation import plan
+from sdrrl_nemo.eval.task import BenchmarkTask
 from tools.bench.evaluation_speed import make_items
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,7 +12,7 @@ import pytest
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
 from sdrrl_nemo.eval import tasks
-from sdrrl_nemo.eval.models import open_model_folder
+from sdrrl_nemo.eval.model_folder import open_model_folder
 from tools.evaluate import main
 
 YAML = """

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.eval.backends.answer_loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
+from sdrrl_nemo.eval.backends.last_states import last_states
+from sdrrl_nemo.eval.backends.prefix import common_prefix
 from sdrrl_nemo.eval.encoding import Encoded, check_lengths, encode_questions, encode_samples
 from sdrrl_nemo.eval.generate import greedy_answers
-from sdrrl_nemo.eval.hidden import last_states
-from sdrrl_nemo.eval.loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
-from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
-from sdrrl_nemo.eval.prefix import common_prefix
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
 
 TEXTS = [
     ("Hi", "Hello."),

@@ -18,8 +18,8 @@ from sdrrl_nemo.eval.compare import (
     goal_lower,
     paired_interval,
 )
-from sdrrl_nemo.eval.hidden import alignment, tsne
-from sdrrl_nemo.eval.offtarget import letters, off_target
+from sdrrl_nemo.eval.scorers.alignment import alignment, tsne
+from sdrrl_nemo.eval.scorers.off_target import letters, off_target
 from sdrrl_nemo.eval.store import pack_array, unpack_array
 from sdrrl_nemo.eval.translation import compare_translations
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 
 FORMAT = "sdrrl-benchmarks/1"
 
@@ -39,6 +39,6 @@ def run_benchmarks(model_folder: str | Path, config: BenchmarkConfig, output_dir
     on where a killed one stopped, and several models may share one ``output_dir``'s parent but not ``output_dir``.
     SdrrlError (one sentence) for missing data, a broken model folder or a wrong configuration, before any long step.
     """
-    from sdrrl_nemo.eval.benchmarks.runner import measure
+    from sdrrl_nemo.eval.evaluation import measure
 
     return measure(model_folder, config, output_dir)

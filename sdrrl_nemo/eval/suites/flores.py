@@ -7,10 +7,10 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
-from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, read
-from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
 from sdrrl_nemo.eval.scorers import bleu
+from sdrrl_nemo.eval.suites.common import Entry, first, read
+from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Generate, Scored
 
 
 @BENCHMARKS.register("flores")

@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Advance, Backend
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.models import ModelFolder
+from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.model_folder import ModelFolder
 
 REVISION = 1
 

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import sdrrl_nemo.data.engines
-import sdrrl_nemo.eval.benchmarks.backends
-import sdrrl_nemo.eval.benchmarks.suites  # noqa: F401  registers the benchmarks
+import sdrrl_nemo.eval.backends
+import sdrrl_nemo.eval.suites  # noqa: F401  registers the benchmarks
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.engines.quality.comet import CometScorer
 from sdrrl_nemo.data.validation import import_plugins
-from sdrrl_nemo.eval.benchmarks.api import FORMAT
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Backend
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, check
-from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Scored, State
-from sdrrl_nemo.eval.models import open_model_folder
+from sdrrl_nemo.eval.backends.interface import BACKENDS, Backend
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, check
+from sdrrl_nemo.eval.model_folder import open_model_folder
+from sdrrl_nemo.eval.run_benchmarks import FORMAT
 from sdrrl_nemo.eval.scorers import comet
 from sdrrl_nemo.eval.store import TaskStore, pack_array, unpack_array
+from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Scored, State
 
 
 def plan(config: BenchmarkConfig) -> tuple[list[BenchmarkTask], dict[str, str]]:

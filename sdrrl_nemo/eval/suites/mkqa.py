@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
-from sdrrl_nemo.eval.benchmarks.readers import Mkqa
-from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, or_reason, read
-from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.readers.official_files import Mkqa
 from sdrrl_nemo.eval.scorers.mkqa import score_item
+from sdrrl_nemo.eval.suites.common import Entry, first, measured, or_reason, read
+from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Generate, Scored
 
 # fmt: off
 YES_NO = {

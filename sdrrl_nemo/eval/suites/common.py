@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.hub import fetch
-from sdrrl_nemo.eval.benchmarks.readers import READERS, NotCovered
-from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.readers.hub import fetch
+from sdrrl_nemo.eval.readers.official_files import READERS, NotCovered
+from sdrrl_nemo.eval.task import BenchmarkTask
 
 T = TypeVar("T")
 Entry = BenchmarkTask | tuple[str, str]

@@ -10,13 +10,13 @@ import numpy as np
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
-from sdrrl_nemo.eval.benchmarks.readers import Instruction
-from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, or_reason, read
-from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Generate, Scored, State
-from sdrrl_nemo.eval.hidden import alignment as aligned
-from sdrrl_nemo.eval.hidden import tsne
-from sdrrl_nemo.eval.offtarget import off_target as judge
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.readers.official_files import Instruction
+from sdrrl_nemo.eval.scorers.alignment import alignment as aligned
+from sdrrl_nemo.eval.scorers.alignment import tsne
+from sdrrl_nemo.eval.scorers.off_target import off_target as judge
+from sdrrl_nemo.eval.suites.common import Entry, first, measured, or_reason, read
+from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Generate, Scored, State
 
 
 @BENCHMARKS.register("off_target")

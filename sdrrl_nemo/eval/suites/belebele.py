@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig, new_tokens
-from sdrrl_nemo.eval.benchmarks.readers import Belebele
-from sdrrl_nemo.eval.benchmarks.suites.common import Entry, first, measured, read
-from sdrrl_nemo.eval.benchmarks.task import BENCHMARKS, BenchmarkTask, Choose, Generate, Scored
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.readers.official_files import Belebele
 from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_generated, score_item
+from sdrrl_nemo.eval.suites.common import Entry, first, measured, read
+from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Choose, Generate, Scored
 
 PAPER = (
     "Given the following passage, query, and answer choices, output the letter corresponding to the correct answer.\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 
 
 @dataclass(frozen=True)
@@ -78,4 +78,4 @@ class BenchmarkTask:
 Planner = Callable[[BenchmarkConfig], list[BenchmarkTask | tuple[str, str]]]
 """Configuration -> tasks; (task name, reason) where the data set does not serve a language."""
 BENCHMARKS: Registry[list[BenchmarkTask | tuple[str, str]]] = Registry("benchmark")
-"""name -> planner; filled by importing sdrrl_nemo.eval.benchmarks.suites."""
+"""name -> planner; filled by importing sdrrl_nemo.eval.suites."""

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
 from sdrrl_nemo.data.engines.served_model import ServedModel
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Advance, Backend
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.models import ModelFolder
+from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.model_folder import ModelFolder
 
 REVISION = 1
 T = TypeVar("T")

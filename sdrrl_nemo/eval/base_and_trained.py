@@ -7,12 +7,12 @@ from typing import Any
 
 from sdrrl_nemo.data.engines.base import LanguageIdentifier
 from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.eval.backends.answer_loss import SampleLoss, mean_loss, perplexity
 from sdrrl_nemo.eval.compare import Measure, Rate, goal_kept, goal_lower, paired_interval
 from sdrrl_nemo.eval.config import EvalConfig
-from sdrrl_nemo.eval.hidden import alignment, map_points, tsne
-from sdrrl_nemo.eval.inputs import HeldOut
-from sdrrl_nemo.eval.loss import SampleLoss, mean_loss, perplexity
-from sdrrl_nemo.eval.offtarget import OffTarget, off_target
+from sdrrl_nemo.eval.readers.held_out_files import HeldOut
+from sdrrl_nemo.eval.scorers.alignment import alignment, map_points, tsne
+from sdrrl_nemo.eval.scorers.off_target import OffTarget, off_target
 from sdrrl_nemo.eval.store import unpack_array
 from sdrrl_nemo.eval.tasks import pair_samples, question_samples
 from sdrrl_nemo.eval.translation import compare_translations

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 import transformers
 
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS, Advance, Backend
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.decoding import greedy
-from sdrrl_nemo.eval.benchmarks.likelihood import choice_log_likelihoods
+from sdrrl_nemo.eval.backends.decoding import greedy
+from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
+from sdrrl_nemo.eval.backends.last_states import last_states
+from sdrrl_nemo.eval.backends.likelihood import choice_log_likelihoods
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 from sdrrl_nemo.eval.encoding import check_lengths
-from sdrrl_nemo.eval.hidden import last_states
-from sdrrl_nemo.eval.models import ModelFolder, choose_device, load_model
+from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, load_model
 
 REVISION = 1
 """Changes whenever the code here may give another output for the same request."""

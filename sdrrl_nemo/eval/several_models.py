@@ -11,9 +11,9 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 from sdrrl_nemo.eval.compare import Rate, paired_interval
+from sdrrl_nemo.eval.run_benchmarks import run_benchmarks
 
 FORMAT = "sdrrl-benchmark-summary/1"
 FIRST_METRIC = {

@@ -9,9 +9,9 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.data.text.tokenizer import prompt_text
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.task import Choose, Generate, Request, State
-from sdrrl_nemo.eval.models import ModelFolder
+from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.model_folder import ModelFolder
+from sdrrl_nemo.eval.task import Choose, Generate, Request, State
 
 Advance = Callable[[float], object]
 GENERATED_TOKEN_COST = 3
@@ -118,4 +118,4 @@ def without_end(ids: list[int], eos: int) -> list[int]:
 
 
 BACKENDS: Registry[Backend] = Registry("evaluation backend")
-"""name -> class; filled by importing sdrrl_nemo.eval.benchmarks.backends."""
+"""name -> class; filled by importing sdrrl_nemo.eval.backends."""
