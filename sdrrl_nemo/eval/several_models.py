@@ -11,20 +11,15 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
 from sdrrl_nemo.eval.compare import Rate, paired_interval
-from sdrrl_nemo.eval.run_benchmarks import run_benchmarks
+from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.evaluation import Results, measure, plan
+from sdrrl_nemo.eval.model_folder import open_model_folder
+from sdrrl_nemo.eval.task import Figure
 
 FORMAT = "sdrrl-benchmark-summary/1"
-FIRST_METRIC = {
-    "belebele": "accuracy", "belebele_letter": "accuracy", "mkqa": "f1", "xlsum": "rougeL", "flores": "bleu",
-    "off_target": "rate", "alignment": "precision_at_1",
-}  # fmt: skip
-ITEM_SCALE = {"flores": 1.0}
-"""Items' scores are 0 to 1 but for sentence BLEU."""
 SAMPLES = 2000
-Results = dict[str, dict[str, Any]]
-"""role -> what run_benchmarks returned."""
+ByRole = dict[str, Results]
 
 
 def evaluate_models(config: BenchmarkConfig) -> str:
@@ -35,7 +30,9 @@ def evaluate_models(config: BenchmarkConfig) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", role):
             raise SdrrlError(f"models: '{role}' cannot be a folder's name; use letters, digits, '.', '_' and '-'")
     output = Path(config.output_dir)
-    results = {role: run_benchmarks(path, config, output / role) for role, path in config.models.items()}
+    tasks, skipped = plan(config)
+    folders = {role: open_model_folder("model", path) for role, path in config.models.items()}
+    results = {role: measure(folder, config, tasks, skipped, output / role) for role, folder in folders.items()}
     rows = compare(results, config.seed)
     write_json(
         output / "summary.json",
@@ -43,7 +40,7 @@ def evaluate_models(config: BenchmarkConfig) -> str:
             "format": FORMAT,
             "models": {role: r["model"] for role, r in results.items()},
             "rows": rows,
-            "skipped": next(iter(results.values()))["skipped"],
+            "skipped": skipped,
             "configuration": dataclasses.asdict(config),
             "provenance": provenance(),
         },
@@ -53,34 +50,28 @@ def evaluate_models(config: BenchmarkConfig) -> str:
     return table(rows, list(results)) + f"\nsummary: {output / 'summary.json'}\ncases: {output / 'cases.md'}"
 
 
-def compare(results: Results, seed: int) -> list[dict[str, Any]]:
+def compare(results: ByRole, seed: int) -> list[dict[str, Any]]:
     """One row per task: each role's metrics, and for each further role the 95 % interval of the mean item score's
     difference from the first role (paired bootstrap over items; for FLORES that is sentence BLEU)."""
     roles = list(results)
     base = results[roles[0]]["tasks"]
     rows = []
     for task in base:
-        kind = task.split(".")[0]
+        # The figure that rests on the items' main score; for FLORES that is BLEU, resampled by sentence BLEU.
+        figure = next(f for f in (Figure(**f) for f in base[task]["figures"]) if f.per_item == "score")
         row: dict[str, Any] = {
             "task": task,
-            "metric": FIRST_METRIC[kind],
+            "metric": figure.metric,
             "n": base[task]["n"],
             "values": {role: results[role]["tasks"][task]["metrics"] for role in roles},
             "intervals": {},
         }
-        scale = ITEM_SCALE.get(kind, 100.0)
         for role in roles[1:]:
-            pair = [_rate(results[r]["tasks"][task]["items"], scale) for r in (roles[0], role)]
+            pair = [Rate.of_items(results[r]["tasks"][task]["items"], "score", figure.scale) for r in (roles[0], role)]
             found = paired_interval(pair[0], pair[1], SAMPLES, seed, f"{task}.{role}")
             row["intervals"][role] = list(found) if found else None
         rows.append(row)
     return rows
-
-
-def _rate(items: list[dict[str, Any]], scale: float) -> Rate:
-    """Items without a score (answers too short to judge) weigh nothing."""
-    scores = [i["score"] for i in items]
-    return Rate([0.0 if s is None else scale * s for s in scores], [float(s is not None) for s in scores])
 
 
 def table(rows: list[dict[str, Any]], roles: list[str]) -> str:
@@ -102,7 +93,7 @@ def table(rows: list[dict[str, Any]], roles: list[str]) -> str:
     )
 
 
-def cases(results: Results, config: BenchmarkConfig) -> str:
+def cases(results: ByRole, config: BenchmarkConfig) -> str:
     """Markdown: the first ``cases`` instructions of each target language with every model's answer (appendix D)."""
     roles = list(results)
     parts = ["# Answers side by side\n"]

@@ -35,7 +35,7 @@ OURS = """
 import json, sys, time
 from sdrrl_nemo.eval.evaluation import plan
 from sdrrl_nemo.eval.backends.interface import BACKENDS
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.model_folder import open_model_folder
 model, data, size, out = sys.argv[1:]
 config = BenchmarkConfig(names=["belebele"], data_dir=data, device="cpu", batch_tokens=int(size))

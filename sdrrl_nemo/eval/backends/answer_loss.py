@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from sdrrl_nemo.eval.backends.interface import Encoded
 from sdrrl_nemo.eval.backends.prefix import SharedPrefix
-from sdrrl_nemo.eval.encoding import Encoded
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,57 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.data.text.tokenizer import prompt_text
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.data.text.tokenizer import prompt_text, tokenize
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
-from sdrrl_nemo.eval.task import Choose, Generate, Request, State
+from sdrrl_nemo.eval.task import Choose, Generate, Loss, Request, State
 
 Advance = Callable[[float], object]
 GENERATED_TOKEN_COST = 3
 """Cost of one generated token in prompt tokens (2-core CPU); only the progress bar's ETA uses it."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """``tokens``: chat-templated question, answer, end token; the first ``prompt_tokens`` are the question's."""
+
+    tokens: list[int]
+    prompt_tokens: int
+
+
+def encode_samples(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
+) -> list[Encoded]:
+    """Question, answer and end token of each sample, by the very function that tokenises the training data."""
+    return [Encoded(list(ids), prompt) for ids, prompt in tokenize(tokenizer, questions, answers)]
+
+
+def check_lengths(lengths: Sequence[int], limit: int | None, what: str) -> None:
+    """SdrrlError when a text does not fit into the model's positions."""
+    if limit is not None and lengths and max(lengths) > limit:
+        raise SdrrlError(
+            f"{what}: {max(lengths)} tokens do not fit into the model's {limit} positions; shorten the text"
+        )
+
+
 class Backend(ABC):
     """Answers requests in order; ``folder`` brings the tokenizer, so that every backend sees the same token ids."""
 
-    def __init__(self, folder: ModelFolder, config: BenchmarkConfig) -> None:
+    def __init__(self, folder: ModelFolder, config: EvalConfig | BenchmarkConfig) -> None:
         self.folder, self.config = folder, config
+        self.adopt()
+
+    def adopt(self, dtype: str = "", batch_size: int = 0) -> None:
+        """Number format and batch of what is asked next (see Task); identity() speaks of them."""
+        self.dtype, self.batch_size = dtype or self.config.dtype, batch_size
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -47,6 +79,10 @@ class Backend(ABC):
             f"backend '{self.config.backend.name}' has no hidden states; leave 'alignment' out of names, or use "
             "backend.name=transformers"
         )
+
+    def losses(self, samples: Sequence[Encoded], advance: Advance) -> list[Any]:
+        """{"mean", "answer_tokens"} of each sample; only the backend in this process has them so far."""
+        raise SdrrlError(f"backend '{self.config.backend.name}' has no losses; use backend.name=transformers")
 
     def encode(self, text: str, chat: bool) -> list[int]:
         """Token ids of a user's turn (``chat``), or of plain text with the tokenizer's own beginning token."""
@@ -109,7 +145,14 @@ class Backend(ABC):
                 if not all(choices):
                     raise SdrrlError(f"a choice has no tokens of its own after its context: {r!r:.200}")
             return self.choose([c for c, _ in encoded], [k for _, k in encoded], step)
-        return self.states([self.encode(r.prompt, True) for r in requests if isinstance(r, State)], step)
+        if isinstance(requests[0], Loss):
+            texts = [(r.prompt, r.answer) for r in requests if isinstance(r, Loss)]
+            samples = encode_samples(self.folder.tokenizer, [t[0] for t in texts], [t[1] for t in texts])
+            return self.losses(samples, step)
+        out: list[Any] = []
+        for _, group in groupby((r for r in requests if isinstance(r, State)), key=lambda r: r.group):
+            out += self.states([self.encode(r.prompt, True) for r in group], step)
+        return out
 
 
 def without_end(ids: list[int], eos: int) -> list[int]:

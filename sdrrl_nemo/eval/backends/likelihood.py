@@ -17,8 +17,8 @@ import torch
 
 from sdrrl_nemo.compat.private import attention_kind
 from sdrrl_nemo.eval.backends.answer_loss import batches_by_length
+from sdrrl_nemo.eval.backends.interface import check_lengths
 from sdrrl_nemo.eval.backends.prefix import common_prefix
-from sdrrl_nemo.eval.encoding import check_lengths
 
 CLOSE = 1e-3
 """Nats. When the two best choices are nearer than this, the question is decided by a pass of its own: batches round

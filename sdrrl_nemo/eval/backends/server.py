@@ -16,7 +16,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
 from sdrrl_nemo.data.engines.served_model import ServedModel
 from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
 
 REVISION = 1

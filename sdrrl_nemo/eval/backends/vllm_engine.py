@@ -12,7 +12,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
 
 REVISION = 1

@@ -1,1 +1,1 @@
-"""The paper's benchmarks and analyses on a Hugging Face folder."""
+"""Items on disk: the held-out files of preprocessing, and the benchmarks' official files, fetched where allowed."""

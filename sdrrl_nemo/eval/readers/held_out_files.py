@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl, sha256_file
+from sdrrl_nemo.data.text.templates import translation_question
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,45 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Both held-out sets in file order, with the SHA-256 of each file."""
+class Sample:
+    """What the model is asked, the reference answer, and the held-out row it is from."""
 
+    id: str
+    prompt: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Both held-out sets in file order, with the SHA-256 of each file, and the tasks' samples made from them.
+
+    ``count`` takes the first rows; 0 means all.
+    """
+
+    source: str
+    target: str
     questions: list[Question]
     pairs: list[Pair]
     files: dict[str, str]
+
+    def asked(self, question: str, answer: str, count: int) -> list[Sample]:
+        """Questions in one language with the reference answers in the same or the other (ISO 639-3 codes)."""
+        side = {self.source: ("question", "answer"), self.target: ("question_target", "answer_target")}
+        ask, reply = side[question][0], side[answer][1]
+        return [Sample(r.key, getattr(r, ask), getattr(r, reply)) for r in first(self.questions, count)]
+
+    def translations(self, count: int) -> dict[tuple[str, str], list[Sample]]:
+        """(from language, to language) -> translation instructions of Table 1, both directions."""
+        src, tgt, rows = self.source, self.target, first(self.pairs, count)
+        return {
+            (src, tgt): [Sample(r.key, translation_question(r.source, src, tgt), r.target) for r in rows],
+            (tgt, src): [Sample(r.key, translation_question(r.target, tgt, src), r.source) for r in rows],
+        }
+
+
+def first(rows: Sequence[T], count: int) -> list[T]:
+    """The first ``count`` rows; 0 means all."""
+    return list(rows[:count] if count else rows)
 
 
 def _texts(path: Path, line: int, row: dict[str, Any], fields: Iterable[str]) -> dict[str, str]:
@@ -71,4 +107,4 @@ def read_held_out(data_dir: str | Path, source: str, target: str) -> HeldOut:
     for path, rows in ((q_path, questions), (p_path, pairs)):
         if len(rows) < 2:
             raise SdrrlError(f"{path}: {len(rows)} row(s); an evaluation needs at least 2")
-    return HeldOut(questions, pairs, {p.name: sha256_file(p) for p in (q_path, p_path)})
+    return HeldOut(source, target, questions, pairs, {p.name: sha256_file(p) for p in (q_path, p_path)})

@@ -1,5 +1,16 @@
-"""One file a benchmark; importing this package registers them all."""
+"""One file for each thing measured; importing this package registers them all."""
 
-from sdrrl_nemo.eval.suites import belebele, flores, mkqa, off_target, xlsum
+from sdrrl_nemo.eval.suites import (
+    alignment,
+    belebele,
+    flores,
+    held_out_loss,
+    held_out_translation,
+    mkqa,
+    off_target,
+    xlsum,
+)
 
-__all__ = ["belebele", "flores", "mkqa", "off_target", "xlsum"]
+__all__ = [
+    "alignment", "belebele", "flores", "held_out_loss", "held_out_translation", "mkqa", "off_target", "xlsum",
+]  # fmt: skip

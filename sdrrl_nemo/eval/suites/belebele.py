@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
 from sdrrl_nemo.eval.readers.official_files import Belebele
 from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_generated, score_item
-from sdrrl_nemo.eval.suites.common import Entry, first, measured, read
-from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Choose, Generate, Scored
+from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
+from sdrrl_nemo.eval.task import SUITES, Choose, Entry, Figure, Generate, Scored, Task
 
 PAPER = (
     "Given the following passage, query, and answer choices, output the letter corresponding to the correct answer.\n"
@@ -28,14 +29,19 @@ def prompt(item: Belebele, style: str) -> str:
     return template.format(passage=item.passage, question=item.question.strip(), a=a, b=b, c=c, d=d)
 
 
-@BENCHMARKS.register("belebele")
+def _figure(name: str, what: str, lang: str, published: tuple[str, str, str] | None = None) -> Figure:
+    title = f"Belebele, {what}, {language(lang).name}"
+    return Figure(f"{name}.{lang}", title, lang, "%", "higher", "accuracy", scale=100.0, published=published)
+
+
+@SUITES.register("belebele")
 def likelihood(config: BenchmarkConfig) -> list[Entry]:
     """Accuracy in percent by log-likelihood; items carry the four log-likelihoods (nats)."""
     style, chat = config.prompts.belebele, config.prompts.belebele_chat
     gap = "" if style == "paper" or chat else " "
 
-    def task(lang: str) -> BenchmarkTask:
-        items: list[Belebele] = first(read(config, "belebele", lang), config, "belebele")
+    def task(lang: str) -> Task:
+        items: list[Belebele] = limited(read(config, "belebele", lang), config, "belebele")
 
         def score(outputs: Sequence[Any]) -> Scored:
             judged = [score_item(o, x.correct) for o, x in zip(outputs, items, strict=True)]
@@ -49,20 +55,22 @@ def likelihood(config: BenchmarkConfig) -> list[Entry]:
                 }
                 for x, j, o in zip(items, judged, outputs, strict=True)
             ]
-            return Scored({"accuracy": corpus_score(judged).accuracy}, rows)
+            published = ("BELEBELE", "accuracy", side(lang, config.source_language))
+            figure = _figure("belebele", "accuracy by likelihood", lang, published)
+            return Scored({"accuracy": corpus_score(judged).accuracy}, rows, [figure])
 
         choices = tuple(gap + letter for letter in LETTERS)
-        return BenchmarkTask(f"belebele.{lang}", [Choose(prompt(x, style), choices, chat) for x in items], score)
+        return Task(f"belebele.{lang}", [Choose(prompt(x, style), choices, chat) for x in items], score)
 
-    return [task(lang) for lang in measured(config)]
+    return each("belebele.", measured(config), task)
 
 
-@BENCHMARKS.register("belebele_letter")
+@SUITES.register("belebele_letter")
 def letter(config: BenchmarkConfig) -> list[Entry]:
     """Accuracy in percent of the generated letter; an answer that names no letter is wrong."""
 
-    def task(lang: str) -> BenchmarkTask:
-        items: list[Belebele] = first(read(config, "belebele", lang), config, "belebele_letter")
+    def task(lang: str) -> Task:
+        items: list[Belebele] = limited(read(config, "belebele", lang), config, "belebele_letter")
 
         def score(outputs: Sequence[Any]) -> Scored:
             judged = [score_generated(o["text"], x.correct) for o, x in zip(outputs, items, strict=True)]
@@ -78,10 +86,11 @@ def letter(config: BenchmarkConfig) -> list[Entry]:
             ]
             total = corpus_score(judged)
             answered = 100.0 * (total.items - total.unanswered) / total.items
-            return Scored({"accuracy": total.accuracy, "answered": answered}, rows)
+            figure = _figure("belebele_letter", "accuracy of the written letter", lang)
+            return Scored({"accuracy": total.accuracy, "answered": answered}, rows, [figure])
 
         limit, chat = new_tokens(config, "belebele_letter"), config.prompts.chat_template
         requests = [Generate(prompt(x, config.prompts.belebele), limit, chat) for x in items]
-        return BenchmarkTask(f"belebele_letter.{lang}", requests, score)
+        return Task(f"belebele_letter.{lang}", requests, score)
 
-    return [task(lang) for lang in measured(config)]
+    return each("belebele_letter.", measured(config), task)

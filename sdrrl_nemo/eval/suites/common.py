@@ -1,17 +1,22 @@
-"""What the suites share: languages in order, data on disk or fetched, the first N items."""
+"""What the suites share: languages in order, data on disk or fetched, and what a data set does not cover."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig
+import sdrrl_nemo.data.engines  # noqa: F401  registers the language identifiers
+from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.data.config import EngineConfig
+from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
+from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
+from sdrrl_nemo.eval.readers.held_out_files import HeldOut, first, read_held_out
 from sdrrl_nemo.eval.readers.hub import fetch
 from sdrrl_nemo.eval.readers.official_files import READERS, NotCovered
-from sdrrl_nemo.eval.task import BenchmarkTask
-
-T = TypeVar("T")
-Entry = BenchmarkTask | tuple[str, str]
+from sdrrl_nemo.eval.task import Entry, Task
 
 
 def measured(config: BenchmarkConfig) -> list[str]:
@@ -26,15 +31,42 @@ def read(config: BenchmarkConfig, name: str, lang: str, *options: Any) -> Any:
     return READERS[name](config.data_dir, lang, *options)
 
 
-def first(items: Sequence[T], config: BenchmarkConfig, name: str) -> list[T]:
+def limited(items: Sequence[Any], config: BenchmarkConfig, name: str) -> list[Any]:
     """The first ``limits[name]`` items; all without a limit."""
-    limit = config.limits.get(name, 0)
-    return list(items[:limit] if limit else items)
+    return first(items, config.limits.get(name, 0))
 
 
-def or_reason(name: str, make: Callable[[], BenchmarkTask]) -> Entry:
-    """The task, or its name with the reason why the data set cannot serve it."""
-    try:
-        return make()
-    except NotCovered as e:
-        return name, str(e)
+def each(prefix: str, languages: Sequence[str], task: Callable[[str], Task]) -> list[Entry]:
+    """The task of each language, or its name (``prefix`` and language) with the reason why there is none."""
+    out: list[Entry] = []
+    for lang in languages:
+        try:
+            out.append(task(lang))
+        except NotCovered as e:
+            out.append((f"{prefix}{lang}", str(e)))
+    return out
+
+
+def held_out(config: EvalConfig) -> HeldOut:
+    """The held-out rows of the configuration's two languages."""
+    return read_held_out(config.data_dir, config.source_language, config.target_language)
+
+
+def arrow(one: str, other: str) -> str:
+    """``English → Portuguese``."""
+    return f"{language(one).name} → {language(other).name}"
+
+
+def side(lang: str, source: str) -> str:
+    """Which half of the paper's tables a benchmark in ``lang`` belongs to."""
+    return "english" if lang == source else "target"
+
+
+def identifier(config: EngineConfig) -> LanguageIdentifier:
+    """The language identifier of a configuration, made once however many tasks ask for it."""
+    return _identifier(config.name, canonical_json(config.options))
+
+
+@cache
+def _identifier(name: str, options: str) -> LanguageIdentifier:
+    return LANGUAGE_IDENTIFIERS.create(name, **json.loads(options))

@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
 from sdrrl_nemo.eval.readers.official_files import Mkqa
 from sdrrl_nemo.eval.scorers.mkqa import score_item
-from sdrrl_nemo.eval.suites.common import Entry, first, measured, or_reason, read
-from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Generate, Scored
+from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
+from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
 # fmt: off
 YES_NO = {
@@ -35,13 +35,13 @@ def binary_answer(text: str, lang: str) -> str | None:
     return None
 
 
-@BENCHMARKS.register("mkqa")
+@SUITES.register("mkqa")
 def mkqa(config: BenchmarkConfig) -> list[Entry]:
     """F1 and exact match in percent."""
 
-    def task(lang: str) -> BenchmarkTask:
+    def task(lang: str) -> Task:
         items, skipped = read(config, "mkqa", lang)
-        kept: list[Mkqa] = first(items, config, "mkqa")
+        kept: list[Mkqa] = limited(items, config, "mkqa")
 
         def score(outputs: Sequence[Any]) -> Scored:
             rows = []
@@ -63,11 +63,15 @@ def mkqa(config: BenchmarkConfig) -> list[Entry]:
                 "f1": 100.0 * fmean(r["score"] for r in rows),
                 "em": 100.0 * fmean(r["exact_match"] for r in rows),
             }
-            return Scored(metrics, rows, {"unanswerable_skipped": skipped})
+            figure = Figure(
+                f"mkqa.{lang}", f"MKQA, token F1, {name}", lang, "%", "higher", "f1", scale=100.0,
+                published=("MKQA", "F1", side(lang, config.source_language)),
+            )  # fmt: skip
+            return Scored(metrics, rows, [figure], {"unanswerable_skipped": skipped})
 
         name, limit = language(lang).name, new_tokens(config, "mkqa")
         prompts = [config.prompts.mkqa.format(language=name, question=x.question) for x in kept]
         requests = [Generate(p, limit, config.prompts.chat_template) for p in prompts]
-        return BenchmarkTask(f"mkqa.{lang}", requests, score)
+        return Task(f"mkqa.{lang}", requests, score)
 
-    return [or_reason(f"mkqa.{lang}", lambda lang=lang: task(lang)) for lang in measured(config)]  # type: ignore[misc]
+    return each("mkqa.", measured(config), task)

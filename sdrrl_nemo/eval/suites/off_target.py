@@ -1,92 +1,86 @@
-"""Instructions of Bactrian-X: how often the answer is in another language (Fig. 3), and where parallel instructions
-lie in representation space (Fig. 2)."""
+"""How often an answer is in another language (Fig. 3): held-out questions, and instructions of Bactrian-X."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
-from sdrrl_nemo.eval.benchmark_config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.common.precision import resolve
+from sdrrl_nemo.data.engines.base import LanguageIdentifier
+from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig, new_tokens
+from sdrrl_nemo.eval.readers.held_out_files import Sample
 from sdrrl_nemo.eval.readers.official_files import Instruction
-from sdrrl_nemo.eval.scorers.alignment import alignment as aligned
-from sdrrl_nemo.eval.scorers.alignment import tsne
-from sdrrl_nemo.eval.scorers.off_target import off_target as judge
-from sdrrl_nemo.eval.suites.common import Entry, first, measured, or_reason, read
-from sdrrl_nemo.eval.task import BENCHMARKS, BenchmarkTask, Generate, Scored, State
+from sdrrl_nemo.eval.scorers.off_target import off_target as judge_texts
+from sdrrl_nemo.eval.suites.common import each, held_out, identifier, limited, measured, read
+from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
 
-@BENCHMARKS.register("off_target")
+def judge(
+    samples: Sequence[Sample | Instruction], outputs: Sequence[Any], judged_by: LanguageIdentifier, expected: str,
+    min_letters: int, name: str, what: str,
+) -> Scored:  # fmt: skip
+    """Rate in percent of the answers long enough to judge; ``score`` is 1 for an answer that is not in ``expected``.
+
+    ``name`` becomes the figure's, and ``what`` says what was asked.
+    """
+    found = judge_texts(judged_by, [o["text"] for o in outputs], expected, min_letters)
+    rows = [
+        {
+            "id": s.id,
+            "prompt": s.prompt,
+            "prediction": o["text"],
+            "language": code,
+            "score": None if code is None else float(code != expected),
+            "tokens": o["tokens"],
+            "finished": o["finished"],
+            **({"reference": s.reference} if isinstance(s, Sample) else {}),
+        }
+        for s, o, code in zip(samples, outputs, found.languages, strict=True)
+    ]
+    title = f"Off-target rate, {what} {language(expected).name}"
+    figure = Figure(name, title, expected, "%", "lower", "rate", scale=100.0)
+    extra = {"judged": found.judged, "languages": found.counts(), "identifier": judged_by.identity}
+    return Scored({"rate": None if found.rate is None else 100.0 * found.rate}, rows, [figure], extra)
+
+
+@SUITES.register("off_target")
 def off_target(config: BenchmarkConfig) -> list[Entry]:
-    """Answers to instructions in each language; rate in percent of the answers long enough to judge."""
+    """Answers to instructions in each language."""
     o = config.off_target
-    identifier = LANGUAGE_IDENTIFIERS.create(o.language_identifier.name, **o.language_identifier.options)
+    judged_by, limit = identifier(o.language_identifier), new_tokens(config, "off_target")
 
-    def task(lang: str) -> BenchmarkTask:
-        items: list[Instruction] = first(read(config, "bactrian", lang, o.id_prefix), config, "off_target")
+    def task(lang: str) -> Task:
+        items: list[Instruction] = limited(read(config, "bactrian", lang, o.id_prefix), config, "off_target")
 
         def score(outputs: Sequence[Any]) -> Scored:
-            found = judge(identifier, [a["text"] for a in outputs], lang, o.min_letters)
-            rows = [
-                {
-                    "id": x.id,
-                    "prompt": x.prompt,
-                    "prediction": a["text"],
-                    "language": code,
-                    "score": None if code is None else float(code != lang),
-                    "finished": a["finished"],
-                }
-                for x, a, code in zip(items, outputs, found.languages, strict=True)
-            ]
-            rate = None if found.rate is None else 100.0 * found.rate
-            extra = {"judged": found.judged, "languages": found.counts(), "identifier": identifier.identity}
-            return Scored({"rate": rate}, rows, extra)
+            return judge(items, outputs, judged_by, lang, o.min_letters, f"off_target.{lang}", "instructions,")
 
-        limit = new_tokens(config, "off_target")
         requests = [Generate(x.prompt, limit, config.prompts.chat_template) for x in items]
-        return BenchmarkTask(f"off_target.{lang}", requests, score)
+        return Task(f"off_target.{lang}", requests, score)
 
-    return [or_reason(f"off_target.{lang}", lambda lang=lang: task(lang)) for lang in measured(config)]  # type: ignore[misc]
+    return each("off_target.", measured(config), task)
 
 
-@BENCHMARKS.register("alignment")
-def alignment(config: BenchmarkConfig) -> list[Entry]:
-    """Retrieval P@1, cosines and the t-SNE map of instructions that both languages have."""
-    src, prefix = config.source_language, config.off_target.id_prefix
+@SUITES.register("held_out_answers")
+def held_out_answers(config: EvalConfig) -> list[Entry]:
+    """Answers to held-out questions in both languages."""
+    rows, judged_by = held_out(config), identifier(config.language_identifier)
 
-    def task(lang: str) -> BenchmarkTask:
-        sides = [
-            {x.id: x.prompt for x in read(config, "bactrian", code, prefix)} for code in (src, lang)
-        ]  # fmt: skip
-        ids = first([i for i in sides[0] if i in sides[1]], config, "alignment")
-        if len(ids) < 2:
-            raise SdrrlError(
-                f"Bactrian-X in {src} and {lang} shares {len(ids)} ids; the files must come from one release"
-            )
-        perplexity = min(config.tsne_perplexity, (2 * len(ids) - 1) / 3)  # scikit-learn's bound for few points
+    def task(lang: str) -> Task:
+        samples, name = rows.asked(lang, lang, config.generation.questions), f"answers.{lang}"
 
         def score(outputs: Sequence[Any]) -> Scored:
-            a, b = np.stack(outputs[: len(ids)]), np.stack(outputs[len(ids) :])
-            found = aligned(a, b)
-            rows = [
-                {"id": i, "prediction": None, "score": hit, "margin": margin}
-                for i, hit, margin in zip(ids, found.hits, found.margins, strict=True)
-            ]
-            left, right = tsne(a, b, perplexity, config.seed)
-            metrics: dict[str, float | None] = {
-                "precision_at_1": 100.0 * found.precision_at_1,
-                "parallel": found.parallel,
-                "non_parallel": found.non_parallel,
-                "margin": found.margin,
-            }
-            picture = {"perplexity": perplexity, "source": np.round(left, 4).tolist(),
-                       "target": np.round(right, 4).tolist()}  # fmt: skip
-            return Scored(metrics, rows, {"tsne": picture})
+            least, what = config.off_target.min_letters, "answers to questions in"
+            return judge(samples, outputs, judged_by, lang, least, f"off_target.{name}", what)
 
-        requests = [State(side[i]) for side in sides for i in ids]
-        return BenchmarkTask(f"alignment.{src}-{lang}", requests, score)
+        return answering(config, name, samples, score)
 
-    return [or_reason(f"alignment.{src}-{lang}", lambda lang=lang: task(lang)) for lang in config.languages]  # type: ignore[misc]
+    return [task(code) for code in (config.target_language, config.source_language)]
+
+
+def answering(config: EvalConfig, name: str, samples: Sequence[Sample], score: Any) -> Task:
+    """Greedy answers to held-out samples, by ``generation`` of the configuration."""
+    g = config.generation
+    requests = [Generate(s.prompt, g.max_new_tokens, True) for s in samples]
+    return Task(name, requests, score, dtype=resolve(g.dtype, "bfloat16", "float32"), batch_size=g.batch_size)

@@ -14,6 +14,7 @@ from sdrrl_nemo.eval.compare import (
     WORSE,
     Measure,
     Rate,
+    compare_translations,
     goal_kept,
     goal_lower,
     paired_interval,
@@ -21,7 +22,6 @@ from sdrrl_nemo.eval.compare import (
 from sdrrl_nemo.eval.scorers.alignment import alignment, tsne
 from sdrrl_nemo.eval.scorers.off_target import letters, off_target
 from sdrrl_nemo.eval.store import pack_array, unpack_array
-from sdrrl_nemo.eval.translation import compare_translations
 
 
 class ByFirstLetter(LanguageIdentifier):
