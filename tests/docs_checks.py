@@ -276,8 +276,7 @@ def schema(kind: str, file: Path) -> type[Any]:
         from sdrrl_nemo.launch.config import LaunchConfig
 
         return LaunchConfig
-    from sdrrl_nemo.eval.benchmarks.config import KIND, BenchmarkConfig, kind_of
-    from sdrrl_nemo.eval.config import EvalConfig
+    from sdrrl_nemo.eval.config import KIND, BenchmarkConfig, EvalConfig, kind_of
 
     return BenchmarkConfig if kind_of(str(file)) == KIND else EvalConfig
 

@@ -4,9 +4,9 @@
     python tools/evaluate.py --config configs/eval/demo_por.yaml [key=value ...]
     python tools/evaluate.py --config configs/eval/benchmarks_por.yaml models.mine=work/runs/mine/hf [key=value ...]
 
-The first writes results.json, generations.jsonl and report.html, the second (``kind: benchmarks`` in the YAML file)
-<role>/results.json, summary.json and cases.md. Every finished part is kept under <output_dir>, so a stopped evaluation
-continues where it was.
+Both write <role>/results.json; the first adds results.json, generations.jsonl and report.html, the second (``kind:
+benchmarks`` in the YAML file) summary.json and cases.md. Every finished part is kept under <output_dir>/<role>, so a
+stopped evaluation continues where it was.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.compat.check import start_check
-from sdrrl_nemo.eval.benchmarks.config import KIND, BenchmarkConfig, kind_of
-from sdrrl_nemo.eval.config import EvalConfig
+from sdrrl_nemo.eval.config import KIND, BenchmarkConfig, EvalConfig, kind_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,12 +25,12 @@ def main(argv: Sequence[str]) -> int:
     args = config_parser(__doc__.splitlines()[0]).parse_args(argv)
     start_check("evaluate")
     if kind_of(args.config) == KIND:
-        from sdrrl_nemo.eval.benchmarks.several import evaluate_models
+        from sdrrl_nemo.eval.several_models import evaluate_models
 
         print(evaluate_models(load_config(BenchmarkConfig, args.config, args.overrides)))
         return 0
     config = load_config(EvalConfig, args.config, args.overrides)
-    from sdrrl_nemo.eval.runner import evaluate
+    from sdrrl_nemo.eval.base_and_trained import evaluate
     from sdrrl_nemo.report.build import write_report
     from sdrrl_nemo.report.console import summary
 

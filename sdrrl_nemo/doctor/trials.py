@@ -99,7 +99,7 @@ STEPS: dict[str, Callable[[], dict[str, Any]]] = {
     "training": training,
     "export": export,
     "preprocessing": imports("transformers", "sdrrl_nemo.data.steps", "sdrrl_nemo.report.data_card"),
-    "evaluation": imports("sdrrl_nemo.eval.runner", "sdrrl_nemo.report.build"),
+    "evaluation": imports("sdrrl_nemo.eval.base_and_trained", "sdrrl_nemo.report.build"),
     "planner": imports("sdrrl_nemo.plan.search", "sdrrl_nemo.plan.models"),
     "triton": imports("triton", "triton.language"),
     "transformer-engine": imports("transformer_engine.pytorch"),

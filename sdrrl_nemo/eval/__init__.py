@@ -1,1 +1,1 @@
-"""Scores of a Hugging Face model folder: loss, translation, off-target rate, representations."""
+"""Scores of Hugging Face model folders; evaluation.py is the entry, suites/ has one file for each thing measured."""

@@ -1,14 +1,21 @@
-"""Base against trained: differences, paired bootstrap intervals and verdicts."""
+"""One model against another: differences, paired bootstrap intervals, verdicts and goals."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
+
+logging.getLogger("sacrebleu").setLevel(logging.WARNING)
 
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no clear change", "not measured"
 
@@ -79,15 +86,27 @@ class Measure:
 
 @dataclass(frozen=True)
 class Rate:
-    """A figure per held-out row whose total is sum(value) / sum(weight); rows in the same order for both models."""
+    """A figure per item whose total is sum(value) / sum(weight); items in the same order for both models."""
 
     value: Sequence[float]
     weight: Sequence[float]
 
     @classmethod
     def mean(cls, values: Sequence[float]) -> Rate:
-        """Every row counts once."""
+        """Every item counts once."""
         return cls(values, [1.0] * len(values))
+
+    @classmethod
+    def of_items(cls, items: Sequence[dict[str, Any]], field: str = "score", scale: float = 1.0) -> Rate:
+        """``field`` of a task's items times ``scale``; an item without a value weighs nothing."""
+        found = [item[field] for item in items]
+        return cls([0.0 if x is None else scale * float(x) for x in found], [float(x is not None) for x in found])
+
+    @property
+    def total(self) -> float | None:
+        """sum(value) / sum(weight); None when no item has weight."""
+        weight = math.fsum(self.weight)
+        return math.fsum(self.value) / weight if weight else None
 
 
 def paired_interval(base: Rate, trained: Rate, samples: int, seed: int, name: str) -> tuple[float, float] | None:
@@ -105,6 +124,50 @@ def paired_interval(base: Rate, trained: Rate, samples: int, seed: int, name: st
     difference = tv[keep] / tw[keep] - bv[keep] / bw[keep]
     low, high = np.percentile(difference, [2.5, 97.5])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one direction for both models; ``p_value`` of the difference, paired bootstrap resampling."""
+
+    metric: str
+    base: float
+    trained: float
+    p_value: float
+    signature: str
+
+
+def make_metrics(tokenize: str) -> dict[str, Any]:
+    """BLEU and chrF2; SdrrlError when sacreBLEU has no such tokeniser or lacks a package for it."""
+    try:
+        return {"BLEU": BLEU(tokenize=tokenize), "chrF": CHRF()}
+    except (AssertionError, ValueError, KeyError, ImportError, RuntimeError) as e:
+        raise SdrrlError(f"bleu_tokenize: sacreBLEU cannot use '{tokenize}' ({' '.join(str(e).split())})") from None
+
+
+def compare_translations(
+    base: Sequence[str], trained: Sequence[str], references: Sequence[str], tokenize: str, samples: int
+) -> list[Score]:
+    """BLEU and chrF of both models' translations (same order as ``references``), 0 to 100, higher is better."""
+    metrics = make_metrics(tokenize)
+    plain = {name: m.corpus_score(list(base), [list(references)]) for name, m in metrics.items()}
+    signatures = {name: str(m.get_signature()) for name, m in metrics.items()}
+    test = PairedTest(
+        [("base", list(base)), ("trained", list(trained))],
+        metrics,
+        [list(references)],
+        test_type="bs",
+        n_samples=samples,
+    )
+    _, found = test()
+    table: dict[str, Any] = dict(found)
+    out = []
+    for name in metrics:
+        first, second = table[plain[name].name]
+        # For equal outputs sacreBLEU's formula gives 1/(samples+1); there is nothing to tell apart, so p is 1.
+        p_value = 1.0 if list(base) == list(trained) else float(second.p_value)
+        out.append(Score(name, float(first.score), float(second.score), p_value, signatures[name]))
+    return out
 
 
 @dataclass(frozen=True)

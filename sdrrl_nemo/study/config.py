@@ -11,8 +11,14 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.config import EngineConfig
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.config import AlignmentConfig, EvalConfig, GenerationConfig, LossConfig
+from sdrrl_nemo.eval.config import (
+    AlignmentConfig,
+    BenchmarkConfig,
+    EvalConfig,
+    GenerationConfig,
+    LossConfig,
+    OffTargetConfig,
+)
 from sdrrl_nemo.train.config import RunConfig
 
 BASE = "base"
@@ -199,4 +205,5 @@ def held_out_config(config: StudyConfig, model: str, data: Path, output: Path) -
         generation=h.generation,
         alignment=h.alignment,
         language_identifier=h.language_identifier,
+        off_target=OffTargetConfig(h.min_letters),
     )

@@ -33,10 +33,10 @@ LANGUAGES = {"eng": "eng_Latn", "por": "por_Latn"}
 
 OURS = """
 import json, sys, time
-from sdrrl_nemo.eval.benchmarks.runner import plan
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.models import open_model_folder
+from sdrrl_nemo.eval.evaluation import plan
+from sdrrl_nemo.eval.backends.interface import BACKENDS
+from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.model_folder import open_model_folder
 model, data, size, out = sys.argv[1:]
 config = BenchmarkConfig(names=["belebele"], data_dir=data, device="cpu", batch_tokens=int(size))
 config.prompts.belebele = "lm_eval"

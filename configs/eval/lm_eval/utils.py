@@ -24,12 +24,12 @@ from datasets import Dataset  # noqa: E402
 import sdrrl_nemo.data.engines  # noqa: E402
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS  # noqa: E402
 from sdrrl_nemo.data.text.languages import language  # noqa: E402
-from sdrrl_nemo.eval.benchmarks import readers  # noqa: E402
-from sdrrl_nemo.eval.benchmarks.config import OffTargetConfig, PromptConfig  # noqa: E402
-from sdrrl_nemo.eval.benchmarks.suites.belebele import prompt as belebele_prompt  # noqa: E402
-from sdrrl_nemo.eval.benchmarks.suites.mkqa import binary_answer  # noqa: E402
-from sdrrl_nemo.eval.offtarget import off_target  # noqa: E402
+from sdrrl_nemo.eval.config import OffTargetConfig, PromptConfig  # noqa: E402
+from sdrrl_nemo.eval.readers import official_files as readers  # noqa: E402
 from sdrrl_nemo.eval.scorers import bleu, mkqa, rouge  # noqa: E402
+from sdrrl_nemo.eval.scorers.off_target import off_target  # noqa: E402
+from sdrrl_nemo.eval.suites.belebele import prompt as belebele_prompt  # noqa: E402
+from sdrrl_nemo.eval.suites.mkqa import binary_answer  # noqa: E402
 
 Doc = dict[str, Any]
 PROMPTS = PromptConfig()

@@ -22,14 +22,14 @@ from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
 from sdrrl_nemo.data.engines.quality.comet import CometScorer
-from sdrrl_nemo.eval.benchmarks.api import run_benchmarks
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
-from sdrrl_nemo.eval.benchmarks.backends import local
-from sdrrl_nemo.eval.benchmarks.config import NAMES, BenchmarkConfig, kind_of
-from sdrrl_nemo.eval.benchmarks.decoding import greedy
-from sdrrl_nemo.eval.benchmarks.suites.mkqa import binary_answer
-from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.backends import local
+from sdrrl_nemo.eval.backends.decoding import greedy
+from sdrrl_nemo.eval.backends.interface import BACKENDS
+from sdrrl_nemo.eval.config import NAMES, BenchmarkConfig, kind_of
+from sdrrl_nemo.eval.evaluation import measure_model
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
 from sdrrl_nemo.eval.scorers import comet
+from sdrrl_nemo.eval.suites.mkqa import binary_answer
 from tools.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -233,7 +233,7 @@ def test_whole_run_then_again_from_the_store(
 ):
     config.off_target.language_identifier.name = "a_is_por"
     config.off_target.min_letters = 1
-    result = run_benchmarks(long_folder, config, tmp_path)
+    result = measure_model(long_folder, config, tmp_path)
     assert list(result["tasks"]) == [
         "belebele.eng", "belebele.por", "belebele_letter.eng", "belebele_letter.por", "mkqa.eng", "mkqa.por",
         "xlsum.eng", "xlsum.por", "flores.eng-por", "flores.por-eng", "off_target.eng", "off_target.por",
@@ -258,22 +258,22 @@ def test_whole_run_then_again_from_the_store(
         raise AssertionError("the model was loaded though every task was done")
 
     monkeypatch.setattr(local, "load_model", loaded)
-    again = run_benchmarks(long_folder, config, tmp_path)
+    again = measure_model(long_folder, config, tmp_path)
     drop = {"scoring_seconds"}
     assert {n: {k: v for k, v in t.items() if k not in drop} for n, t in again["tasks"].items()} == {
         n: {k: v for k, v in t.items() if k not in drop} for n, t in tasks.items()
     }
     config.batch_tokens = 200  # no part of a score in fp32
-    run_benchmarks(long_folder, config, tmp_path)
+    measure_model(long_folder, config, tmp_path)
     config.max_new_tokens["mkqa"] = 5
     with pytest.raises(AssertionError, match="was loaded"):
-        run_benchmarks(long_folder, config, tmp_path)
+        measure_model(long_folder, config, tmp_path)
 
 
 def test_languages_that_a_set_lacks_are_listed(long_folder: Path, config: BenchmarkConfig, tmp_path: Path):
     config.data_dir += "/scripts"
     config.names, config.languages = ["mkqa", "xlsum"], ["ces", "tha", "jpn"]
-    result = run_benchmarks(long_folder, config, tmp_path)
+    result = measure_model(long_folder, config, tmp_path)
     assert result["skipped"] == {"mkqa.ces": "mkqa has no Czech", "xlsum.ces": "xlsum has no Czech"}
     assert {"mkqa.tha", "mkqa.jpn", "xlsum.tha", "xlsum.jpn"} <= set(result["tasks"])
     assert result["tasks"]["mkqa.tha"]["unanswerable_skipped"] == 1
@@ -314,13 +314,13 @@ def test_comet_scores_are_stored_and_missing_parts_said_first(
     config.names = ["flores"]
     config.comet.enabled, config.comet.model, config.comet.python = True, str(tmp_path / "comet"), sys.executable
     with pytest.raises(SdrrlError, match=r"no COMET model at .*model.ckpt"):
-        run_benchmarks(long_folder, config, tmp_path / "out")
+        measure_model(long_folder, config, tmp_path / "out")
     checkpoint = tmp_path / "comet" / "checkpoints" / "model.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"weights")
     config.comet.python = str(tmp_path / "nowhere")
     with pytest.raises(SdrrlError, match="make comet-env"):
-        run_benchmarks(long_folder, config, tmp_path / "out")
+        measure_model(long_folder, config, tmp_path / "out")
     config.comet.python = sys.executable
     asked: list[dict[str, str]] = []
 
@@ -329,8 +329,8 @@ def test_comet_scores_are_stored_and_missing_parts_said_first(
         return [round(len(s["ref"]) / 1000, 6) for s in segments]
 
     monkeypatch.setattr(CometScorer, "score", score)
-    first = run_benchmarks(long_folder, config, tmp_path / "out")["tasks"]
-    again = run_benchmarks(long_folder, config, tmp_path / "out")["tasks"]
+    first = measure_model(long_folder, config, tmp_path / "out")["tasks"]
+    again = measure_model(long_folder, config, tmp_path / "out")["tasks"]
     assert len(asked) == 4  # two directions of two sentences, once
     item = first["flores.eng-por"]["items"][0]
     assert asked[0] == {"src": item["prompt"], "mt": item["prediction"], "ref": item["reference"]}
@@ -352,10 +352,10 @@ def test_comet_scores_are_stored_and_missing_parts_said_first(
     monkeypatch.setattr(CometScorer, "score", killed_after_one)
     for before in range(3):  # killed after every segment: each is asked once
         with pytest.raises(KeyboardInterrupt):
-            run_benchmarks(long_folder, config, tmp_path / "out")
+            measure_model(long_folder, config, tmp_path / "out")
         assert len(asked) == before + 1
     monkeypatch.setattr(CometScorer, "score", score)
-    assert run_benchmarks(long_folder, config, tmp_path / "out")["tasks"].keys() == first.keys()
+    assert measure_model(long_folder, config, tmp_path / "out")["tasks"].keys() == first.keys()
     assert len(asked) == 4
 
 

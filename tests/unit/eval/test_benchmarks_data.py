@@ -12,9 +12,9 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl
 from sdrrl_nemo.data.text.languages import LANGUAGES
-from sdrrl_nemo.eval.benchmarks import readers
-from sdrrl_nemo.eval.benchmarks.hub import fetch
-from sdrrl_nemo.eval.benchmarks.readers import NotCovered
+from sdrrl_nemo.eval.readers import official_files as readers
+from sdrrl_nemo.eval.readers.hub import fetch
+from sdrrl_nemo.eval.readers.official_files import NotCovered
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "data" / "benchmarks"
@@ -161,7 +161,7 @@ def test_fetch_failure_says_what_to_do(tmp_path: Path):
 
 def test_hub_mkqa_types_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = [json.loads(line) for line in (SAMPLES / "mkqa" / "mkqa.jsonl").read_text(encoding="utf-8").splitlines()]
-    from sdrrl_nemo.eval.benchmarks import hub
+    from sdrrl_nemo.eval.readers import hub
 
     for row in rows:
         for answers in row["answers"].values():

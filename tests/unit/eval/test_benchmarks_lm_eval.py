@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sdrrl_nemo.eval.benchmarks.config import DEFAULT_NEW_TOKENS, BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.runner import plan
-from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask
+from sdrrl_nemo.eval.config import DEFAULT_NEW_TOKENS, BenchmarkConfig
+from sdrrl_nemo.eval.evaluation import plan
+from sdrrl_nemo.eval.task import Task
 from tools.bench.evaluation_speed import make_items
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +58,7 @@ def function(utils: ModuleType, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def own() -> dict[str, BenchmarkTask]:
+def own() -> dict[str, Task]:
     config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a")
     return {t.name: t for t in plan(config)[0]}
 
@@ -73,7 +73,7 @@ def runner_name(task: str) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_task_asks_what_the_runner_asks(path: Path, utils: ModuleType, own: dict[str, BenchmarkTask]):
+def test_task_asks_what_the_runner_asks(path: Path, utils: ModuleType, own: dict[str, Task]):
     task = load(path)
     docs = function(utils, task["custom_dataset"])(
         data_dir=DATA, **task["metadata"], **task["dataset_kwargs"], **({"bleu_tokenize": "13a"})
@@ -104,7 +104,7 @@ def test_every_function_and_task_named_is_there(utils: ModuleType):
                 assert callable(function(utils, value))
 
 
-def test_scores_are_the_runners(utils: ModuleType, own: dict[str, BenchmarkTask]):
+def test_scores_are_the_runners(utils: ModuleType, own: dict[str, Task]):
     def docs(file: str) -> list[dict[str, Any]]:
         task = load(TASKS / file)
         make = function(utils, task["custom_dataset"])

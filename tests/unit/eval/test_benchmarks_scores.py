@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.eval.benchmarks import decoding, likelihood
-from sdrrl_nemo.eval.benchmarks.backend import BACKENDS
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
-from sdrrl_nemo.eval.benchmarks.likelihood import choice_log_likelihoods, rows_of
-from sdrrl_nemo.eval.benchmarks.runner import plan
-from sdrrl_nemo.eval.benchmarks.task import BenchmarkTask, Choose, Generate
-from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.backends import decoding, likelihood
+from sdrrl_nemo.eval.backends.interface import BACKENDS
+from sdrrl_nemo.eval.backends.likelihood import choice_log_likelihoods, rows_of
+from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.evaluation import plan
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
+from sdrrl_nemo.eval.task import Choose, Generate, Task
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT / "work" / "models" / "SmolLM2-135M-Instruct"
@@ -165,7 +165,7 @@ def config() -> BenchmarkConfig:
     return BenchmarkConfig(data_dir=str(ROOT / "data" / "benchmarks"), bleu_tokenize="13a", device="cpu")
 
 
-def tasks_of(config: BenchmarkConfig) -> list[BenchmarkTask]:
+def tasks_of(config: BenchmarkConfig) -> list[Task]:
     return plan(config)[0]
 
 

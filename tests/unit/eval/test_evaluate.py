@@ -11,8 +11,8 @@ import pytest
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, LanguageIdentifier
-from sdrrl_nemo.eval import tasks
-from sdrrl_nemo.eval.models import open_model_folder
+from sdrrl_nemo.eval.backends import local
+from sdrrl_nemo.eval.model_folder import open_model_folder
 from tools.evaluate import main
 
 YAML = """
@@ -120,21 +120,21 @@ def test_results_restart_and_report(config, tmp_path, monkeypatch, capsys):
     assert "No stats.json was found" in page
     printed = capsys.readouterr().out
     assert "BLEU signature: nrefs:1" in printed
-    assert "12 tasks, 0 already done" in printed
+    assert "11 tasks, 0 already done" in printed
 
     def refuse(*_):
         raise AssertionError("the model was loaded although every task was done")
 
     before = json.loads((out / "results.json").read_text(encoding="utf-8"))
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "load_model", refuse)
+        patch.setattr(local, "load_model", refuse)
         assert evaluate(config, "run_dir=/nowhere/run") == 0
     again = json.loads((out / "results.json").read_text(encoding="utf-8"))
     del before["provenance"], again["provenance"]  # names the command and the state of the checkout
     assert again == before
-    assert "12 already done" in capsys.readouterr().out
+    assert "11 already done" in capsys.readouterr().out
 
-    lost = next((out / "tasks").rglob("answers.por.*.json"))
+    lost = next(out.glob("*/tasks/*/answers.por.*.json"))
     lost.unlink()
     assert evaluate(config) == 0
     assert lost.is_file()
@@ -142,7 +142,7 @@ def test_results_restart_and_report(config, tmp_path, monkeypatch, capsys):
     for section in ("loss", "translation", "off_target", "alignment", "goals"):
         assert again[section] == results[section]
     assert evaluate(config, "generation.max_new_tokens=3") == 0
-    assert len(list((out / "tasks").rglob("answers.por.*.json"))) == 4
+    assert len(list(out.glob("*/tasks/*/answers.por.*.json"))) == 4
 
 
 def test_stopped_evaluation_keeps_what_was_done(config, tmp_path, monkeypatch):
@@ -150,10 +150,10 @@ def test_stopped_evaluation_keeps_what_was_done(config, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "greedy_answers", stop)
+        patch.setattr(local, "greedy", stop)
         assert evaluate(config) == 130
     done = sorted(p.name.split(".")[0] for p in (tmp_path / "out").rglob("*.json"))
-    assert done == ["loss"] * 6 + ["states"] * 2
+    assert done == ["alignment"] + ["loss"] * 6
     assert evaluate(config) == 0
 
 

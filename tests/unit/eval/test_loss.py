@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.eval.encoding import Encoded, check_lengths, encode_questions, encode_samples
-from sdrrl_nemo.eval.generate import greedy_answers
-from sdrrl_nemo.eval.hidden import last_states
-from sdrrl_nemo.eval.loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
-from sdrrl_nemo.eval.models import ModelFolder, load_model, open_model_folder
-from sdrrl_nemo.eval.prefix import common_prefix
+from sdrrl_nemo.data.text.tokenizer import prompt_texts, token_ids
+from sdrrl_nemo.eval.backends.answer_loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
+from sdrrl_nemo.eval.backends.decoding import greedy
+from sdrrl_nemo.eval.backends.interface import Encoded, check_lengths, encode_samples
+from sdrrl_nemo.eval.backends.last_states import last_states
+from sdrrl_nemo.eval.backends.prefix import common_prefix
+from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
 
 TEXTS = [
     ("Hi", "Hello."),
@@ -95,7 +96,7 @@ def test_common_prefix_leaves_a_token_in_each_row(rows, length):
 
 
 def test_hidden_states_do_not_depend_on_the_batch(folder, model):
-    prompts = encode_questions(folder.tokenizer, [q for q, _ in TEXTS])
+    prompts = token_ids(folder.tokenizer, prompt_texts(folder.tokenizer, [q for q, _ in TEXTS]))
     alone, together = last_states(model, prompts, 1, ignore), last_states(model, prompts, 100_000, ignore)
     assert alone.shape == (5, 32)
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), rtol=1e-5, atol=1e-5)
@@ -104,8 +105,8 @@ def test_hidden_states_do_not_depend_on_the_batch(folder, model):
 
 
 def test_greedy_answers_equal_one_by_one_argmax(folder, model):
-    prompts = encode_questions(folder.tokenizer, [q for q, _ in TEXTS])
-    answers = greedy_answers(model, folder.tokenizer, prompts, 8, 3, ignore)
+    prompts = token_ids(folder.tokenizer, prompt_texts(folder.tokenizer, [q for q, _ in TEXTS]))
+    answers = greedy(model, folder.tokenizer, prompts, [8] * len(prompts), 0, ignore, batch_size=3)
     for prompt, answer in zip(prompts, answers, strict=True):
         tokens = list(prompt)
         for _ in range(8):
@@ -114,9 +115,9 @@ def test_greedy_answers_equal_one_by_one_argmax(folder, model):
                 break
         new = tokens[len(prompt) :]
         finished = new[-1] == folder.eos_token_id
-        assert answer.finished == finished
-        assert answer.tokens == len(new) - finished
-        assert answer.text == folder.tokenizer.decode(new, skip_special_tokens=True).strip()
+        assert answer["finished"] == finished
+        assert answer["tokens"] == len(new) - finished
+        assert answer["text"] == folder.tokenizer.decode(new, skip_special_tokens=True).strip()
 
 
 def test_sampling_defaults_of_the_folder_are_not_used(folder, model):

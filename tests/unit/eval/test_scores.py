@@ -14,14 +14,14 @@ from sdrrl_nemo.eval.compare import (
     WORSE,
     Measure,
     Rate,
+    compare_translations,
     goal_kept,
     goal_lower,
     paired_interval,
 )
-from sdrrl_nemo.eval.hidden import alignment, tsne
-from sdrrl_nemo.eval.offtarget import letters, off_target
+from sdrrl_nemo.eval.scorers.alignment import alignment, tsne
+from sdrrl_nemo.eval.scorers.off_target import letters, off_target
 from sdrrl_nemo.eval.store import pack_array, unpack_array
-from sdrrl_nemo.eval.translation import compare_translations
 
 
 class ByFirstLetter(LanguageIdentifier):

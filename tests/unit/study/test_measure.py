@@ -10,7 +10,7 @@ import pytest
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.eval.benchmarks.config import BenchmarkConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.study import config as study_config
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.measure import measure_stage

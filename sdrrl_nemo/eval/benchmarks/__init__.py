@@ -1,1 +1,0 @@
-"""The paper's benchmarks and analyses on a Hugging Face folder."""
