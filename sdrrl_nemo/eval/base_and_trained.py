@@ -85,7 +85,7 @@ class Comparison:
             ),
         ]  # fmt: skip
         return {
-            "goals": [g.as_dict() for g in goals],
+            "goals": [dataclasses.asdict(g) for g in goals],
             "loss": loss,
             "translation": self.translation(),
             "off_target": off,

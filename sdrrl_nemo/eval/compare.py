@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -67,21 +67,10 @@ class Measure:
         names = ("id", "title", "unit", "better", "base", "trained", "p_value")
         return cls(**{n: row[n] for n in names}, interval=interval)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """For results.json."""
-        return {
-            "id": self.id,
-            "title": self.title,
-            "unit": self.unit,
-            "better": self.better,
-            "base": self.base,
-            "trained": self.trained,
-            "difference": self.difference,
-            "relative": self.relative,
-            "interval": list(self.interval) if self.interval else None,
-            "p_value": self.p_value,
-            "verdict": self.verdict,
-        }
+        derived = {"difference": self.difference, "relative": self.relative, "verdict": self.verdict}
+        return {**asdict(self), **derived}
 
 
 @dataclass(frozen=True)
@@ -177,10 +166,6 @@ class Goal:
     title: str
     met: bool | None
     sentence: str
-
-    def as_dict(self) -> dict[str, object]:
-        """For results.json."""
-        return {"title": self.title, "met": self.met, "sentence": self.sentence}
 
 
 def goal_lower(title: str, m: Measure, percent: bool) -> Goal:

@@ -1,14 +1,15 @@
 """All measures of one model, item by item: held-out data of the study, and the benchmarks.
 
-Writes ``scores/<run>/measures.json``: measure -> kind (sdrrl_nemo/study/aggregate.py), items' keys and numbers, so that
-the comparison needs no model any more. Model outputs are stored task by task: a stopped measurement continues.
+Writes ``scores/<run>/measures.json``: every figure of every task (sdrrl_nemo/eval/task.py) with ``group``, ``keys`` [n]
+that name the items, the same for every model, and ``items`` [n, k], the numbers of each item for the figure's ``kind``
+(sdrrl_nemo/study/aggregate.py), so that the comparison needs no model any more. Model outputs are stored task by task:
+a stopped measurement continues.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
@@ -20,9 +21,9 @@ from sdrrl_nemo.eval.evaluation import measure_model
 from sdrrl_nemo.eval.task import Figure
 from sdrrl_nemo.study.aggregate import statistics
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, held_out_config
-from sdrrl_nemo.study.measures import BENCHMARK, FILE, HELD_OUT, Measure
-from sdrrl_nemo.study.plan import Run, data_dir, models
+from sdrrl_nemo.study.plan import MEASURES, Run, data_dir, models
 
+HELD_OUT, BENCHMARK = "Held-out data", "Benchmarks"
 TRACKED = ("held_out_answers",)
 """What a model on the way is asked: off-target rates of answers, nothing else."""
 
@@ -44,7 +45,7 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     evaluation = held_out_config(config, model, data_dir(config, config.reference), run.scores)
     held = measure_model(model, evaluation, run.scores, "trained", TRACKED if on_the_way else ())
     tasks: dict[str, Any] = held["tasks"]
-    found = list(_measures(tasks, HELD_OUT))
+    found = _measures(tasks, HELD_OUT)
     generated = [name for name in tasks if name.startswith(("answers.", "translations."))]
     answers = {} if on_the_way else _answers(tasks, generated, config.samples)
     skipped: dict[str, str] = {}
@@ -52,15 +53,15 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     if benchmarks is not None and not on_the_way:
         results = measure_model(model, benchmarks, run.scores / "benchmarks")
         skipped = results["skipped"]
-        found += _measures(results["tasks"], BENCHMARK)
+        found |= _measures(results["tasks"], BENCHMARK)
         shown = [f"{name}.{target}" for name in ("mkqa", "xlsum", "off_target")]
         answers |= _answers(results["tasks"], shown, config.samples)
     write_json(
-        run.scores / FILE,
+        run.scores / MEASURES,
         {
             "run": run.name,
             "model": held["model"],
-            "measures": {m.id: asdict(m) for m in found},
+            "measures": found,
             "answers": answers,
             "skipped": skipped,
             "pictures": {} if on_the_way or run.number > 1 else {"tsne": _map(tasks[f"alignment.{source}-{target}"])},
@@ -69,14 +70,18 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     )
 
 
-def _measures(tasks: dict[str, Any], group: str) -> Iterator[Measure]:
+def _measures(tasks: dict[str, Any], group: str) -> dict[str, Any]:
     """Every figure of every task with its items' numbers, in the tasks' order."""
-    for task in tasks.values():
-        keys = [str(x["id"]) for x in task["items"]]
-        for about in task["figures"]:
-            f = Figure(**about)
-            numbers = _numbers(f, task["items"])
-            yield Measure(f.id, group, f.title, f.language, f.unit, f.better, f.kind, keys, numbers, f.published)
+    return {
+        figure["id"]: {
+            **{k: figure[k] for k in ("id", "title", "language", "unit", "better", "kind", "published")},
+            "group": group,
+            "keys": [str(x["id"]) for x in task["items"]],
+            "items": _numbers(Figure(**figure), task["items"]),
+        }
+        for task in tasks.values()
+        for figure in task["figures"]
+    }
 
 
 def _numbers(figure: Figure, items: Sequence[dict[str, Any]]) -> list[list[float]]:

@@ -27,6 +27,8 @@ from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, trainin
 from sdrrl_nemo.train.config import checkpoint_name
 
 KINDS = ("data", "train", "export", "measure")
+MEASURES = "measures.json"
+"""What a measured run leaves in its folder of scores."""
 SECONDS = {"data": 20.0, "train": 90.0, "export": 20.0, "measure": 60.0}
 """Rough cost of a stage until one of its kind has been timed; only the ETA uses it."""
 

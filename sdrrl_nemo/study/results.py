@@ -16,9 +16,8 @@ from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig
-from sdrrl_nemo.study.measures import FILE
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
-from sdrrl_nemo.study.plan import Markers, Run, data_dir, models, runs, tracked
+from sdrrl_nemo.study.plan import MEASURES, Markers, Run, data_dir, models, runs, tracked
 from sdrrl_nemo.study.table import Scores, table
 
 FORMAT = "sdrrl-study/1"
@@ -32,7 +31,7 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
     if not any(r.method != BASE for r in measured):
         return None
     done = _finished_stages(markers)
-    found = {r.name: read_json(r.scores / FILE) for r in measured}
+    found = {r.name: read_json(r.scores / MEASURES) for r in measured}
     scores = [Scores(r.method, r.number, found[r.name]["measures"]) for r in measured]
     languages = (config.source_language, config.target_language)
     made = table(scores, config.reference, languages, config.seed, config.statistics.resamples, config.statistics.level)
@@ -155,7 +154,7 @@ def _tracking(config: StudyConfig, markers: Markers, found: dict[str, Any]) -> d
         line = out.setdefault(model.method, [[0, rate(found[BASE]["measures"])]] if BASE in found else [])
         if markers.path(f"measure/{model.name}").is_file():
             tokens = [r["tokens"] for r in _metrics(model)]
-            line.append([sum(tokens[: model.step]), rate(read_json(model.scores / FILE)["measures"])])
+            line.append([sum(tokens[: model.step]), rate(read_json(model.scores / MEASURES)["measures"])])
     return out
 
 

@@ -21,15 +21,15 @@ SHARED: dict[str, str] = {
     "__init__.py": "",
     "base.py": "what the files of its folder have in common",
     "config.py": "the YAML sections of its room",
-    "api.py": "what other rooms may call of theirs",
     "registry.py": "names and what they stand for: engines in common/, patches in compat/",
     # one thing seen from two rooms
+    "alignment.py": "suite and scorer",
+    "off_target.py": "suite and scorer",
     "belebele.py": "suite and scorer",
     "comet.py": "engine and scorer",
     "mkqa.py": "suite and scorer",
     "data_card.py": "the tool and what it calls",
     "languages.py": "the table and the tool that prints it",
-    "lora.py": "",
     "plan.py": "the planner's tool, and the study's plan",
     "study.py": "the tool and the page",
 }
