@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl, sha256_file
 from sdrrl_nemo.data.text.templates import translation_question
+from sdrrl_nemo.eval.readers.official_files import text_field
 
 T = TypeVar("T")
 
@@ -32,6 +33,9 @@ class Pair:
     key: str
     source: str
     target: str
+
+
+Row = TypeVar("Row", Question, Pair)
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,6 @@ def first(rows: Sequence[T], count: int) -> list[T]:
     return list(rows[:count] if count else rows)
 
 
-def _texts(path: Path, line: int, row: dict[str, Any], fields: Iterable[str]) -> dict[str, str]:
-    out = {}
-    for name in fields:
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise SdrrlError(f"{path}, line {line}: field '{name}' must be a non-empty text")
-        out[name] = value
-    return out
-
-
 def read_held_out(data_dir: str | Path, source: str, target: str) -> HeldOut:
     """Read ``questions.jsonl`` and ``pairs.jsonl`` of ``heldout/<source>-<target>/``; SdrrlError names file, line and
     field."""
@@ -99,12 +93,12 @@ def read_held_out(data_dir: str | Path, source: str, target: str) -> HeldOut:
                 f"{path}: no held-out file here{known}; run tools/preprocess_sdrrl.py first, or mend data_dir or the "
                 "languages"
             )
-    questions = [
-        Question(**_texts(q_path, n, row, ("key", "question", "answer", "question_target", "answer_target")))
-        for n, row in read_jsonl(q_path)
-    ]
-    pairs = [Pair(**_texts(p_path, n, row, ("key", "source", "target"))) for n, row in read_jsonl(p_path)]
-    for path, rows in ((q_path, questions), (p_path, pairs)):
-        if len(rows) < 2:
-            raise SdrrlError(f"{path}: {len(rows)} row(s); an evaluation needs at least 2")
-    return HeldOut(source, target, questions, pairs, {p.name: sha256_file(p) for p in (q_path, p_path)})
+    files = {p.name: sha256_file(p) for p in (q_path, p_path)}
+    return HeldOut(source, target, _rows(q_path, Question), _rows(p_path, Pair), files)
+
+
+def _rows(path: Path, kind: type[Row]) -> list[Row]:
+    rows = [kind(*(text_field(path, n, row, f.name) for f in fields(kind))) for n, row in read_jsonl(path)]
+    if len(rows) < 2:
+        raise SdrrlError(f"{path}: {len(rows)} row(s); an evaluation needs at least 2")
+    return rows

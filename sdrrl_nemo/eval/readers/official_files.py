@@ -140,7 +140,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield n, row
 
 
-def _text(path: Path, n: int, row: dict[str, Any], field: str) -> str:
+def text_field(path: Path, n: int, row: dict[str, Any], field: str) -> str:
+    """A field of a row that must be a text with something in it."""
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
         raise SdrrlError(f"{path}, line {n}: field '{field}' must be a non-empty text")
@@ -167,13 +168,13 @@ def read_belebele(data_dir: str | Path, lang: str) -> list[Belebele]:
         number = str(row.get("correct_answer_num", "")).strip()
         if number not in ("1", "2", "3", "4"):
             raise SdrrlError(f"{path}, line {n}: field 'correct_answer_num' is '{number}'; it must be 1, 2, 3 or 4")
-        answers = tuple(_text(path, n, row, f"mc_answer{k}") for k in (1, 2, 3, 4))
+        answers = tuple(text_field(path, n, row, f"mc_answer{k}") for k in (1, 2, 3, 4))
         found.append(
             Belebele(
                 # link and split name a passage, question_number its question (their README)
                 "#".join(str(row[k]) for k in ("link", "split", "question_number") if row.get(k) not in (None, "")),
-                _text(path, n, row, "flores_passage"),
-                _text(path, n, row, "question"),
+                text_field(path, n, row, "flores_passage"),
+                text_field(path, n, row, "question"),
                 (answers[0], answers[1], answers[2], answers[3]),
                 int(number) - 1,
             )
@@ -203,7 +204,7 @@ def read_xlsum(data_dir: str | Path, lang: str) -> list[Article]:
     """Test articles in file order."""
     path = find("xlsum", lang, data_dir)
     fields = ("id", "text", "summary")
-    found = [Article(*(_text(path, n, row, field) for field in fields)) for n, row in _rows(path)]
+    found = [Article(*(text_field(path, n, row, field) for field in fields)) for n, row in _rows(path)]
     checked: list[Article] = _checked(path, found)
     return checked
 
@@ -225,7 +226,7 @@ def read_mkqa(data_dir: str | Path, lang: str) -> tuple[list[Mkqa], int]:
             skipped += 1
             continue
         types = tuple(sorted({str(a.get("type", "")) for a in given}))
-        found.append(Mkqa(str(row["example_id"]), _text(path, n, queries, code), tuple(gold), types))
+        found.append(Mkqa(str(row["example_id"]), text_field(path, n, queries, code), tuple(gold), types))
     checked: list[Mkqa] = _checked(path, found)
     return checked, skipped
 
@@ -237,9 +238,9 @@ def read_instructions(data_dir: str | Path, lang: str, id_prefix: str = "") -> l
     for n, row in _rows(path):
         if not str(row.get("id", "")).startswith(id_prefix):
             continue
-        prompt = _text(path, n, row, "instruction")
+        prompt = text_field(path, n, row, "instruction")
         extra = row.get("input") or ""
-        found.append(Instruction(_text(path, n, row, "id"), f"{prompt}\n{extra}" if extra.strip() else prompt))
+        found.append(Instruction(text_field(path, n, row, "id"), f"{prompt}\n{extra}" if extra.strip() else prompt))
     checked: list[Instruction] = _checked(path, found, 2)
     return checked
 

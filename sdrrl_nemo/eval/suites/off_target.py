@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sdrrl_nemo.common.precision import resolve
@@ -14,6 +14,8 @@ from sdrrl_nemo.eval.readers.official_files import Instruction
 from sdrrl_nemo.eval.scorers.off_target import off_target as judge_texts
 from sdrrl_nemo.eval.suites.common import each, held_out, identifier, limited, measured, read
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
+
+Scorer = Callable[[list[Any]], Scored]
 
 
 def judge(
@@ -79,7 +81,7 @@ def held_out_answers(config: EvalConfig) -> list[Entry]:
     return [task(code) for code in (config.target_language, config.source_language)]
 
 
-def answering(config: EvalConfig, name: str, samples: Sequence[Sample], score: Any) -> Task:
+def answering(config: EvalConfig, name: str, samples: Sequence[Sample], score: Scorer) -> Task:
     """Greedy answers to held-out samples, by ``generation`` of the configuration."""
     g = config.generation
     requests = [Generate(s.prompt, g.max_new_tokens, True) for s in samples]
