@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_PATHS = (str(ROOT), str(ROOT / "kernels"))
+
+
+_tried = itertools.count()
+
+
+def free_port() -> int:
+    """A port that nobody listens on and that the kernel gives to no connection by itself (those begin at 32768).
+
+    Test processes side by side begin at different ones, so that none takes what another is about to use.
+    """
+    while True:
+        port = 10_000 + (os.getpid() * 37 + next(_tried)) % 20_000
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def environment() -> dict[str, str]:

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import select
 import signal
-import socket
 import socketserver
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.study.execute import PRELOAD, run_tool
-from tests.launch import ROOT, environment
+from tests.launch import ROOT, environment, free_port
 
 POLL = 0.05
 
@@ -62,10 +61,7 @@ def python(script: Path | str, *args: str, timeout: int = 900) -> subprocess.Com
 @contextlib.contextmanager
 def start(processes: int, script: Path | str, *args: str) -> Iterator[Ranks]:
     """Ranks at work; those that are left at the end are killed."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     common |= {"LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "warm"}
     ranks = [{**environment(), **common, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(processes)]
     with _started(ranks, [str(script), *args]) as jobs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.launch import ROOT, environment
+from tests.launch import ROOT, environment, free_port
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 from tests.warm import for_torchrun, python, torchrun
@@ -55,10 +54,7 @@ def two_nodes(
     config: Path, run: Path, overrides: list[str], more: dict[str, str]
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """configs/clusters/torchrun_node.sh twice, as two machines would start it; ``more`` environment variables."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    node = {"NNODES": "2", "GPUS": "1", "HEAD": "127.0.0.1", "NODE": "127.0.0.1", "PORT": str(port)}
+    node = {"NNODES": "2", "GPUS": "1", "HEAD": "127.0.0.1", "NODE": "127.0.0.1", "PORT": str(free_port())}
     node |= {"TORCHRUN": str(Path(sys.executable).with_name("torchrun")), "JOIN_SECONDS": "120", "SAVE_SECONDS": "60"}
     command = ["bash", "configs/clusters/torchrun_node.sh", "--config", str(config), f"run_dir={run}", *overrides]
     started = []
