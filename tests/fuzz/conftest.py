@@ -1,0 +1,28 @@
+"""How many inputs were run, written to the file that FUZZ_REPORT names."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+BEGAN = time.process_time(), time.monotonic()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the counts and the seconds."""
+    if name := os.environ.get("FUZZ_REPORT"):
+        from tests.fuzz.harness import DONE, TOTAL
+
+        facts = {
+            "asked": TOTAL,
+            "inputs": sum(DONE.values()),
+            "by_reader": dict(sorted(DONE.items())),
+            "failed_tests": session.testsfailed,
+            "cpu_seconds": round(time.process_time() - BEGAN[0], 1),
+            "seconds": round(time.monotonic() - BEGAN[1], 1),
+        }
+        Path(name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
