@@ -18,7 +18,6 @@ from sdrrl_nemo.compat.transformers5 import read_config, rope_theta
 from sdrrl_nemo.model.families import family, rotary
 from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
 
-
 SIZES = (
     "hidden_size",
     "intermediate_size",

@@ -12,6 +12,16 @@ import pytest
 BEGAN = time.process_time(), time.monotonic()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def libraries() -> None:
+    """What readers import on first use takes longer than any of them may."""
+    import transformers.models.llama.configuration_llama  # noqa: F401 - what config.json asks for
+
+    import sdrrl_nemo.data.packing.packed
+    import sdrrl_nemo.model.gguf
+    import sdrrl_nemo.model.provider  # noqa: F401
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the counts and the seconds."""
     if name := os.environ.get("FUZZ_REPORT"):

@@ -41,7 +41,10 @@ def _lines(*rows: Any) -> Callable[[], bytes]:
     return lambda: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-ALPACA = [{"instruction": "Olá é?", "input": "", "output": "A"}, {"instruction": "B\u2028", "input": "c", "output": "D"}]
+ALPACA = [
+    {"instruction": "Olá é?", "input": "", "output": "A"},
+    {"instruction": "B\u2028", "input": "c", "output": "D"},
+]
 TURNS = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 TMX = """<?xml version="1.0" encoding="UTF-8"?><tmx version="1.4"><header srclang="en"/><body>
 <tu><tuv xml:lang="en-US"><seg>A <hi>dog</hi><bpt i="1">x</bpt>.</seg></tuv><tuv xml:lang="pt"><seg>Um cão.</seg></tuv></tu>
@@ -213,7 +216,7 @@ PARSERS: dict[str, Parser] = {
     "dict.dz": Parser(DICT, _zipped, _articles, lambda: {INDEX_NAME: INDEX}),
     "dict.index": Parser(INDEX_NAME, lambda: INDEX, _articles, lambda: {DICT: _zipped()}),
     "dict.text": Parser("article.txt", ARTICLES.encode, lambda p: parse_article(p.read_bytes().decode("utf-8", "replace"))),
-    "segmentation": Parser("text.txt", lambda: "# A `b` c.\n\n| x | $y$ |\n".encode(), _segmented, part=0.06),
+    "segmentation": Parser("text.txt", lambda: b"# A `b` c.\n\n| x | $y$ |\n", _segmented, part=0.06),
     "PreprocessConfig": Parser("data.yaml", lambda: YAML, lambda p: load_config(PreprocessConfig, p), part=0.03),
     "EvalConfig": Parser("eval.yaml", lambda: YAML, lambda p: load_config(EvalConfig, p), part=0.02),
     "BenchmarkConfig": Parser("eval.yaml", lambda: YAML, lambda p: load_config(BenchmarkConfig, p), part=0.02),

@@ -249,7 +249,9 @@ class PackedDataset:
                 f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again"
             )
         if manifest["format"] == FORMAT and manifest.get(OWN_HASH) != own_hash(manifest):
-            raise SdrrlError(f"{path}: its content is not what its {OWN_HASH} says; the file is damaged, preprocess again")
+            raise SdrrlError(
+                f"{path}: its content is not what its {OWN_HASH} says; the file is damaged, preprocess again"
+            )
         try:
             self._verify_files(manifest)
             self._verify_tokenizer(path, manifest, tokenizer_sha256)

@@ -100,4 +100,6 @@ def _read_answer(reply: Any) -> Answer:
     text, reason = choice["message"].get("content") or "", choice.get("finish_reason")
     if reason == "content_filter":
         text = ""
-    return Answer(whole_text(str(text)).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0))
+    return Answer(
+        whole_text(str(text)).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0)
+    )
