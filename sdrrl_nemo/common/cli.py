@@ -36,18 +36,14 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     quiet_third_parties()
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
-    except SdrrlError as e:
-        if not is_rank_zero() and not e.from_any_rank:
+    except (SdrrlError, OSError) as e:
+        at_once = isinstance(e, SdrrlError) and e.from_any_rank
+        if not is_rank_zero() and not at_once:
             _let_rank_zero_speak()
         if progress := sys.modules.get("sdrrl_nemo.common.progress"):  # it imports tqdm; without it no bar is open
             progress.close_bars()
         other = "" if is_rank_zero() else "\n"  # rank 0's bar may have left its line open
-        print(f"{other}error: {e}", file=sys.stderr, flush=True)
-        return 2
-    except OSError as e:
-        if not is_rank_zero():
-            _let_rank_zero_speak()
-        print(f"error: {_said(e)}", file=sys.stderr, flush=True)
+        print(f"{other}error: {_said(e) if isinstance(e, OSError) else e}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue", file=sys.stderr)

@@ -61,7 +61,7 @@ def readable(path: str | Path) -> Iterator[None]:
 
 
 BROKEN_JSON = (ValueError, RecursionError)
-"""What json.loads raises: no JSON, no UTF-8, a number of thousands of digits; nested deeper than the interpreter goes."""
+"""What json.loads raises: no JSON, no UTF-8 or thousands of digits; nested deeper than the interpreter goes."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

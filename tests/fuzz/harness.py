@@ -51,7 +51,7 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def only_sdrrl_error(path: Path, call: Callable[[], Any], reader: str = "") -> str | None:
-    """Run ``call``; the error's line, or None where there was a result. Any other exception passes and fails the test."""
+    """Run ``call``; the error's line, or None where there was a result. Any other exception fails the test."""
     try:
         with deadline():
             call()

@@ -18,7 +18,7 @@ from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.engines.corpora.aligned import Moses, Opus100, Tmx
 from sdrrl_nemo.data.engines.corpora.gnome_help import read_page
 from sdrrl_nemo.data.engines.corpora.tsv import TsvCorpus
-from sdrrl_nemo.data.engines.dictionaries.freedict import FreeDict, parse_article, read_articles
+from sdrrl_nemo.data.engines.dictionaries.freedict import parse_article, read_articles
 from sdrrl_nemo.data.engines.dictionaries.muse import Muse
 from sdrrl_nemo.data.readers import read_examples
 from sdrrl_nemo.data.text.segmentation import protect
@@ -28,7 +28,7 @@ from sdrrl_nemo.eval.config import EvalConfig
 
 @dataclass(frozen=True)
 class Parser:
-    """``file`` gets the bytes, ``beside`` lies there whole, ``read`` reads all there is. ``part``: share of all inputs."""
+    """``file`` gets the bytes, ``beside`` lies there whole, ``read`` reads it all. ``part``: share of all inputs."""
 
     file: str
     valid: Callable[[], bytes]
@@ -47,9 +47,11 @@ ALPACA = [
 ]
 TURNS = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 TMX = """<?xml version="1.0" encoding="UTF-8"?><tmx version="1.4"><header srclang="en"/><body>
-<tu><tuv xml:lang="en-US"><seg>A <hi>dog</hi><bpt i="1">x</bpt>.</seg></tuv><tuv xml:lang="pt"><seg>Um cão.</seg></tuv></tu>
+<tu><tuv xml:lang="en-US"><seg>A <hi>dog</hi><bpt i="1">x</bpt>.</seg></tuv>
+<tuv xml:lang="pt"><seg>Um cão.</seg></tuv></tu>
 <tu><tuv lang="EN"><seg>B &amp; C</seg></tuv><tuv lang="PT"><seg>B e C</seg></tuv></tu></body></tmx>"""
-PAGE = '<page xmlns="http://projectmallard.org/1.0/"><p>One <em>a</em> two.</p><list><item><p>Three.</p></item></list></page>'
+PAGE = """<page xmlns="http://projectmallard.org/1.0/">
+<p>One <em>a</em> two.</p><list><item><p>Three.</p></item></list></page>"""
 ARTICLES = "00-database-info\nX\ndog /dɒg/ <n>\ncão, <masc>cachorro\ncat\n1. gato\n"
 YAML = b"""seed: 7
 output_dir: out
@@ -160,10 +162,6 @@ def _articles(path: Path) -> Any:
     return [parse_article(a) for a in read_articles(path.with_name("freedict-eng-por.index"))]
 
 
-def _dictionary(path: Path) -> Any:
-    return FreeDict(folder=str(path.parent)).entries("eng", "por")
-
-
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -191,6 +189,18 @@ def _opus(path: Path) -> Any:
     return list(Opus100(str(path.parents[1])).pairs("eng", "por"))
 
 
+def _tsv(path: Path) -> Any:
+    return list(TsvCorpus(str(path), "eng", "por").pairs("por", "eng"))
+
+
+def _muse(path: Path) -> Any:
+    return Muse(str(path.parent)).entries("eng", "por")
+
+
+def _article(path: Path) -> Any:
+    return parse_article(path.read_bytes().decode("utf-8", "replace"))
+
+
 def _segmented(path: Path) -> Any:
     text = path.read_bytes().decode("utf-8", "surrogateescape")[:4000]
     found = protect(text, "eng")
@@ -206,16 +216,16 @@ PARSERS: dict[str, Parser] = {
     "records.json": Parser("rows.json", lambda: json.dumps(ALPACA).encode(), lambda p: list(read_examples(p))),
     "records.parquet": Parser("rows.parquet", lambda: _parquet(False), lambda p: list(read_examples(p))),
     "opus.parquet": Parser("en-pt/train-0.parquet", lambda: _parquet(True), _opus, part=0.02),
-    "moses": Parser("a.en", lambda: "One é.\nTwo.\n".encode(), _moses, lambda: {"b.pt": b"Um.\nDois.\n"}),
+    "moses": Parser("a.en", "One é.\nTwo.\n".encode, _moses, lambda: {"b.pt": b"Um.\nDois.\n"}),
     "tmx": Parser("memory.tmx", TMX.encode, lambda p: list(Tmx(str(p)).pairs("eng", "por")), part=0.06),
     "tsv": Parser(
-        "pairs.tsv", lambda: "a é\tb\nc\td\n".encode(), lambda p: list(TsvCorpus(str(p), "eng", "por").pairs("por", "eng"))
+        "pairs.tsv", "a é\tb\nc\td\n".encode, _tsv
     ),
     "mallard": Parser("index.page", PAGE.encode, read_page),
-    "muse": Parser("en-pt.txt", lambda: "dog cão\ncat gato\n".encode(), lambda p: Muse(str(p.parent)).entries("eng", "por")),
+    "muse": Parser("en-pt.txt", "dog cão\ncat gato\n".encode, _muse),
     "dict.dz": Parser(DICT, _zipped, _articles, lambda: {INDEX_NAME: INDEX}),
     "dict.index": Parser(INDEX_NAME, lambda: INDEX, _articles, lambda: {DICT: _zipped()}),
-    "dict.text": Parser("article.txt", ARTICLES.encode, lambda p: parse_article(p.read_bytes().decode("utf-8", "replace"))),
+    "dict.text": Parser("article.txt", ARTICLES.encode, _article),
     "segmentation": Parser("text.txt", lambda: b"# A `b` c.\n\n| x | $y$ |\n", _segmented, part=0.06),
     "PreprocessConfig": Parser("data.yaml", lambda: YAML, lambda p: load_config(PreprocessConfig, p), part=0.03),
     "EvalConfig": Parser("eval.yaml", lambda: YAML, lambda p: load_config(EvalConfig, p), part=0.02),

@@ -20,12 +20,12 @@ from tests.fuzz.harness import VALUES, only_sdrrl_error, share
 from tests.fuzz.parsers import CONFIG, PARSERS, YAML, place, tokenizer_files
 
 KEYS = st.sampled_from(
-    ["seed", "base", "by_pair", "by_pair.eng-por", "generation.engine.options", "filters", "filters[0]", "pairs", "model",
-     "target_languages.0", "packing.seq_length", "a b", "", ".", "[", "${seed}", "quality.engine", "limits", "models.base"]
-)  # fmt: skip
-FIELDS = st.sampled_from(
-    ["instruction", "input", "output", "conversations", "messages", "role", "content", "from", "x\ny"]
+    "seed|base|by_pair|by_pair.eng-por|generation.engine.options|filters|filters[0]|pairs|model|target_languages.0|"
+    "packing.seq_length|a b||.|[|${seed}|quality.engine|limits|models.base".split("|")
 )
+OVERRIDES = st.lists(st.tuples(KEYS, VALUES | st.binary().map(str)), max_size=2)
+FIELDS = st.sampled_from("instruction|input|output|conversations|messages|role|content|from|x\ny".split("|"))
+TURNS = VALUES | st.lists(st.dictionaries(FIELDS, VALUES, max_size=3))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
@@ -33,9 +33,7 @@ def test_records(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{suffix}"
 
     @share(0.015)
-    @given(
-        st.lists(st.dictionaries(FIELDS, VALUES | st.lists(st.dictionaries(FIELDS, VALUES, max_size=3)), max_size=3))
-    )
+    @given(st.lists(st.dictionaries(FIELDS, TURNS, max_size=3)))
     @example([{"instruction": "a", "output": "\ud800"}])
     @example([{"x\ny": 1}])
     def check(rows: list[Any]) -> None:

@@ -109,8 +109,8 @@ class JsonClient:
             raise _Transient(f"no answer within {self._retry.timeout_s:g} s (timeout_s)") from None
         except UnicodeError:
             raise SdrrlError(
-                f"{self._url}{path}: the address, or the key in {self._key_name or 'the environment'}, holds characters "
-                "that HTTP has not"
+                f"{self._url}{path}: the address, or the key in {self._key_name or 'the environment'}, holds "
+                "characters that HTTP has not"
             ) from None
         except (urllib.error.URLError, http.client.HTTPException, OSError) as e:
             reason = getattr(e, "reason", None) or e
