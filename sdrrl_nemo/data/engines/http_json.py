@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import BROKEN_JSON
 from sdrrl_nemo.common.seeding import named_random
 
 T = TypeVar("T")
@@ -106,6 +107,11 @@ class JsonClient:
             raise SdrrlError(f"{self._url}{path}: the server refused ({said})") from None
         except TimeoutError:
             raise _Transient(f"no answer within {self._retry.timeout_s:g} s (timeout_s)") from None
+        except UnicodeError:
+            raise SdrrlError(
+                f"{self._url}{path}: the address, or the key in {self._key_name or 'the environment'}, holds "
+                "characters that HTTP has not"
+            ) from None
         except (urllib.error.URLError, http.client.HTTPException, OSError) as e:
             reason = getattr(e, "reason", None) or e
             if isinstance(reason, TimeoutError):
@@ -124,11 +130,11 @@ class JsonClient:
     def _read(raw: bytes, read: Callable[[Any], T]) -> T:
         try:
             reply = json.loads(raw.decode("utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        except BROKEN_JSON as e:
             raise _Transient(f"the reply is not valid JSON ({e})") from None
         try:
             return read(reply)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
             raise _Transient(f"the reply has not the protocol's form ({type(e).__name__}: {e})") from None
 
 
@@ -140,7 +146,7 @@ def _message(error: urllib.error.HTTPError) -> str:
         return str(error.reason)
     try:
         parsed = json.loads(raw)
-    except json.JSONDecodeError:
+    except BROKEN_JSON:
         return " ".join(raw.split())[:200]
     inner = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     text = inner.get("message", inner) if isinstance(inner, dict) else inner
@@ -151,9 +157,9 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which gives seconds or a date."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError, IndexError):
         return None

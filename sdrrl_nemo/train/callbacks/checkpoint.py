@@ -105,6 +105,8 @@ def damage(folder: Path) -> str | None:
         expected = read_json(path)
     except SdrrlError as e:
         return str(e)
+    if not isinstance(expected, dict) or not expected:
+        return f"{path} is damaged (it names no files)"
     missing = sorted(set(expected) - set(_files(folder)))
     if missing:
         return f"{folder / missing[0]} is missing"
