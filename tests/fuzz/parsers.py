@@ -22,8 +22,7 @@ from sdrrl_nemo.data.engines.dictionaries.freedict import parse_article, read_ar
 from sdrrl_nemo.data.engines.dictionaries.muse import Muse
 from sdrrl_nemo.data.readers import read_examples
 from sdrrl_nemo.data.text.segmentation import protect
-from sdrrl_nemo.eval.config import BenchmarkConfig
-from sdrrl_nemo.eval.config import EvalConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 
 
 @dataclass(frozen=True)

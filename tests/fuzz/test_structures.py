@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a table with one case a line reads best
 """Structured random values: records of instruction sets, configurations, overrides, tokenizers and model configs."""
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from hypothesis import strategies as st
 from sdrrl_nemo.common.config import load_config, override
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.readers import read_examples
-from sdrrl_nemo.eval.config import BenchmarkConfig
-from sdrrl_nemo.eval.config import EvalConfig
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from tests.fuzz.harness import VALUES, only_sdrrl_error, share
 from tests.fuzz.parsers import CONFIG, PARSERS, YAML, place, tokenizer_files
 
