@@ -102,6 +102,8 @@ class Plan:
         """Combination -> name of its subset, for one pair. Plain source-language samples are the same for every
         target, so only the first pair of a source makes them."""
         recipe = self.recipes[pair]
+        # With one subset for all pairs, plain LL samples of a second pair would be exact repeats. Code-switched ones
+        # are not, since each pair has its dictionary, and drawn ones differ by their draw.
         first = next(p for p in self.pairs if p[0] == pair[0])
         shared = self.preset.subset is not None and not recipe.code_switch and not recipe.draws and pair != first
         return {c: self._subset_of(c, pair) for c in recipe.combinations if not (shared and c == "LL")}
@@ -111,6 +113,7 @@ class Plan:
         return {kind: self._subset_of(kind, pair) for kind in self.recipes[pair].parallel}
 
     def _subset_of(self, kind: str, pair: Pair) -> str:
+        # Eq. 6 takes the mean over each subset: a pair's subsets weigh as much as another pair's, however small.
         if self.preset.subset is not None:
             return self.preset.subset
         return kind if len(self.recipes) == 1 else f"{kind}.{pair_name(pair)}"
@@ -155,6 +158,7 @@ def _recipe(config: PreprocessConfig, preset: Method, pair: Pair) -> Recipe:
             f"subsets.combinations and subsets.parallel are both empty for {pair_name(pair)}: "
             "nothing is left to train on"
         )
+    # CIT's draw is over all four combinations; a configuration that names its own is an ablation and makes those.
     recipe = Recipe(
         combinations=combinations,
         parallel=parallel,

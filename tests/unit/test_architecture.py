@@ -45,7 +45,9 @@ def names_of(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("section", "at_least"), [("One step, in call order", 25)])
+@pytest.mark.parametrize(
+    ("section", "at_least"), [("One step, in call order", 25), ("One row, from JSONL to loss", 10)]
+)
 def test_places_are_named_and_there(section: str, at_least: int) -> None:
     places = named_places(sections()[section])
     assert len(places) >= at_least

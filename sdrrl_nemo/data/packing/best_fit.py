@@ -1,4 +1,7 @@
-"""Best-fit-decreasing packing of samples within a bounded buffer."""
+"""Best-fit-decreasing packing: the longest sample first, each into the fullest pack that still takes it.
+
+The samples come as a stream, so the packer looks at a buffer of them at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def best_fit_decreasing(lengths: Sequence[int] | Ints, capacity: int) -> list[list[int]]:
-    """Packs as lists of positions in ``lengths``: longest sample first, each into the fullest pack that still takes it.
+    """Pack all samples at once; returns the packs as lists of positions in ``lengths``.
 
     Raises ValueError for a length outside 1..capacity.
     """
@@ -25,13 +28,14 @@ def best_fit_decreasing(lengths: Sequence[int] | Ints, capacity: int) -> list[li
 
 
 def assign(lengths: Ints, capacity: int) -> tuple[Ints, int]:
-    """(pack of each sample, int64 [n]; number of packs): best fit decreasing, samples of one length at a time.
+    """Give each sample a pack; returns the pack numbers, int64 [n], and how many packs there are.
 
+    This is best fit decreasing, but for all samples of one length at a time, which makes it fast enough for millions.
     The fullest pack that takes length n has the least room r >= n. It takes floor(r / n) samples of that length before
     any other pack is the fullest, and so does every pack with the same room: whole groups of packs are filled by array
     operations. The set bits of one integer are the rooms that some pack has.
     """
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")  # stable: samples of one length keep their order on every machine
     ordered = lengths[order]
     outside = (lengths < 1) | (lengths > capacity)
     if outside.any():
@@ -45,6 +49,7 @@ def assign(lengths: Ints, capacity: int) -> tuple[Ints, int]:
     for n, (first, end) in zip(sizes, pairwise(edges), strict=False):
         begin = first
         while begin < end:
+            # Shifting drops the packs with less room than n; the lowest bit that is left is the fullest pack that fits.
             fitting = free >> n
             room = n + (fitting & -fitting).bit_length() - 1 if fitting else capacity
             each = room // n
@@ -61,6 +66,7 @@ def assign(lengths: Ints, capacity: int) -> tuple[Ints, int]:
                 count += wanted
             taken = min(end - begin, len(group) * each)
             packed[begin : begin + taken] = group[0] if len(group) == 1 else np.repeat(group, each)[:taken]
+            # Every pack of the group got ``each`` samples but perhaps the last, which got the rest.
             whole, rest = divmod(taken, each)
             for packs, left in ((group[:whole], room - each * n), (group[whole:], room - rest * n)):
                 if len(packs) and left:
@@ -87,6 +93,7 @@ def pack_windows(lengths: Iterable[int], capacity: int, buffer: int) -> Iterator
         positions = np.concatenate([positions, np.arange(begin, begin + len(fresh))])
         sizes = np.concatenate([sizes, fresh])
         begin += len(fresh)
+        # What is reopened was placed well within its own buffer only, so old and new samples are packed together anew.
         pack_of, count = assign(sizes, capacity)
         if len(fresh) < room:
             if count:

@@ -48,7 +48,7 @@ MAX_SUBSETS = 256  # ids are uint8
 
 @dataclass(frozen=True)
 class TokenizedSample:
-    """One row of the transfer set as tokens: ``tokens`` int32 [n], ``loss_mask`` uint8 [n] (1 = answer token)."""
+    """One sample of the transfer set: ``tokens`` int32 [n] and ``loss_mask`` uint8 [n], which is 1 on answer tokens."""
 
     key: str
     subset: str
@@ -74,13 +74,14 @@ class _NpyStream:
         self.count += data.size
 
     def close(self) -> None:
+        # Only now is the length known: the header is written again over its own first version, which is as long.
         self._file.seek(0)
         self._header()
         self._file.close()
 
 
 class PackedWriter:
-    """Writes one packed set; nothing under its final name until ``finish``, the manifest last.
+    """Writes one packed set. Nothing has its final name before ``finish``, which publishes the manifest last.
 
     ``subset_names``: the subsets of the set in the order of their ids, at most 256.
     """
@@ -133,6 +134,7 @@ class PackedWriter:
         for s in samples:
             if s.subset not in self._subset_id:
                 self._refuse(f"sample {s.key}: subset '{s.subset}' is not one of {', '.join(self.subset_names)}")
+            # A sample's first token is nobody's target, and Eq. 6 divides by the number of answer tokens.
             if not s.loss_mask.any() or s.loss_mask[0]:
                 self._refuse(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
             if int(s.tokens.max()) >= self.vocab_size:
@@ -150,6 +152,7 @@ class PackedWriter:
         self._sidecars["subset"].extend(subsets)
         self._sidecars["answer_tokens"].extend(answers)
         self._sidecars["sample_key"].extend([int(s.key, 16) for s in samples])
+        # One document of many sequences: Megatron's index then keeps where each sample of the pack ends.
         tokens = torch.from_numpy(np.concatenate([s.tokens for s in samples]).astype(np.int64))
         self._builder.add_document(tokens, lengths)
         self._packs += 1
@@ -161,6 +164,7 @@ class PackedWriter:
         """
         if self._packs == 0:
             self._refuse("no sample is left to pack; look at the drop reasons of the stages before")
+        # A set without manifest cannot be opened, so a kill between the renames leaves no mixture of old and new files.
         self._final("manifest.json").unlink(missing_ok=True)
         idx = self._temporary("idx")
         self._builder.finalize(str(idx))
