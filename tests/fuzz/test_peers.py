@@ -35,9 +35,8 @@ PARTS = st.dictionaries(st.sampled_from(["choices", "message", "content", "usage
 @example(b"[" * 100_000)
 def test_replies(raw: bytes) -> None:
     """A reply is an answer that can be written down, or is asked for again."""
-    with deadline():
-        with contextlib.suppress(_Transient):
-            canonical_json(JsonClient._read(raw, _read_answer).text).encode()
+    with deadline(), contextlib.suppress(_Transient):
+        canonical_json(JsonClient._read(raw, _read_answer).text).encode()
     DONE["server's reply"] += 1
 
 

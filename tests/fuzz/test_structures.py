@@ -20,11 +20,30 @@ from tests.fuzz.harness import VALUES, only_sdrrl_error, share
 from tests.fuzz.parsers import CONFIG, PARSERS, YAML, place, tokenizer_files
 
 KEYS = st.sampled_from(
-    "seed|base|by_pair|by_pair.eng-por|generation.engine.options|filters|filters[0]|pairs|model|target_languages.0|"
-    "packing.seq_length|a b||.|[|${seed}|quality.engine|limits|models.base".split("|")
+    [
+        "seed",
+        "base",
+        "by_pair",
+        "by_pair.eng-por",
+        "generation.engine.options",
+        "filters",
+        "filters[0]",
+        "pairs",
+        "model",
+        "limits",
+        "models.base",
+        "target_languages.0",
+        "packing.seq_length",
+        "quality.engine",
+        "a b",
+        "",
+        ".",
+        "[",
+        "${seed}",
+    ]
 )
 OVERRIDES = st.lists(st.tuples(KEYS, VALUES | st.binary().map(str)), max_size=2)
-FIELDS = st.sampled_from("instruction|input|output|conversations|messages|role|content|from|x\ny".split("|"))
+FIELDS = st.sampled_from("instruction|input|output|conversations|messages|role|content|from|x\ny".split("|"))  # noqa: SIM905
 TURNS = VALUES | st.lists(st.dictionaries(FIELDS, VALUES, max_size=3))
 
 
