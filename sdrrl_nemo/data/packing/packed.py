@@ -180,7 +180,6 @@ class PackedWriter:
     def _manifest(self, extra: dict[str, Any]) -> dict[str, Any]:
         samples, tokens, _ = (int(n) for n in self._counts.sum(0))
         facts = ("samples", "tokens", "answer_tokens")
-        names = [f"{self.name}.bin", f"{self.name}.idx", *(f"{self.name}.{s}.npy" for s in SIDECARS)]
         manifest = {
             **extra,
             "format": FORMAT,
@@ -197,10 +196,15 @@ class PackedWriter:
             },
             "files": {
                 n: {"bytes": (self.directory / n).stat().st_size, "sha256": sha256_file(self.directory / n)}
-                for n in names
+                for n in file_names(self.name)
             },
         }
         return manifest | {OWN_HASH: own_hash(manifest)}
+
+
+def file_names(name: str) -> list[str]:
+    """The files of a set besides its manifest."""
+    return [f"{name}.bin", f"{name}.idx", *(f"{name}.{s}.npy" for s in SIDECARS)]
 
 
 def own_hash(manifest: dict[str, Any]) -> str:
@@ -257,6 +261,8 @@ class PackedDataset:
                 f"{path}: its content is not what its {OWN_HASH} says; the file is damaged, preprocess again"
             )
         try:
+            if sorted(manifest["files"]) != sorted(file_names(self.name)):
+                raise SdrrlError(f"{path}: lists other files than a packed set has; preprocess again")
             self._verify_files(manifest)
             self._verify_tokenizer(path, manifest, tokenizer_sha256)
             tuple(manifest["subset_names"])
