@@ -70,9 +70,16 @@ def whole_text(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
-def _parsed(raw: bytes, encoding: str = "utf-8") -> Any:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _parsed(raw: bytes, encoding: str = "utf-8", unique: bool = False) -> Any:
     """The value that JSON bytes stand for; one of BROKEN_JSON where they stand for none, or for no writable text."""
-    value = json.loads(raw.decode(encoding))
+    value = json.loads(raw.decode(encoding), object_pairs_hook=_unique if unique else None)
     if b"\\ud" in raw or b"\\uD" in raw:  # an emoji's two halves, or one half, which cannot be written again
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -153,14 +160,17 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def read_json(path: str | Path) -> Any:
-    """Parse one JSON file; SdrrlError names the file when it is missing or broken."""
+def read_json(path: str | Path, unique: bool = False) -> Any:
+    """Parse one JSON file; SdrrlError names the file when it is missing or broken.
+
+    ``unique``: broken too where an object has a name twice, of which JSON's readers keep the last without a word.
+    """
     p = Path(path)
     try:
         with readable(p):
             if not p.exists():
                 raise SdrrlError(f"{p}: no such file")
-            return _parsed(p.read_bytes())
+            return _parsed(p.read_bytes(), unique=unique)
     except BROKEN_JSON as e:
         raise SdrrlError(f"{p}: not valid JSON ({e})") from None
 

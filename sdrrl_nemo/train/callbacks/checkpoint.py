@@ -102,7 +102,7 @@ def damage(folder: Path) -> str | None:
     if not path.is_file():
         return f"{path} is missing"
     try:
-        expected = read_json(path)
+        expected = read_json(path, unique=True)  # one flipped bit can give a file the name of another
     except SdrrlError as e:
         return str(e)
     if not isinstance(expected, dict) or not expected:
