@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_random
+
+if TYPE_CHECKING:
+    import httpx  # 0.3 s, which runs and workers that ask no server need not wait for
 
 T = TypeVar("T")
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -59,6 +60,8 @@ class JsonClient:
         A connection is used again within a second only: servers close idle ones, many after five, and a request on its
         way to one just closed would be lost.
         """
+        import httpx
+
         limits = httpx.Limits(max_connections=None, keepalive_expiry=1.0)
         try:
             return httpx.Client(
@@ -101,6 +104,8 @@ class JsonClient:
         raise AssertionError("unreachable")
 
     def _once(self, path: str, body: Any | None) -> httpx.Response:
+        import httpx
+
         key = self._key()
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         method = "GET" if body is None else "POST"
