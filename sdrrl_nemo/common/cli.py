@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ from sdrrl_nemo.common.quiet import quiet_third_parties
 
 RANK_ZERO_SPEAKS_S = 20.0
 """How long another rank leaves the word to rank 0. Ranks reach the same check some seconds apart."""
+NO_READER = 141
+"""Exit code of a process whose reader has left, as a shell gives it: 128 + SIGPIPE."""
 
 
 def is_rank_zero() -> bool:
@@ -24,7 +27,7 @@ def is_rank_zero() -> bool:
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Call ``main``; an SdrrlError becomes one line on stderr and exit code 2, Ctrl-C 130.
+    """Call ``main``; an SdrrlError becomes one line on stderr and exit code 2, Ctrl-C 130, a reader that has left 141.
 
     So does what the system says of a file (no permission, a read-only or full disk): the user can mend it, and no line
     of the code's own trace would help.
@@ -35,7 +38,11 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_third_parties()
     try:
-        return main(sys.argv[1:] if argv is None else argv) or 0
+        return _flushed(main, sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:
+        if not _leave_readers_behind():
+            raise  # another pipe broke, to a worker or a server
+        return NO_READER
     except (SdrrlError, OSError) as e:
         at_once = isinstance(e, SdrrlError) and e.from_any_rank
         if not is_rank_zero() and not at_once:
@@ -48,6 +55,31 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue", file=sys.stderr)
         return 130
+
+
+def _flushed(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
+    """``main``'s exit code once all it printed is out: a reader that left would else be noticed when Python ends,
+    where nobody can catch it.
+    """
+    try:
+        code = main(argv) or 0
+    except SystemExit:  # --help ends so
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def _leave_readers_behind() -> bool:
+    """Point stdout or stderr to /dev/null where nobody reads it any more (``sdrrl ... | head``); whether one was so."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # errors and hang-ups are told without being asked for
+        if poll.poll(0):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            left = True
+    return left
 
 
 def _said(e: OSError) -> str:
