@@ -116,9 +116,9 @@ class JsonClient:
         except httpx.TimeoutException:
             raise _Transient(f"no answer within {self._retry.timeout_s:g} s (timeout_s)") from None
         except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # their words may hold the key
-            hint = f", or the key in {self._key_name}," if key else ""
+            hint = f" and the value of {self._key_name}" if key else ""
             raise SdrrlError(
-                f"{self._url}{path}: the address{hint} holds characters that HTTP has not; check base_url"
+                f"{self._url}{path}: this holds characters that HTTP has not; check base_url{hint}"
             ) from None
         except (httpx.RequestError, OSError) as e:
             raise _Transient(f"connection failed ({self._hide(str(e)) or type(e).__name__})") from None
