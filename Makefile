@@ -105,9 +105,12 @@ comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for 
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint format kernels bench-cpu
+.PHONY: test fuzz lint format kernels bench-cpu
 test: lint ## set up if missing, lint, then the whole test suite
 	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED) ## 100,000 damaged inputs for every reader, new ones each time (nightly; an hour)
+	FUZZ_INPUTS=100000 HYPOTHESIS_PROFILE=search FUZZ_REPORT=work/fuzz.json $(PY) -m pytest tests/fuzz -o timeout=7200
 
 lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 	$(VENV)/bin/ruff check .

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.fileio import readable
 
 C = TypeVar("C")
 
@@ -45,50 +48,72 @@ def load_config(schema: type[C], path: str | Path, overrides: Sequence[str] = ()
     for text in overrides:
         if "=" not in text:
             raise SdrrlError(f"override '{text}' is not of the form key=value")
-        merged = _merge(merged, OmegaConf.from_dotlist([text]), f"override '{text}'", base)
-    try:
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except OmegaConfBaseException as e:
-        missing = sorted(OmegaConf.missing_keys(merged))
-        what = f"missing required key '{missing[0]}'" if missing else str(e).splitlines()[0]
-        raise SdrrlError(f"{path}: {what}") from None
+        merged = _merge(merged, partial(OmegaConf.from_dotlist, [text]), f"override '{text}'", base)
+    return _object(merged, str(path))  # type: ignore[no-any-return]
 
 
 def read_key(path: str | Path, key: str) -> Any:
     """The value of one dotted key of a YAML file, whatever schema it has; SdrrlError where the file lacks it."""
-    merged = OmegaConf.merge(*(layer for _, layer in _layers(Path(path))))
+    merged: Any = OmegaConf.create({})
+    for layer_path, layer in _layers(Path(path)):
+        merged = _merge(merged, layer, str(layer_path), merged)
     value = OmegaConf.select(merged, key)
     if value is None:
         raise SdrrlError(f"{path}: the key '{key}' is missing")
     return value
 
 
-def _layers(path: Path) -> list[tuple[Path, Any]]:
-    if not path.is_file():
-        raise SdrrlError(f"{path}: no such configuration file")
+def _object(merged: Any, where: str) -> Any:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise SdrrlError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
+        return OmegaConf.to_object(merged)
+    except Exception as e:  # OmegaConf's own, and whatever an interpolation runs into (a loop is a RecursionError)
+        missing: list[str] = []
+        with contextlib.suppress(Exception):  # the same loop again
+            missing = sorted(OmegaConf.missing_keys(merged))
+        what = f"missing required key '{missing[0]}'" if missing else _first_line(e)
+        raise SdrrlError(f"{where}: {what}") from None
+
+
+def _first_line(e: Exception) -> str:
+    return next(iter(str(e).splitlines()), "") or type(e).__name__
+
+
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
+    if path.resolve() in above:
+        raise SdrrlError(f"{path}: is its own base, by way of {len(above)} files; mend the key 'base'")
+    try:
+        with readable(path):
+            if not path.is_file():
+                raise SdrrlError(f"{path}: no such configuration file")
+            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except SdrrlError:
+        raise
+    except Exception as e:  # YAMLError, and what PyYAML lets through: a day 99, '!!int x', too deep a nesting
+        raise SdrrlError(f"{path}: not valid YAML ({' '.join(str(e).split()) or type(e).__name__})") from None
     if not isinstance(data, dict):
         raise SdrrlError(f"{path}: expected a mapping of keys at the top level")
     parent = data.pop("base", None)
-    layers = _layers(path.parent / parent) if parent else []
-    return [*layers, (path, OmegaConf.create(data))]
+    if parent and not isinstance(parent, str):
+        raise SdrrlError(f"{path}: base must be the name of a file, found {type(parent).__name__}")
+    layers = _layers(path.parent / parent, (*above, path.resolve())) if parent else []
+    return [*layers, (path, partial(OmegaConf.create, data))]
 
 
-def _merge(base: Any, layer: Any, where: str, schema: DictConfig) -> Any:
+def _merge(base: Any, layer: Callable[[], Any], where: str, schema: DictConfig) -> Any:
+    """``base`` with the keys that ``layer`` makes; SdrrlError names ``where``."""
     try:
-        return OmegaConf.merge(base, layer)
+        return OmegaConf.merge(base, layer())
     except OmegaConfBaseException as e:
         raise _explain(e, where, schema) from None
+    except Exception as e:  # OmegaConf checks less than it merges: a list over a mapping, a document inside itself
+        raise SdrrlError(f"{where}: cannot be taken over ({_first_line(e)})") from None
 
 
 def override(config: C, changes: dict[str, Any], where: str) -> C:
     """A copy of ``config`` (a dataclass) with ``changes`` merged in; SdrrlError names ``where`` and the key."""
     base = OmegaConf.structured(config)
-    merged = _merge(base, OmegaConf.create(changes), where, base)
-    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    merged = _merge(base, partial(OmegaConf.create, changes), where, base)
+    return _object(merged, where)  # type: ignore[no-any-return]
 
 
 def to_yaml(config: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -13,6 +14,18 @@ class SdrrlError(Exception):
     """
 
     from_any_rank: bool = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """A message in one line: names out of damaged files can hold line breaks and control characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _visible, message)
+
+
+def _visible(match: re.Match[str]) -> str:
+    return " " if match[0] in "\t\n\r\x0b\x0c\x85\u2028\u2029" else match[0].encode("unicode_escape").decode()
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -47,6 +48,41 @@ def room_on_disk(path: str | Path) -> Iterator[None]:
             f"{path}: no room to write ({os.strerror(e.errno or 0)}); free some and run the same command again: what "
             "is finished is kept"
         ) from None
+
+
+@contextlib.contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Reading ``path``: whatever the system says against it (no permission, a bad disk, no such file) becomes a
+    SdrrlError that names it."""
+    try:
+        yield
+    except OSError as e:
+        raise SdrrlError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+
+
+BROKEN_JSON = (ValueError, RecursionError)
+"""What json.loads raises: no JSON, no UTF-8 or thousands of digits; nested deeper than the interpreter goes."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def whole_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which JSON can name and no file can hold."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _parsed(raw: bytes, encoding: str = "utf-8", unique: bool = False) -> Any:
+    """The value that JSON bytes stand for; one of BROKEN_JSON where they stand for none, or for no writable text."""
+    value = json.loads(raw.decode(encoding), object_pairs_hook=_unique if unique else None)
+    if b"\\ud" in raw or b"\\uD" in raw:  # an emoji's two halves, or one half, which cannot be written again
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 @contextlib.contextmanager
@@ -97,15 +133,17 @@ def read_jsonl(path: str | Path, torn_end: bool = False) -> Iterator[tuple[int, 
     Raises SdrrlError that names file and line when the file is missing, not UTF-8, or a line is no JSON object.
     """
     p = Path(path)
-    if not p.is_file():
-        raise SdrrlError(f"{p}: no such file; check the path in the configuration")
-    with open(p, "rb") as f:
+    with readable(p):
+        if not p.is_file():
+            raise SdrrlError(f"{p}: no such file; check the path in the configuration")
+        f = open(p, "rb")  # noqa: SIM115 - what its reader raises at the yield below is not about this file
+    with f:
         for n, raw in enumerate(f, 1):
             if not raw.strip() or (torn_end and not raw.endswith(b"\n")):
                 continue
             try:
-                row = json.loads(raw.decode("utf-8-sig" if n == 1 else "utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as e:
+                row = _parsed(raw, "utf-8-sig" if n == 1 else "utf-8")
+            except BROKEN_JSON as e:
                 raise SdrrlError(f"{p}, line {n}: not valid JSON ({e}); mend or remove the line") from None
             if not isinstance(row, dict):
                 raise SdrrlError(f"{p}, line {n}: expected a JSON object, found {type(row).__name__}")
@@ -122,15 +160,27 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def read_json(path: str | Path) -> Any:
-    """Parse one JSON file; SdrrlError names the file when it is missing or broken."""
+def read_json(path: str | Path, unique: bool = False) -> Any:
+    """Parse one JSON file; SdrrlError names the file when it is missing or broken.
+
+    ``unique``: broken too where an object has a name twice, of which JSON's readers keep the last without a word.
+    """
     p = Path(path)
     try:
-        return json.loads(p.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SdrrlError(f"{p}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        with readable(p):
+            if not p.exists():
+                raise SdrrlError(f"{p}: no such file")
+            return _parsed(p.read_bytes(), unique=unique)
+    except BROKEN_JSON as e:
         raise SdrrlError(f"{p}: not valid JSON ({e})") from None
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """:func:`read_json` of a file that must hold an object."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise SdrrlError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found
 
 
 def write_json(path: str | Path, obj: Any) -> None:

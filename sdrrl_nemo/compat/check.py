@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.compat.versions import check_versions
+from sdrrl_nemo.compat.versions import TRY_ANYWAY, check_versions, try_anyway
 
-SKIP = "SDRRL_SKIP_VERSION_CHECK"
 BREAKING = ("megatron-core", "nemo_toolkit", "lightning", "transformer-engine")
 """In another version than those served these are known to fail, some after minutes; of the rest it is not known."""
 
@@ -17,13 +15,13 @@ BREAKING = ("megatron-core", "nemo_toolkit", "lightning", "transformer-engine")
 def start_check(purpose: str, warn: bool = True) -> None:
     """SdrrlError where a package for ``purpose`` is absent or known to fail; rank 0 warns of versions nobody has run.
 
-    With SDRRL_SKIP_VERSION_CHECK=1 in the environment nothing is checked.
+    With SDRRL_TRY_OTHER_VERSIONS=1 in the environment nothing is checked.
     """
-    if os.environ.get(SKIP, "0") not in ("", "0"):
+    if try_anyway():
         return
     for problem in check_versions(purpose):
         package, _, said = problem.partition(" ")
         if package in BREAKING or said.startswith("is not installed"):
-            raise SdrrlError(f"{problem}; {SKIP}=1 goes on without this check")
+            raise SdrrlError(f"{problem}; {TRY_ANYWAY}=1 goes on without this check")
         if warn and is_rank_zero():
-            print(f"warning: {problem}; {SKIP}=1 silences this", file=sys.stderr, flush=True)
+            print(f"warning: {problem}; {TRY_ANYWAY}=1 silences this", file=sys.stderr, flush=True)

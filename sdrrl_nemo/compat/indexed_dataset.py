@@ -15,7 +15,7 @@ from megatron.core.datasets.indexed_dataset import (  # noqa: E402 - not before 
     IndexedDatasetBuilder,
 )
 
-__all__ = ["IndexedDataset", "builder"]
+__all__ = ["DType", "IndexedDataset", "builder"]
 _LEAN = register("lean-index", "megatron-core", "two machine integers a sample while a set is written, not two objects")
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.compat.versions import SUPPORTED, installed_version, within
+from sdrrl_nemo.compat.versions import SUPPORTED, TRY_ANYWAY, installed_version, try_anyway, within
 
-TRY_ANYWAY = "SDRRL_TRY_OTHER_VERSIONS"
-"""Set to 1, versions are not compared; what is replaced must still look as expected."""
 _MISSING: Any = object()
 
 
@@ -42,7 +39,7 @@ class Patch:
     def check_version(self) -> None:
         """SdrrlError where the installed version is not one this was written for."""
         version = installed_version(self.package)
-        if os.environ.get(TRY_ANYWAY, "0") in ("", "0") and not (version and within(version, self.versions)):
+        if not try_anyway() and not (version and within(version, self.versions)):
             self.fail(f"it was not checked there (to try it all the same set {TRY_ANYWAY}=1)")
 
     def get(

@@ -5,12 +5,21 @@ Reads what is installed from its metadata; imports nothing heavy, so that it can
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
+
+TRY_ANYWAY = "SDRRL_TRY_OTHER_VERSIONS"
+"""Set to 1, installed versions are not compared with those served; what is patched must still look as expected."""
+
+
+def try_anyway() -> bool:
+    """Whether the environment asks to go on with whatever is installed."""
+    return os.environ.get(TRY_ANYWAY, "0") not in ("", "0")
 
 
 @dataclass(frozen=True)

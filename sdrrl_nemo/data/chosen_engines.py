@@ -116,7 +116,7 @@ def _create(role: str, chosen: EngineConfig) -> Any:
         return engine
     except SdrrlError as e:
         raise SdrrlError(f"{key}: {e}") from None
-    except TypeError as e:
+    except (TypeError, ValueError, AttributeError) as e:
         raise SdrrlError(f"{key}: backend '{chosen.name}' cannot be built from its options ({e})") from None
 
 

@@ -25,6 +25,7 @@ from sdrrl_nemo.data.text.languages import language
 KIND = "benchmarks"
 """``kind`` of a YAML file that asks for the benchmarks."""
 NAMES = ("belebele", "belebele_letter", "mkqa", "xlsum", "flores", "off_target", "alignment")
+"""What is measured where ``names`` says nothing; any other registered suite can be named there."""
 HELD_OUT_NAMES = ("held_out_loss", "held_out_alignment", "held_out_answers", "held_out_translation")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -203,7 +204,7 @@ class BenchmarkConfig:
     batch_tokens: int = 4096
     """Prompt tokens (padding and new tokens included) of one forward pass; speed and memory only."""
     max_new_tokens: dict[str, int] = field(default_factory=dict)
-    """benchmark -> longest answer in tokens; see DEFAULT_NEW_TOKENS."""
+    """benchmark -> longest answer in tokens; without it what its suite says."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
     off_target: InstructionsConfig = field(default_factory=InstructionsConfig)
     bleu_tokenize: str = "flores200"
@@ -215,15 +216,6 @@ class BenchmarkConfig:
     seed: int = 1234
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register backends or language identifiers."""
-
-
-DEFAULT_NEW_TOKENS = {"belebele_letter": 8, "mkqa": 32, "xlsum": 96, "flores": 256, "off_target": 96}
-"""Longest answers where ``max_new_tokens`` says nothing."""
-
-
-def new_tokens(config: BenchmarkConfig, name: str) -> int:
-    """Longest answer of benchmark ``name`` in tokens."""
-    return config.max_new_tokens.get(name, DEFAULT_NEW_TOKENS[name])
 
 
 def check(config: EvalConfig | BenchmarkConfig) -> None:
@@ -279,10 +271,7 @@ def _benchmark_limits(config: BenchmarkConfig) -> tuple[Choices, AtLeast]:
         raise SdrrlError("comet.enabled needs comet.model, the folder of wmt22-comet-da (docs/evaluation.md)")
     _check_templates(config.prompts)
     choices: Choices = [
-        ("names", config.names, NAMES),
-        ("limits", config.limits, NAMES),
         ("hub", config.hub, ("belebele", "flores", "xlsum", "mkqa", "bactrian")),
-        ("max_new_tokens", config.max_new_tokens, tuple(DEFAULT_NEW_TOKENS)),
         ("dtype", [config.dtype], DTYPES),
         ("prompts.belebele", [config.prompts.belebele], BELEBELE_PROMPTS),
     ]

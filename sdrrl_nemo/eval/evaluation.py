@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import sdrrl_nemo.eval.backends
 import sdrrl_nemo.eval.suites  # noqa: F401  registers what can be measured
-from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
@@ -45,7 +45,7 @@ from sdrrl_nemo.eval.config import BenchmarkConfig, CometConfig, EvalConfig, che
 from sdrrl_nemo.eval.model_folder import ModelFolder, open_model_folder
 from sdrrl_nemo.eval.scorers import comet
 from sdrrl_nemo.eval.store import TaskStore, pack_array, unpack_array
-from sdrrl_nemo.eval.task import SUITES, Scored, State, Task
+from sdrrl_nemo.eval.task import HELD_OUT, SUITES, Entry, Scored, State, Task
 
 FORMAT = "sdrrl-eval/2"
 Config = EvalConfig | BenchmarkConfig
@@ -76,8 +76,8 @@ def plan(config: Config, names: Sequence[str] = ()) -> tuple[list[Task], dict[st
     import_plugins(config.plugins)
     tasks: list[Task] = []
     skipped: dict[str, str] = {}
-    for name in names or config.names:
-        for entry in SUITES.factory(name)(config):
+    for planner in _planners(config, names or config.names):
+        for entry in planner(config):
             if isinstance(entry, Task):
                 tasks.append(entry)
             else:
@@ -85,6 +85,17 @@ def plan(config: Config, names: Sequence[str] = ()) -> tuple[list[Task], dict[st
     if config.comet.enabled:
         open_comet(config.comet)  # says at once what it lacks
     return tasks, skipped
+
+
+def _planners(config: Config, names: Sequence[str]) -> list[Callable[..., list[Entry]]]:
+    """The suites of ``names``; SdrrlError for a name that none has, before any data is read."""
+    if isinstance(config, EvalConfig):
+        return [HELD_OUT.factory(name) for name in names]
+    for key, chosen in (("names", names), ("limits", config.limits), ("max_new_tokens", config.max_new_tokens)):
+        for name in chosen:
+            if name not in SUITES:
+                raise SdrrlError(f"{key}: unknown benchmark '{name}'{suggest(name, SUITES)}")
+    return [SUITES.factory(name) for name in names]
 
 
 def measure(

@@ -120,4 +120,6 @@ class Task:
 Entry = Task | tuple[str, str]
 """A task, or (its name, reason) where the data set does not serve a language."""
 SUITES: Registry[list[Entry]] = Registry("benchmark")
-"""name -> planner: configuration -> entries; filled by importing sdrrl_nemo.eval.suites."""
+"""name -> planner: BenchmarkConfig -> entries; filled by importing sdrrl_nemo.eval.suites."""
+HELD_OUT: Registry[list[Entry]] = Registry("held-out task")
+"""The same for EvalConfig."""

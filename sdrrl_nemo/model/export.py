@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file, write_json
+from sdrrl_nemo.common.hashes import MANIFEST, differing, read_manifest
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
 from sdrrl_nemo.model import standalone
@@ -40,8 +41,6 @@ CARRIED = (
 TOLERANCE = 1e-3
 """Largest accepted difference of an fp32 logit between Megatron and transformers."""
 FACTS = "export.json"
-MANIFEST = "sha256.json"
-"""Hashes of a finished checkpoint's files, by name under it (train/callbacks/checkpoint.py writes it)."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CARD = "README.md"
 Card = Callable[[Path, Path, dict[str, Any]], str]
@@ -134,12 +133,12 @@ def _check_hashes(checkpoint: Path, found: dict[str, str]) -> None:
 
     A checkpoint that tools/import_hf.py wrote has no hashes; it is read as it is.
     """
-    if not (checkpoint / MANIFEST).is_file():
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
         return
     head = f"{standalone.WEIGHTS}/"
-    expected = {k.removeprefix(head): v for k, v in read_json(checkpoint / MANIFEST).items() if k.startswith(head)}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
+    expected = {k.removeprefix(head): v for k, v in manifest.items() if k.startswith(head)}
+    if wrong := differing(expected, found):
         raise SdrrlError(
             f"{checkpoint / standalone.WEIGHTS / wrong[0]}: missing, or not as the run wrote it (its SHA-256 is not "
             f"the one in {MANIFEST}); export another checkpoint of the run"

@@ -43,9 +43,21 @@ def find_packaged(package: str) -> Path:
 def read_fields(path: Path) -> dict[str, Any]:
     """Every metadata field of a GGUF file as plain Python values."""
     gguf = require("gguf", "gguf")
+
+    class Bounded(gguf.GGUFReader):  # type: ignore[misc, name-defined]
+        """Stops at the end of the file, where the reader itself goes on: a damaged length would mean 2^60 turns."""
+
+        def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+            if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
+                raise ValueError("a field reaches beyond the end of the file")
+            return super()._get(offset, dtype, count, override_order)
+
+    import numpy as np
+
     try:
-        return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
-    except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as e:
+        with np.errstate(over="ignore"):  # a length that overflows is beyond the end
+            return {name: field.contents() for name, field in Bounded(path).fields.items()}
+    except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, OSError, MemoryError) as e:
         raise SdrrlError(f"{path}: not a readable GGUF file ({e}); download it again") from None
 
 

@@ -18,6 +18,16 @@ from sdrrl_nemo.compat.transformers5 import read_config, rope_theta
 from sdrrl_nemo.model.families import family, rotary
 from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
 
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "vocab_size",
+)
+"""Fields of config.json without which there is no model."""
+
 
 @dataclass
 class SdrrlGPTConfig(llm.LlamaConfig):
@@ -56,11 +66,23 @@ def read_hf_config(folder: str | Path) -> PretrainedConfig:
         raise SdrrlError(f"{path}: no Hugging Face model here (config.json is missing); see tools/import_gguf.py")
     try:
         config = read_config(path)
-    except (ValueError, KeyError, OSError) as e:
-        reason = str(e).strip().partition("\n")[0]
+    except Exception as e:  # whatever a field of another type leads to inside transformers
+        reason = str(e).strip().partition("\n")[0] or type(e).__name__
         raise SdrrlError(f"{path}/config.json: transformers cannot read it ({reason})") from None
-    family(config, f"{path}/config.json")
+    try:
+        family(config, f"{path}/config.json")
+    except (TypeError, ValueError, AttributeError, ArithmeticError, KeyError, RuntimeError) as e:
+        raise SdrrlError(f"{path}/config.json: a field has a value of the wrong kind ({e})") from None
+    _check_sizes(config, f"{path}/config.json")
     return config
+
+
+def _check_sizes(hf: PretrainedConfig, where: str) -> None:
+    """SdrrlError for a size that is no number above 0."""
+    for name in SIZES:
+        value = getattr(hf, name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SdrrlError(f"{where}: {name} must be a whole number above 0, is {value!r}")
 
 
 def head_size(hf: PretrainedConfig) -> int:

@@ -297,6 +297,47 @@ def test_a_rank_that_is_alone_with_its_error_says_it(
     assert capsys.readouterr().err == "\nerror: x\n"
 
 
+PIPED = """
+import argparse, os, sys
+from sdrrl_nemo.common import cli
+
+def main(argv):
+    if argv[0] == "worker":
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.write(writer, b"x")
+    argparse.ArgumentParser(argv[1], description="what it is for").parse_args(argv[2:])
+    for n in range(int(argv[1])):
+        print("line", n, flush=argv[0] == "flush")
+
+sys.exit(cli.run(main))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["flush", "9999"], ["buffer", "99999"], ["buffer", "3"], ["buffer", "0", "--help"]], ids=" ".join
+)
+def test_a_reader_that_has_left_ends_the_tool_without_a_trace(arguments: list[str]) -> None:
+    """``sdrrl ... | head -n 0`` as a shell starts it: in the middle, at the last flush, and with --help."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", PIPED, *arguments]
+    buffered = {k: v for k, v in environment().items() if k != "PYTHONUNBUFFERED"}
+    tool = subprocess.Popen(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    if arguments[0] == "flush":
+        assert os.read(reader, 4) == b"line"
+    os.close(reader)
+    said = tool.communicate(timeout=60)[1]
+    assert (tool.returncode, said) == (cli.NO_READER, "")
+
+
+def test_another_broken_pipe_is_no_reader_that_has_left() -> None:
+    command = [sys.executable, "-c", PIPED, "worker", "3"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("BrokenPipeError: [Errno 32] Broken pipe")
+
+
 def test_config_parser_takes_overrides() -> None:
     args = cli.config_parser("x").parse_args(["--config", "a.yaml", "b.c=1", "d=2"])
     assert (args.config, args.overrides) == ("a.yaml", ["b.c=1", "d=2"])

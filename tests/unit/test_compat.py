@@ -18,8 +18,8 @@ from transformers import AutoConfig, LlamaConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat import registry, transformers5, versions
-from sdrrl_nemo.compat.registry import PATCHES, TRY_ANYWAY, Patch
-from sdrrl_nemo.compat.versions import PURPOSES, SUPPORTED, TESTED, check_versions, within
+from sdrrl_nemo.compat.registry import PATCHES, Patch
+from sdrrl_nemo.compat.versions import PURPOSES, SUPPORTED, TESTED, TRY_ANYWAY, check_versions, within
 from tests.launch import ROOT
 from tests.tiny_families import tiny_tokenizer
 

@@ -25,6 +25,20 @@ WORKS = {
         "assert judge.reject(TextPair('It ends.', 'Acaba', 'eng', 'por')) == \"ends in 'a'\"\n"
         "assert judge.reject(TextPair('It ends.', 'Acaba.', 'eng', 'por')) is None\n"
     ),
+    "benchmark": (
+        "import json, pathlib\n"
+        "from sdrrl_nemo.eval.config import BenchmarkConfig\n"
+        "from sdrrl_nemo.eval.evaluation import plan\n"
+        "row = {'sample_id': 'a/1', 'question': '2 + 2?', 'option_a': '3', 'option_b': '4', 'option_c': '5',\n"
+        "       'option_d': '6', 'answer': 'B'}\n"
+        "pathlib.Path('global_mmlu').mkdir()\n"
+        "pathlib.Path('global_mmlu/pt.jsonl').write_text(json.dumps(row) + '\\n')\n"
+        "tasks, skipped = plan(BenchmarkConfig(data_dir='.', names=['global_mmlu'], limits={'global_mmlu': 5}))\n"
+        "assert [t.name for t in tasks] == ['global_mmlu.por'] and list(skipped) == ['global_mmlu.eng']\n"
+        "assert tasks[0].requests[0].context == '2 + 2?\\nA. 3\\nB. 4\\nC. 5\\nD. 6\\nAnswer:'\n"
+        "assert tasks[0].score([[-2.0, -1.0, -3.0, -4.0]]).metrics == {'accuracy': 100.0}\n"
+        "assert tasks[0].score([[-1.0, -2.0, -3.0, -4.0]]).metrics == {'accuracy': 0.0}\n"
+    ),
     "language": (
         "from sdrrl_nemo.data.text.templates import translation_question\n"
         "assert 'from English to Swedish' in translation_question('Hello.', 'eng', 'swe')\n"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
+import ssl
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import BROKEN_JSON
 from sdrrl_nemo.common.seeding import named_random
+
+if TYPE_CHECKING:
+    import httpx  # 0.3 s, which runs and workers that ask no server need not wait for
 
 T = TypeVar("T")
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -41,23 +43,37 @@ class _Transient(Exception):
         self.after = after
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host, so it is an error like any other state."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
 class JsonClient:
-    """GET and POST below ``url``; the bearer key is read from the variable ``key_name`` for each request."""
+    """GET and POST below ``url``, from any number of threads at once; the bearer key is read from the variable
+    ``key_name`` for each request. A redirect would carry the key to another host, so it is an error like any other.
+    """
 
     def __init__(self, url: str, key_name: str = "", retry: Retry | None = None) -> None:
         self._url, self._key_name, self._retry = url, key_name, retry or Retry()
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._http = self._connections()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A worker makes an opener of its own: from Python 3.12 on it holds a TLS context, which cannot be copied."""
+        """A worker makes connections of its own: those here, with their TLS context, cannot be copied."""
         return type(self), (self._url, self._key_name, self._retry)
+
+    def _connections(self) -> httpx.Client:
+        """As many at once as are asked for, with the certificates of the system as elsewhere in Python.
+
+        A connection is used again within a second only: servers close idle ones, many after five, and a request on its
+        way to one just closed would be lost.
+        """
+        import httpx
+
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=1.0)
+        try:
+            return httpx.Client(
+                verify=ssl.create_default_context(),
+                timeout=self._retry.timeout_s,
+                limits=limits,
+                follow_redirects=False,
+            )
+        except (ImportError, ValueError) as e:  # a SOCKS proxy, or an address that is none
+            raise SdrrlError(f"{self._url}: the proxy that the environment names cannot be used ({e})") from None
 
     def call(
         self,
@@ -76,7 +92,7 @@ class JsonClient:
         spread = named_random(0, "back-off", path, *names)
         for attempt in range(self._retry.retries + 1):
             try:
-                return self._read(self._once(path, body), read)
+                return _read(self._once(path, body), read)
             except _Transient as e:
                 tries = f"{attempt + 1} tr{'ies' if attempt else 'y'}"
                 if attempt == self._retry.retries:
@@ -89,28 +105,29 @@ class JsonClient:
                     raise SdrrlError(f"{self._url}{path}: {e} ({tries}); given up, another request failed") from None
         raise AssertionError("unreachable")
 
-    def _once(self, path: str, body: Any | None) -> bytes:
-        request = urllib.request.Request(self._url + path, headers={"Accept": "application/json"})
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        if key := self._key():
-            request.add_header("Authorization", f"Bearer {key}")
+    def _once(self, path: str, body: Any | None) -> httpx.Response:
+        import httpx
+
+        key = self._key()
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        method = "GET" if body is None else "POST"
         try:
-            with self._opener.open(request, timeout=self._retry.timeout_s) as reply:
-                return bytes(reply.read())
-        except urllib.error.HTTPError as e:
-            said = f"HTTP {e.code} {self._hide(_message(e))}".rstrip()
-            if e.code in TRANSIENT:
-                raise _Transient(said, _retry_after(e.headers.get("Retry-After"))) from None
-            raise SdrrlError(f"{self._url}{path}: the server refused ({said})") from None
-        except TimeoutError:
+            reply = self._http.request(method, self._url + path, json=body, headers=headers)
+        except httpx.TimeoutException:
             raise _Transient(f"no answer within {self._retry.timeout_s:g} s (timeout_s)") from None
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as e:
-            reason = getattr(e, "reason", None) or e
-            if isinstance(reason, TimeoutError):
-                raise _Transient(f"no answer within {self._retry.timeout_s:g} s (timeout_s)") from None
-            raise _Transient(f"connection failed ({self._hide(str(reason)) or type(reason).__name__})") from None
+        except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # their words may hold the key
+            hint = f" and the value of {self._key_name}" if key else ""
+            raise SdrrlError(
+                f"{self._url}{path}: this holds characters that HTTP has not; check base_url{hint}"
+            ) from None
+        except (httpx.RequestError, OSError) as e:
+            raise _Transient(f"connection failed ({self._hide(str(e)) or type(e).__name__})") from None
+        if reply.is_success:
+            return reply
+        said = f"HTTP {reply.status_code} {self._hide(_message(reply))}".rstrip()
+        if reply.status_code in TRANSIENT:
+            raise _Transient(said, _retry_after(reply.headers.get("Retry-After")))
+        raise SdrrlError(f"{self._url}{path}: the server refused ({said})")
 
     def _key(self) -> str:
         return os.environ.get(self._key_name, "") if self._key_name else ""
@@ -120,28 +137,24 @@ class JsonClient:
         key = self._key()
         return text.replace(key, "***") if key else text
 
-    @staticmethod
-    def _read(raw: bytes, read: Callable[[Any], T]) -> T:
-        try:
-            reply = json.loads(raw.decode("utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as e:
-            raise _Transient(f"the reply is not valid JSON ({e})") from None
-        try:
-            return read(reply)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
-            raise _Transient(f"the reply has not the protocol's form ({type(e).__name__}: {e})") from None
+
+def _read(reply: httpx.Response, read: Callable[[Any], T]) -> T:
+    try:
+        parsed = json.loads(reply.content.decode("utf-8"))
+    except BROKEN_JSON as e:
+        raise _Transient(f"the reply is not valid JSON ({e})") from None
+    try:
+        return read(parsed)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
+        raise _Transient(f"the reply has not the protocol's form ({type(e).__name__}: {e})") from None
 
 
-def _message(error: urllib.error.HTTPError) -> str:
+def _message(reply: httpx.Response) -> str:
     """The server's own words, 200 characters at most."""
     try:
-        raw = error.read(65536).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        return str(error.reason)
-    try:
-        parsed = json.loads(raw)
-    except json.JSONDecodeError:
-        return " ".join(raw.split())[:200]
+        parsed = json.loads(reply.text)
+    except BROKEN_JSON:
+        return " ".join(reply.text.split())[:200]
     inner = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     text = inner.get("message", inner) if isinstance(inner, dict) else inner
     return " ".join(str(text).split())[:200]
@@ -151,9 +164,9 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which gives seconds or a date."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError, IndexError):
         return None

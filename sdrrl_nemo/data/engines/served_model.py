@@ -34,9 +34,14 @@ class ServedModel:
         retry: Retry,
         api_key_env: str,
     ) -> None:
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+        try:
+            parts = urlsplit(base_url)
+            named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # half an IPv6 address, a port that is no number
+            named = False
+        if not named:
             raise SdrrlError(f"{where}: base_url '{base_url}' is no http(s) address such as http://host:8000/v1")
-        if urlsplit(base_url).username:
+        if parts.username:
             raise SdrrlError(f"{where}: base_url holds credentials; name the variable with the key in api_key_env")
         if concurrency < 1 or min(retry.retries, retry.backoff_s) < 0 or retry.timeout_s <= 0:
             raise SdrrlError(f"{where}: concurrency >= 1, timeout_s > 0, retries and backoff_s >= 0 are needed")

@@ -15,6 +15,7 @@ Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,15 @@ import numpy.typing as npt
 import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import publish, read_json, sha256_file, write_json
+from sdrrl_nemo.common.fileio import canonical_json, publish, read_json_object, sha256_file, write_json
 from sdrrl_nemo.compat import indexed_dataset
 from sdrrl_nemo.data.packing.indexed import open_indexed
 from sdrrl_nemo.data.rows import SUBSETS
 
-FORMAT = "sdrrl-packed/3"  # 3: the tokenizer's fingerprint no longer depends on the version of transformers
+FORMAT = "sdrrl-packed/4"  # 4: the manifest holds a hash of its own content
+UNHASHED = "sdrrl-packed/3"
+"""The format before: the same files, and a manifest whose own damage shows only where it is no longer JSON."""
+OWN_HASH = "manifest_sha256"
 SIDECARS: dict[str, Any] = {
     "loss_mask": np.uint8,
     "subset": np.uint8,
@@ -176,8 +180,7 @@ class PackedWriter:
     def _manifest(self, extra: dict[str, Any]) -> dict[str, Any]:
         samples, tokens, _ = (int(n) for n in self._counts.sum(0))
         facts = ("samples", "tokens", "answer_tokens")
-        names = [f"{self.name}.bin", f"{self.name}.idx", *(f"{self.name}.{s}.npy" for s in SIDECARS)]
-        return {
+        manifest = {
             **extra,
             "format": FORMAT,
             "vocab_size": self.vocab_size,
@@ -193,9 +196,21 @@ class PackedWriter:
             },
             "files": {
                 n: {"bytes": (self.directory / n).stat().st_size, "sha256": sha256_file(self.directory / n)}
-                for n in names
+                for n in file_names(self.name)
             },
         }
+        return manifest | {OWN_HASH: own_hash(manifest)}
+
+
+def file_names(name: str) -> list[str]:
+    """The files of a set besides its manifest."""
+    return [f"{name}.bin", f"{name}.idx", *(f"{name}.{s}.npy" for s in SIDECARS)]
+
+
+def own_hash(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content but for this hash itself."""
+    rest = {k: v for k, v in manifest.items() if k != OWN_HASH}
+    return hashlib.sha256(canonical_json(rest).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -236,11 +251,26 @@ class PackedDataset:
         path = self.directory / f"{self.name}.manifest.json"
         if not path.is_file():
             raise SdrrlError(f"{path}: no packed set here; run tools/preprocess_sdrrl.py first")
-        manifest: dict[str, Any] = read_json(path)
-        if manifest.get("format") != FORMAT:
+        manifest = read_json_object(path)
+        if manifest.get("format") not in (FORMAT, UNHASHED):
             raise SdrrlError(
                 f"{path}: format '{manifest.get('format')}' is not '{FORMAT}' of this version; preprocess again"
             )
+        if manifest["format"] == FORMAT and manifest.get(OWN_HASH) != own_hash(manifest):
+            raise SdrrlError(
+                f"{path}: its content is not what its {OWN_HASH} says; the file is damaged, preprocess again"
+            )
+        try:
+            if sorted(manifest["files"]) != sorted(file_names(self.name)):
+                raise SdrrlError(f"{path}: lists other files than a packed set has; preprocess again")
+            self._verify_files(manifest)
+            self._verify_tokenizer(path, manifest, tokenizer_sha256)
+            tuple(manifest["subset_names"])
+        except (KeyError, TypeError, AttributeError) as e:
+            raise SdrrlError(f"{path}: '{e}' is missing or of the wrong kind; preprocess again") from None
+        return manifest
+
+    def _verify_files(self, manifest: dict[str, Any]) -> None:
         for file, facts in sorted(manifest["files"].items()):
             p = self.directory / file
             if not p.is_file():
@@ -252,12 +282,13 @@ class PackedDataset:
                 )
             if sha256_file(p) != facts["sha256"]:
                 raise SdrrlError(f"{p}: SHA-256 differs from the manifest; the file is damaged, preprocess again")
+
+    def _verify_tokenizer(self, path: Path, manifest: dict[str, Any], tokenizer_sha256: str | None) -> None:
         if tokenizer_sha256 is not None and manifest["tokenizer_sha256"] != tokenizer_sha256:
             raise SdrrlError(
                 f"{path}: packed with tokenizer {manifest['tokenizer_sha256'][:12]}, the model's is "
                 f"{tokenizer_sha256[:12]}; preprocess again with the model's tokenizer"
             )
-        return manifest
 
     def __len__(self) -> int:
         return len(self.document_indices) - 1

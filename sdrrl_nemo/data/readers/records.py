@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_jsonl, sha256_file
+from sdrrl_nemo.common.fileio import BROKEN_JSON, canonical_json, content_key, read_jsonl, readable, sha256_file
 
 Record = dict[str, Any]
 BATCH = 1024
 """Parquet rows in memory at a time."""
+PARQUET_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RuntimeError)
+"""What pyarrow raises for damaged files: its own exceptions are among these; text that is no UTF-8 is a ValueError."""
+
+
+def first_words(e: BaseException) -> str:
+    """The first line of what a library says, or the kind of error where it says nothing."""
+    return next(iter(str(e).splitlines()), "") or type(e).__name__
 
 
 def records(path: str | Path, split: str) -> Iterator[tuple[str, Record]]:
@@ -54,7 +61,9 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Record]]:
 
 def _json(path: Path) -> Iterator[tuple[str, Record]]:
     try:
-        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+        with readable(path):
+            whole = json.loads(path.read_text(encoding="utf-8-sig"))
+        canonical_json(whole).encode()
     except UnicodeDecodeError as e:
         raise SdrrlError(f"{path}: not UTF-8 ({e.reason} at byte {e.start})") from None
     except json.JSONDecodeError as e:
@@ -63,6 +72,8 @@ def _json(path: Path) -> Iterator[tuple[str, Record]]:
                 f"{path}, line {e.lineno}: JSON goes on after its end; are these JSON Lines (.jsonl)?"
             ) from None
         raise SdrrlError(f"{path}, line {e.lineno}: no JSON ({e.msg})") from None
+    except BROKEN_JSON as e:
+        raise SdrrlError(f"{path}: no JSON that can be taken over ({e})") from None
     if not isinstance(whole, list):
         raise SdrrlError(f"{path}: expected an array of objects, found {type(whole).__name__}")
     for n, row in enumerate(whole, 1):
@@ -73,7 +84,6 @@ def _json(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Record]]:
-    import pyarrow
     import pyarrow.parquet
 
     n = 0
@@ -83,8 +93,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Record]]:
                 for row in batch.to_pylist():
                     n += 1
                     yield f"{path}, row {n}", row
-    except (pyarrow.ArrowException, OSError) as e:
-        raise SdrrlError(f"{path}: cannot be read as Parquet after row {n} ({str(e).splitlines()[0]})") from None
+    except PARQUET_ERRORS as e:
+        raise SdrrlError(f"{path}: cannot be read as Parquet after row {n} ({first_words(e)})") from None
 
 
 def _from_disk(path: Path, split: str) -> Iterator[tuple[str, Record]]:
@@ -92,8 +102,8 @@ def _from_disk(path: Path, split: str) -> Iterator[tuple[str, Record]]:
 
     try:
         found = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError, OSError) as e:
-        raise SdrrlError(f"{path}: no data set that datasets.save_to_disk wrote ({str(e).splitlines()[0]})") from None
+    except Exception as e:  # a damaged state.json gives a KeyError, a damaged dataset_info.json a TypeError
+        raise SdrrlError(f"{path}: no data set that datasets.save_to_disk wrote ({first_words(e)})") from None
     return _rows(found, str(path), split)
 
 
@@ -103,7 +113,7 @@ def _from_hub(name: str, split: str) -> Iterator[tuple[str, Record]]:
     try:
         found = datasets.load_dataset(name)
     except Exception as e:  # whatever the hub's client raises without a network, a login, or the data set
-        raise SdrrlError(f"hub:{name}: cannot be loaded ({type(e).__name__}: {str(e).splitlines()[0]})") from None
+        raise SdrrlError(f"hub:{name}: cannot be loaded ({type(e).__name__}: {first_words(e)})") from None
     return _rows(found, f"hub:{name}", split)
 
 

@@ -31,9 +31,13 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     path = check_model_folder(folder)
     try:
         tokenizer = transformers5.load_tokenizer(path)
+        if tokenizer.chat_template:
+            prompt_text(tokenizer, "?")  # a template that is no Jinja shows here and not at the first row
     except SdrrlError:
         raise
-    except Exception as e:  # the Rust library raises nothing narrower for a file that it cannot read
+    except BaseException as e:  # the Rust library raises nothing narrower for a file that it cannot read, and panics
+        if not isinstance(e, Exception) and type(e).__name__ != "PanicException":
+            raise
         raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({' '.join(str(e).split())[:200]})") from None
     if not tokenizer.chat_template:
         raise SdrrlError(f"{path}: the tokenizer has no chat template; use an instruction-tuned model")

@@ -12,7 +12,7 @@ from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.scorers.alignment import alignment as aligned
 from sdrrl_nemo.eval.scorers.alignment import check_perplexity, map_points, tsne
 from sdrrl_nemo.eval.suites.common import each, held_out, limited, read
-from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Scored, State, Task
+from sdrrl_nemo.eval.task import HELD_OUT, SUITES, Entry, Figure, Scored, State, Task
 
 
 def score_states(
@@ -72,7 +72,7 @@ def alignment(config: BenchmarkConfig) -> list[Entry]:
     return each(f"alignment.{src}-", config.languages, task)
 
 
-@SUITES.register("held_out_alignment")
+@HELD_OUT.register("held_out_alignment")
 def held_out_alignment(config: EvalConfig) -> list[Entry]:
     """Held-out questions, in fp32; the texts go into the result so that the picture can name its points."""
     src, tgt, count, rows = config.source_language, config.target_language, config.alignment.questions, held_out(config)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.official_files import Belebele
 from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_generated, score_item
 from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
 from sdrrl_nemo.eval.task import SUITES, Choose, Entry, Figure, Generate, Scored, Task
+
+NEW_TOKENS = 8
+"""Longest answer where ``max_new_tokens`` says nothing."""
 
 PAPER = (
     "Given the following passage, query, and answer choices, output the letter corresponding to the correct answer.\n"
@@ -89,7 +92,7 @@ def letter(config: BenchmarkConfig) -> list[Entry]:
             figure = _figure("belebele_letter", "accuracy of the written letter", lang)
             return Scored({"accuracy": total.accuracy, "answered": answered}, rows, [figure])
 
-        limit, chat = new_tokens(config, "belebele_letter"), config.prompts.chat_template
+        limit, chat = config.max_new_tokens.get("belebele_letter", NEW_TOKENS), config.prompts.chat_template
         requests = [Generate(prompt(x, config.prompts.belebele), limit, chat) for x in items]
         return Task(f"belebele_letter.{lang}", requests, score)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.scorers import bleu
 from sdrrl_nemo.eval.suites.common import arrow, limited, read
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
+
+NEW_TOKENS = 256
+"""Longest answer where ``max_new_tokens`` says nothing."""
 
 
 @SUITES.register("flores")
@@ -61,7 +64,7 @@ def flores(config: BenchmarkConfig) -> list[Entry]:
         requests = [
             Generate(
                 config.prompts.flores.format(sentence=s, **names),
-                new_tokens(config, "flores"),
+                config.max_new_tokens.get("flores", NEW_TOKENS),
                 config.prompts.chat_template,
             )
             for s in given

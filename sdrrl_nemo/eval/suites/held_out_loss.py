@@ -9,10 +9,10 @@ from sdrrl_nemo.eval.backends.answer_loss import SampleLoss, mean_loss, perplexi
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.readers.held_out_files import Sample
 from sdrrl_nemo.eval.suites.common import arrow, held_out
-from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Loss, Scored, Task
+from sdrrl_nemo.eval.task import HELD_OUT, Entry, Figure, Loss, Scored, Task
 
 
-@SUITES.register("held_out_loss")
+@HELD_OUT.register("held_out_loss")
 def held_out_loss(config: EvalConfig) -> list[Entry]:
     """Four combinations of question and answer language, two directions of translation; always in fp32."""
     src, tgt, rows = config.source_language, config.target_language, held_out(config)

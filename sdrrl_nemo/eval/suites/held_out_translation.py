@@ -10,10 +10,10 @@ from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.readers.held_out_files import Sample
 from sdrrl_nemo.eval.suites.common import arrow, held_out, identifier
 from sdrrl_nemo.eval.suites.off_target import answering, judge
-from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Scored, Task
+from sdrrl_nemo.eval.task import HELD_OUT, Entry, Figure, Scored, Task
 
 
-@SUITES.register("held_out_translation")
+@HELD_OUT.register("held_out_translation")
 def held_out_translation(config: EvalConfig) -> list[Entry]:
     """Greedy answers to Table 1's instruction; the tokeniser of BLEU is tried before anything is generated."""
     metrics, judged_by = make_metrics(config.bleu_tokenize), identifier(config.language_identifier)

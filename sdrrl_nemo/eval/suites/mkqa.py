@@ -7,11 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.official_files import Mkqa
 from sdrrl_nemo.eval.scorers.mkqa import score_item
 from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
+
+NEW_TOKENS = 32
+"""Longest answer where ``max_new_tokens`` says nothing."""
 
 # fmt: off
 YES_NO = {
@@ -69,7 +72,7 @@ def mkqa(config: BenchmarkConfig) -> list[Entry]:
             )  # fmt: skip
             return Scored(metrics, rows, [figure], {"unanswerable_skipped": skipped})
 
-        name, limit = language(lang).name, new_tokens(config, "mkqa")
+        name, limit = language(lang).name, config.max_new_tokens.get("mkqa", NEW_TOKENS)
         prompts = [config.prompts.mkqa.format(language=name, question=x.question) for x in kept]
         requests = [Generate(p, limit, config.prompts.chat_template) for p in prompts]
         return Task(f"mkqa.{lang}", requests, score)

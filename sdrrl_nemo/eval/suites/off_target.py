@@ -8,12 +8,15 @@ from typing import Any
 from sdrrl_nemo.common.precision import resolve
 from sdrrl_nemo.data.engines.base import LanguageIdentifier
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.readers.held_out_files import Sample
 from sdrrl_nemo.eval.readers.official_files import Instruction
 from sdrrl_nemo.eval.scorers.off_target import off_target as judge_texts
 from sdrrl_nemo.eval.suites.common import each, held_out, identifier, limited, measured, read
-from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
+from sdrrl_nemo.eval.task import HELD_OUT, SUITES, Entry, Figure, Generate, Scored, Task
+
+NEW_TOKENS = 96
+"""Longest answer where ``max_new_tokens`` says nothing."""
 
 Scorer = Callable[[list[Any]], Scored]
 
@@ -50,7 +53,7 @@ def judge(
 def off_target(config: BenchmarkConfig) -> list[Entry]:
     """Answers to instructions in each language."""
     o = config.off_target
-    judged_by, limit = identifier(o.language_identifier), new_tokens(config, "off_target")
+    judged_by, limit = identifier(o.language_identifier), config.max_new_tokens.get("off_target", NEW_TOKENS)
 
     def task(lang: str) -> Task:
         items: list[Instruction] = limited(read(config, "bactrian", lang, o.id_prefix), config, "off_target")
@@ -64,7 +67,7 @@ def off_target(config: BenchmarkConfig) -> list[Entry]:
     return each("off_target.", measured(config), task)
 
 
-@SUITES.register("held_out_answers")
+@HELD_OUT.register("held_out_answers")
 def held_out_answers(config: EvalConfig) -> list[Entry]:
     """Answers to held-out questions in both languages."""
     rows, judged_by = held_out(config), identifier(config.language_identifier)

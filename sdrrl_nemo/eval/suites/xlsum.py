@@ -7,11 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.config import BenchmarkConfig, new_tokens
+from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.official_files import Article
 from sdrrl_nemo.eval.scorers.rouge import score_item
 from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
+
+NEW_TOKENS = 96
+"""Longest answer where ``max_new_tokens`` says nothing."""
 
 
 @SUITES.register("xlsum")
@@ -49,7 +52,7 @@ def xlsum(config: BenchmarkConfig) -> list[Entry]:
             ]  # fmt: skip
             return Scored(metrics, rows, figures, {"shortened": sum(bool(r["shortened"]) for r in rows)})
 
-        name, limit = language(lang).name, new_tokens(config, "xlsum")
+        name, limit = language(lang).name, config.max_new_tokens.get("xlsum", NEW_TOKENS)
         prompts = [config.prompts.xlsum.format(language=name, text=x.text) for x in items]
         requests = [
             Generate(p, limit, config.prompts.chat_template, x.text) for p, x in zip(prompts, items, strict=True)

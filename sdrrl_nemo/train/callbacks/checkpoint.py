@@ -8,7 +8,6 @@ Most functions here are collective: every rank calls them, and the ranks share t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -25,7 +24,8 @@ import torch
 import torch.distributed as dist
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import fsync_dir, read_json, write_json
+from sdrrl_nemo.common.fileio import fsync_dir, sha256_file
+from sdrrl_nemo.common.hashes import MANIFEST, differing, hashed_files, read_manifest, write_manifest
 from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")
@@ -33,10 +33,6 @@ UNFINISHED = "unfinished-"
 """Before the name of a checkpoint that is being written."""
 DAMAGED = "damaged-"
 """Before the name of one that was found damaged; it is kept, so that somebody can look at it."""
-MANIFEST = "sha256.json"
-"""File -> SHA-256, in every checkpoint."""
-CHUNK = 1 << 24
-"""Bytes hashed at a time."""
 
 
 def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -76,40 +72,25 @@ def _gather(mine: dict[str, Any]) -> dict[str, Any]:
     return {k: v for part in parts for k, v in part.items()}
 
 
-def _files(folder: Path) -> list[str]:
-    """Relative names of all files but the manifest, sorted."""
-    names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    return sorted(n for n in names if n != MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hashes(folder: Path) -> dict[str, str]:
     """File -> SHA-256, computed by all ranks together; every rank calls this and gets the whole."""
     rank, size = _ranks()
-    return _gather({name: _sha256(folder / name) for name in _files(folder)[rank::size]})
+    return _gather({name: sha256_file(folder / name) for name in hashed_files(folder)[rank::size]})
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, naming the file; None: it is as it was written. Every rank calls this."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return f"{path} is missing"
     try:
-        expected = read_json(path)
+        expected = read_manifest(folder)
     except SdrrlError as e:
         return str(e)
-    missing = sorted(set(expected) - set(_files(folder)))
+    if expected is None:
+        return f"{folder / MANIFEST} is missing"
+    missing = sorted(set(expected) - set(hashed_files(folder)))
     if missing:
         return f"{folder / missing[0]} is missing"
     found = hashes(folder)
-    wrong = sorted(name for name, digest in expected.items() if found[name] != digest)
+    wrong = differing(expected, {name: found[name] for name in expected})  # what was added since is not read
     return f"{folder / wrong[0]} is damaged (its SHA-256 is not the one in {MANIFEST})" if wrong else None
 
 
@@ -221,7 +202,7 @@ class AtomicCheckpoint(pl.Callback):
         """Hash, fsync and rename what all ranks have written; every rank calls this."""
         digests = hashes(temporary)
         if dist.get_rank() == 0:
-            write_json(temporary / MANIFEST, digests)
+            write_manifest(temporary, digests)
             _fsync_tree(temporary)
             if final.exists():
                 shutil.rmtree(final)

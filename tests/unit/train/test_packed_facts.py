@@ -12,7 +12,15 @@ import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
-from sdrrl_nemo.data.packing.packed import FORMAT, MAX_SUBSETS, PackedDataset, PackedWriter, TokenizedSample
+from sdrrl_nemo.data.packing.packed import (
+    FORMAT,
+    MAX_SUBSETS,
+    OWN_HASH,
+    PackedDataset,
+    PackedWriter,
+    TokenizedSample,
+    own_hash,
+)
 
 
 def sample(key: int, subset: str, question: int, answer: int) -> TokenizedSample:
@@ -35,6 +43,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_manifest(folder: Path) -> None:
     manifest = json.loads((folder / "set.manifest.json").read_text())
+    assert manifest[OWN_HASH] == own_hash(manifest)
+    del manifest[OWN_HASH]
     files = manifest.pop("files")
     assert manifest == {
         "tokenizer_sha256": "f" * 64,

@@ -12,6 +12,7 @@ from pathlib import Path
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
+from sdrrl_nemo.data.readers.records import PARQUET_ERRORS, first_words
 from sdrrl_nemo.data.text.languages import Language, language
 
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -117,7 +118,6 @@ class Opus100(ParallelCorpus):
 
 
 def _parquet(parts: list[Path], a: str, b: str) -> Iterator[tuple[str, str]]:
-    import pyarrow
     import pyarrow.parquet
 
     for path in parts:
@@ -125,9 +125,13 @@ def _parquet(parts: list[Path], a: str, b: str) -> Iterator[tuple[str, str]]:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(columns=["translation"]):
                     for row in batch.column("translation").to_pylist():
-                        yield (row or {}).get(a) or "", (row or {}).get(b) or ""
-        except (pyarrow.ArrowException, OSError, KeyError) as e:
-            raise SdrrlError(f"{path}: cannot be read as OPUS-100's Parquet ({str(e).splitlines()[0]})") from None
+                        pair = dict(row or {})
+                        source, target = pair.get(a) or "", pair.get(b) or ""
+                        if not (isinstance(source, str) and isinstance(target, str)):
+                            raise TypeError(f"the columns {a} and {b} hold no texts")
+                        yield source, target
+        except PARQUET_ERRORS as e:
+            raise SdrrlError(f"{path}: cannot be read as OPUS-100's Parquet ({first_words(e)})") from None
 
 
 @PARALLEL_CORPORA.register("tmx")
@@ -160,6 +164,8 @@ class Tmx(ParallelCorpus):
                         yield found[0], found[1]
         except ET.ParseError as e:
             raise SdrrlError(f"{self._path}, line {e.position[0]}: no well-formed XML ({e})") from None
+        except (ValueError, LookupError, RecursionError, OSError) as e:  # an encoding that expat has not; too deep
+            raise SdrrlError(f"{self._path}: cannot be read as TMX ({e})") from None
 
     def _segment(self, unit: ET.Element, wanted: Language) -> str | None:
         for variant in unit:

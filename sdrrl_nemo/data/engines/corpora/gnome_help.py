@@ -47,7 +47,7 @@ def read_page(path: Path) -> dict[Place, str]:
     """Paragraphs of one Mallard page by place. SdrrlError names the file when it is not XML."""
     try:
         return dict(_blocks(ET.parse(path).getroot()))
-    except (ET.ParseError, OSError) as e:
+    except (ET.ParseError, OSError, ValueError, LookupError, RecursionError) as e:
         raise SdrrlError(f"{path}: not a readable Mallard page ({e})") from None
 
 

@@ -19,6 +19,8 @@ WIKDICT = {"bul", "fin", "ind", "jpn", "nor"}
 """FreeDict ids of dictionaries that Debian builds from WikDict, in a package of another version."""
 
 REVISION = 1
+LONGEST_NUMBER = 10
+"""Base-64 digits of an offset: 60 bits."""
 _BASE64 = {c: i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
 _SPDX = {"GPL-2+": "GPL-2.0-or-later", "GPL-3+": "GPL-3.0-or-later", "GPL-2": "GPL-2.0-only", "GPL-3": "GPL-3.0-only"}
 _PRONUNCIATION = re.compile(r"\s/[^/]*/")
@@ -32,6 +34,8 @@ _TOKEN = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 def _number(text: str, where: str) -> int:
     """DICT's base-64 number (most significant digit first)."""
     value = 0
+    if len(text) > LONGEST_NUMBER:
+        raise SdrrlError(f"{where}: a number of {len(text)} digits is no place in a file; the index is damaged")
     for c in text:
         if c not in _BASE64:
             raise SdrrlError(f"{where}: '{text}' is no base-64 number; the index is damaged")
@@ -42,11 +46,13 @@ def _number(text: str, where: str) -> int:
 def read_articles(index: Path) -> Iterator[str]:
     """Articles of a dictionary in file order, each once, without the ``00database`` entries."""
     data_file = index.with_name(index.name.removesuffix(".index") + ".dict.dz")
+    file = data_file
     try:
         data = gzip.decompress(data_file.read_bytes())
+        file = index
         lines = index.read_text(encoding="utf-8").splitlines()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as e:
-        raise SdrrlError(f"{data_file.with_suffix('')}: dictionary cannot be read ({e})") from None
+        raise SdrrlError(f"{file}: dictionary cannot be read ({e})") from None
     places: set[tuple[int, int]] = set()
     for n, line in enumerate(lines, 1):
         where = f"{index}, line {n}"
@@ -60,7 +66,10 @@ def read_articles(index: Path) -> Iterator[str]:
             raise SdrrlError(f"{where}: the article lies beyond the end of {data_file.name}; the files do not match")
         places.add((start, size))
     for start, size in sorted(places):
-        yield data[start : start + size].decode("utf-8")
+        try:
+            yield data[start : start + size].decode("utf-8")
+        except UnicodeDecodeError as e:
+            raise SdrrlError(f"{data_file}: the article at byte {start} is not UTF-8 ({e.reason})") from None
 
 
 def parse_article(article: str) -> tuple[list[str], list[str]]:
@@ -91,7 +100,7 @@ def stated_licence(copyright_file: Path, pair: str) -> str:
     """SPDX id of ``pair`` (``eng-por``) in the package's machine-readable copyright file."""
     if not copyright_file.is_file():
         return "GPL, version unstated: the package's copyright file is missing"
-    for paragraph in copyright_file.read_text(encoding="utf-8").split("\n\n"):
+    for paragraph in copyright_file.read_text(encoding="utf-8", errors="replace").split("\n\n"):
         if re.search(rf"^Files:.*\b{re.escape(pair)}/", paragraph, re.MULTILINE):
             stated = re.search(r"^License:\s*(\S+)", paragraph, re.MULTILINE)
             if stated:

@@ -101,7 +101,10 @@ class HfGenerator(Generator):
     def _tokenizer(self) -> Any:
         from sdrrl_nemo.compat.transformers5 import load_tokenizer
 
-        tokenizer = load_tokenizer(self._folder, padding_side="left")
+        try:
+            tokenizer = load_tokenizer(self._folder, padding_side="left")
+        except Exception as e:  # the Rust library raises nothing narrower for a damaged file
+            raise SdrrlError(f"{self._folder}: not a loadable tokenizer ({' '.join(str(e).split())})") from None
         if not tokenizer.chat_template:
             raise SdrrlError(f"{self._folder}: the tokenizer has no chat template, so questions cannot be put to it")
         if tokenizer.pad_token_id is None:
@@ -126,7 +129,7 @@ class HfGenerator(Generator):
                 local_files_only=True,
                 **({"device_map": "auto"} if spread else {}),
             )
-        except (OSError, ValueError) as e:
+        except Exception as e:  # safetensors has an error of its own for a damaged file, which is none of Python's
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
         return (model if spread else model.to(self._device)).eval()
 

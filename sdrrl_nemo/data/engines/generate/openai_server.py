@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import content_key
+from sdrrl_nemo.common.fileio import content_key, whole_text
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
@@ -100,4 +100,6 @@ def _read_answer(reply: Any) -> Answer:
     text, reason = choice["message"].get("content") or "", choice.get("finish_reason")
     if reason == "content_filter":
         text = ""
-    return Answer(str(text).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0))
+    return Answer(
+        whole_text(str(text)).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0)
+    )

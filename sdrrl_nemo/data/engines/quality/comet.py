@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.fileio import BROKEN_JSON, content_key, sha256_file
 from sdrrl_nemo.data.engines.base import QUALITY_ESTIMATORS, QualityEstimator
 
 WORKER = Path(__file__).with_name("comet_worker.py")
@@ -81,7 +82,9 @@ class CometScorer:
             self._start()
         self._asked += 1
         reply = self._ask({"id": self._asked, "data": list(segments)})
-        if reply.get("id") != self._asked or len(reply.get("scores", ())) != len(segments):
+        scores = reply.get("scores")
+        numbers = isinstance(scores, list) and all(isinstance(x, float | int) and math.isfinite(x) for x in scores)
+        if reply.get("id") != self._asked or not numbers or len(reply["scores"]) != len(segments):
             raise self._failed(f"gave {json.dumps(reply)[:200]} for {len(segments)} segments")
         return [round(float(x), DIGITS) for x in reply["scores"]]
 
@@ -106,17 +109,25 @@ class CometScorer:
             raise SdrrlError(f"{self.name}: {self.python} is not there; make COMET's environment: make comet-env")
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the worker
         read, write = os.pipe()
-        self._process = subprocess.Popen(
-            [self.python, "-I", str(WORKER), str(write)],  # isolated: a file beside the worker is named comet.py
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=(write,),
-            text=True,
-            encoding="utf-8",
-        )
-        os.close(write)
-        self._replies = os.fdopen(read, encoding="utf-8")
+        try:
+            self._process = subprocess.Popen(
+                [self.python, "-I", str(WORKER), str(write)],  # isolated: a file beside the worker is named comet.py
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(write,),
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as e:
+            os.close(read)
+            self._log.close()
+            raise SdrrlError(
+                f"{self.name}: {self.python} cannot be started ({e.strerror}); make COMET's environment: make comet-env"
+            ) from None
+        finally:
+            os.close(write)
+        self._replies = os.fdopen(read, encoding="utf-8", errors="replace")
         self._ask(self.options)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +143,7 @@ class CometScorer:
             raise self._failed("ended")
         try:
             reply = json.loads(line)
-        except json.JSONDecodeError:
+        except BROKEN_JSON:
             raise self._failed(f"answered '{line.strip()[:100]}', which is no JSON") from None
         if not isinstance(reply, dict):
             raise self._failed(f"answered '{line.strip()[:100]}'")

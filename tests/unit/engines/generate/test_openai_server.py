@@ -237,6 +237,21 @@ def test_the_key_comes_from_the_environment_and_stays_secret(server: Server, mon
         keyed.generate(["a"])
 
 
+def test_a_key_that_no_header_can_hold_stays_secret(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("sk-secret\n1", "sk-secret-é"):
+        monkeypatch.setenv("TEST_SERVER_KEY", wrong)
+        with pytest.raises(SdrrlError, match="check base_url and the value of TEST_SERVER_KEY") as caught:
+            engine(server, api_key_env="TEST_SERVER_KEY").generate(["a"])
+        assert "secret" not in str(caught.value)
+    assert not server.requests
+
+
+def test_a_proxy_of_another_kind_is_one_sentence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
+    with pytest.raises(SdrrlError, match="the proxy that the environment names cannot be used"):
+        engine(server).generate(["a"])
+
+
 def test_wrong_model_and_dead_server(server: Server) -> None:
     with pytest.raises(SdrrlError, match="does not serve model 'tinny'; did you mean 'tiny'"):
         engine(server, model="tinny").generate(["a"])
