@@ -181,6 +181,8 @@ def _fork_the_manager() -> None:
     """
     from megatron.core.dist_checkpointing.strategies import filesystem_async
 
+    from sdrrl_nemo.compat import checkpoint_queue
+
     def queue() -> Any:
         if filesystem_async._results_queue is None:
             manager = SyncManager(ctx=multiprocessing.get_context("fork"))
@@ -188,7 +190,7 @@ def _fork_the_manager() -> None:
             filesystem_async._results_queue = manager.Queue()
         return filesystem_async._results_queue
 
-    filesystem_async._get_write_results_queue = queue
+    filesystem_async._get_write_results_queue = checkpoint_queue.results_queue = queue
 
 
 def _end_with(parent: int) -> None:

@@ -23,6 +23,10 @@ from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
 
 
+SHARDING = "fully_sharded_model_space"
+"""megatron-core's name for: every parameter's state by itself, in the flat slices in which the ranks hold it."""
+
+
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
     """Tells Megatron's schedule the row shape; the data loader already yields this rank's micro-batches."""
 
@@ -134,6 +138,20 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         out = super(nl.MegatronStrategy, self).optimizer_step(optimizer, closure, model, **kwargs)
         self.metrics["lr"] = lr
         return out
+
+    @property
+    def sharded_state_dict_metadata(self) -> dict[str, Any]:
+        """As NeMo's, but each rank of the distributed optimiser writes its own slices of the state.
+
+        Both forms that NeMo offers fit badly: ``dp_reshardable`` is tied to the layout, ``fully_reshardable`` gathers
+        the whole state of a model-parallel rank on the host of its first data-parallel rank, through the memory of
+        every GPU. This form continues in any layout and gathers nothing.
+        """
+        metadata: dict[str, Any] = super().sharded_state_dict_metadata
+        if "distrib_optim_sharding_type" in metadata:
+            metadata["distrib_optim_sharding_type"] = SHARDING
+            metadata.pop("distrib_optim_fully_reshardable_mem_efficient", None)
+        return metadata
 
     def optimizer_sharded_state_dict(self, is_loading: bool = False, **kwargs: Any) -> Any:
         """As NeMo's, with torch's Adam made ready for a load."""

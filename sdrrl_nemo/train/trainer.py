@@ -64,7 +64,6 @@ def megatron_strategy(config: RunConfig, run: Inputs, first_step: int) -> SdrrlS
             check_for_nan_in_grad=False,  # train/guard.py skips the step and names its samples
         ),
         ckpt_async_save=t.async_checkpoints,
-        ckpt_optim_fully_reshardable=True,  # the distributed optimiser's part too can be continued in any layout
         replace_progress_bar=False,
     )
     out.loss_entries = 1 + len(batches.dataset.subset_names)

@@ -113,7 +113,7 @@ def strike(kind: str, launcher: subprocess.Popen[bytes], rng: random.Random) -> 
     if kind == "one rank":
         signalled([rng.choice(ranks_of(launcher.pid))], signal.SIGKILL)
     elif kind == "SIGTERM":
-        signalled(ranks_of(launcher.pid), signal.SIGTERM)
+        signalled([p for rank in ranks_of(launcher.pid) for p in (rank, *descendants(rank))], signal.SIGTERM)
     else:
         signalled([launcher.pid, *descendants(launcher.pid)], signal.SIGKILL)
 

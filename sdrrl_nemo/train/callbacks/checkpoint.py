@@ -26,6 +26,7 @@ import torch.distributed as dist
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import fsync_dir, sha256_file
 from sdrrl_nemo.common.hashes import MANIFEST, differing, hashed_files, read_manifest, write_manifest
+from sdrrl_nemo.compat.checkpoint_queue import shield
 from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")
@@ -157,12 +158,14 @@ class AtomicCheckpoint(pl.Callback):
         self._asked = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """From here on SIGTERM asks for a checkpoint after the step that is running."""
+        """From here on SIGTERM, or SIGHUP of a terminal that closes, asks for a checkpoint after the running step."""
 
         def remember(signum: int, frame: FrameType | None) -> None:
             self._asked = True  # no more than that: a save within a signal handler could meet a half-done step
 
-        signal.signal(signal.SIGTERM, remember)
+        shield()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, remember)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save when a step, the end of the run or SIGTERM asks for it."""
