@@ -1,5 +1,7 @@
 #!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
-"""Turn a training run's newest checkpoint into a Hugging Face folder and check its logits against Megatron's.
+"""Turn a checkpoint of a training run into a Hugging Face folder and check its logits against Megatron's, on CPU.
+
+Of a run with held-out data that is the best checkpoint, else the newest.
 
 tools/export_hf.py --run work/runs/demo_por --output work/runs/demo_por/hf
 """
@@ -22,7 +24,10 @@ def main(argv: Sequence[str]) -> None:
     """Find base model and checkpoint (from the run, or named), export, print the largest difference of a logit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="run directory with config.yaml and checkpoints/")
-    parser.add_argument("--checkpoint", type=Path, help="one checkpoint directory (default: the run's newest)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--checkpoint", type=Path, help="one checkpoint directory")
+    which.add_argument("--step", type=int, help="the run's checkpoint of this step")
+    which.add_argument("--latest", action="store_true", help="the run's newest checkpoint, whichever is the best")
     parser.add_argument("--base", type=Path, help="HF folder the weights came from (default: the run's)")
     parser.add_argument("--weights", choices=("auto", "model", "master"), default="auto")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
@@ -32,20 +37,19 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.compat.start import prepare
 
-    prepare()
+    prepare(gpus=False)
     from sdrrl_nemo.model.export import export_checkpoint
     from sdrrl_nemo.report.model_card import model_card
-    from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints
+    from sdrrl_nemo.train.run_dir import checkpoint_to_export
 
     if args.run is not None:
         config = load_config(RunConfig, args.run / "config.yaml")
-        done = complete_checkpoints(args.run / "checkpoints")
-        if not done and args.checkpoint is None:
-            raise SdrrlError(f"{args.run}/checkpoints: no finished checkpoint; train first")
-        args.checkpoint = args.checkpoint or done[-1][1]
+        args.checkpoint = args.checkpoint or checkpoint_to_export(args.run, args.step, args.latest)
         args.base = args.base or Path(config.model.hf_path)
     if args.checkpoint is None or args.base is None:
         raise SdrrlError("give --run, or both --checkpoint and --base")
+    if args.run is None and (args.step is not None or args.latest):
+        raise SdrrlError("--step and --latest choose among the checkpoints of --run")
     result = export_checkpoint(
         args.checkpoint,
         args.base,

@@ -9,6 +9,7 @@ Training does not need this (the recipe reads the HF folder itself); other Megat
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
     from sdrrl_nemo.compat.start import prepare
 
-    prepare()
+    prepare(gpus=False)
     import torch.distributed as dist
     from megatron.core import parallel_state
 
@@ -49,6 +50,9 @@ def main(argv: Sequence[str]) -> None:
     model = standalone.build(config, args.tp, args.pp)
     load_hf_weights(model, args.model, config, parallel_state.get_tensor_model_parallel_rank(), args.tp)
     temporary = args.output.with_name(f".{args.output.name}.unfinished")
+    if dist.get_rank() == 0 and temporary.exists():
+        shutil.rmtree(temporary)  # of an import that was killed: its files must not end in this one
+    dist.barrier()
     standalone.save_weights(model, temporary)
     if dist.get_rank() == 0:
         temporary.rename(args.output)

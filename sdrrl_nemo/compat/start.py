@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from sdrrl_nemo.compat import login_node
 
 
-def prepare() -> bool:
+def prepare(gpus: bool = True) -> bool:
     """Call before the first import of ``megatron`` or ``nemo``; again it does nothing.
+
+    ``gpus=False`` hides GPUs that are there, for tools that only move or compare weights: an fp32 product on a GPU is
+    TF32 in Transformer Engine's layers, and several processes would share the first device.
 
     Without a GPU both are made to run on the CPU (compat/cpu.py, compat/login_node.py): True. With one, only what the
     installed versions need is patched: False. SdrrlError where a patch meets a version that it is not for.
     """
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when CUDA is first used
     from sdrrl_nemo.compat import numpy2
     from sdrrl_nemo.compat.cpu import adapt_to_cpu
 

@@ -27,6 +27,7 @@ SIZES = (
     "vocab_size",
 )
 """Fields of config.json without which there is no model."""
+VOCABULARY_MULTIPLE = 64
 
 
 @dataclass
@@ -96,6 +97,16 @@ def padded_heads(hf: PretrainedConfig, multiple: int) -> tuple[int, int]:
     return groups * (hf.num_attention_heads // hf.num_key_value_heads), groups
 
 
+def padded_vocabulary(rows: int, tp: int) -> int:
+    """Rows of the embedding: a multiple of 64, as matrix units like them, that ``tp`` divides.
+
+    It is the same number for every power of two up to 64, because a checkpoint of the distributed optimiser holds flat
+    slices of the padded table and can only be continued by a run that pads alike.
+    """
+    multiple = math.lcm(VOCABULARY_MULTIPLE, tp)
+    return math.ceil(rows / multiple) * multiple
+
+
 def check_parallelism(hf: PretrainedConfig, heads: int, groups: int, tp: int, pp: int, where: str) -> None:
     """SdrrlError when TP does not divide heads, groups or feed-forward size, or PP does not divide the layers."""
     for what, value in (
@@ -145,7 +156,7 @@ def gpt_config(
         softmax_scale=d**-0.5 * scaled[1] ** 2 if scaled and scaled[1] != 1.0 else None,
         share_embeddings_and_output_weights=bool(hf.tie_word_embeddings),
         seq_length=seq_length,
-        vocab_size=math.ceil(hf.vocab_size / tp) * tp,
+        vocab_size=padded_vocabulary(hf.vocab_size, tp),
         true_num_attention_heads=hf.num_attention_heads,
         true_num_query_groups=hf.num_key_value_heads,
         true_vocab_size=hf.vocab_size,

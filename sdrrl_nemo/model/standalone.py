@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,19 @@ from megatron.core import dist_checkpointing, parallel_state, tensor_parallel
 from torch import Tensor
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.model.processes import join
 from sdrrl_nemo.model.provider import SdrrlGPTConfig
 
 WEIGHTS = "weights"
 """Sub-directory of a NeMo checkpoint that holds the distributed tensors."""
 MODEL_PREFIX = "module."
-MASTER_PREFIX = "optimizer.state.fp32_param.module."
+MASTER_PREFIXES = ("optimizer.state.fp32_param.module.", "optimizer.state.param.module.")
+"""fp32 masters of a bf16 run: as the optimisers write them, and as the distributed one did in its gathered form."""
 
 
 def init_parallel(tp: int = 1, pp: int = 1) -> None:
     """Process group (from torchrun's environment, else a group of one) and Megatron's model-parallel groups."""
-    if not dist.is_initialized():
-        if "RANK" not in os.environ:
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", 0))
-                port = s.getsockname()[1]
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1")
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    join()
     if dist.get_world_size() % (tp * pp):
         raise SdrrlError(f"tp={tp} x pp={pp} does not divide the {dist.get_world_size()} processes torchrun started")
     parallel_state.initialize_model_parallel(tp, pp)
@@ -63,15 +57,17 @@ def checkpoint_tensors(folder: Path, weights: str = "auto") -> dict[str, Tensor]
     """
     path = folder / WEIGHTS
     metadata = dist_checkpointing.load_tensors_metadata(str(path))
-    has_masters = any(k.startswith(MASTER_PREFIX) for k in metadata)
-    if weights == "master" and not has_masters:
+    masters = [p for p in MASTER_PREFIXES if any(k.startswith(p) for k in metadata)]
+    if weights == "master" and not masters:
         raise SdrrlError(f"{folder}: holds no fp32 master weights; use --weights model")
-    prefixes = [MODEL_PREFIX, MASTER_PREFIX] if has_masters and weights != "model" else [MODEL_PREFIX]
     out: dict[str, Tensor] = {}
-    for prefix in prefixes:  # a master weight takes the place of the forward pass's copy
+    for prefix in [MODEL_PREFIX, *(masters if weights != "model" else [])]:
+        # a master weight takes the place of the forward pass's copy
         wanted = {k: v for k, v in metadata.items() if k.startswith(prefix)}
+        shapes = {k: v.global_shape for k, v in wanted.items()}
         loaded = dist_checkpointing.load(wanted, str(path), validate_access_integrity=False)
-        out |= {k.removeprefix(prefix): v for k, v in loaded.items() if isinstance(v, Tensor)}
+        # the distributed optimiser's tensors come back flat
+        out |= {k.removeprefix(prefix): v.view(shapes[k]) for k, v in loaded.items() if isinstance(v, Tensor)}
     return out
 
 
@@ -101,11 +97,13 @@ def unstacked(tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def load_into(model: Any, tensors: dict[str, Tensor]) -> None:
-    """Copy whole tensors into a TP=1, PP=1 model."""
+    """Copy whole tensors into a TP=1, PP=1 model; rows that only one side pads are dropped, or zero."""
     with torch.no_grad():
         for name, param in model.named_parameters():
             source = unstacked(tensors, name)
-            param.copy_(source[tuple(slice(0, n) for n in param.shape)])
+            both = tuple(slice(0, min(sizes)) for sizes in zip(param.shape, source.shape, strict=True))
+            param.zero_()
+            param[both].copy_(source[both])
 
 
 def logits(model: Any, token_ids: Tensor) -> Tensor:

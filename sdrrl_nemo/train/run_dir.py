@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
+from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_json
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.batches import MicroBatches
-from sdrrl_nemo.train.callbacks.checkpoint import newest_sound, remove_unfinished
-from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss
+from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
+from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import lora_identity
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.schedule import resolve
@@ -32,9 +35,14 @@ def identity_file(config: RunConfig) -> Path:
 
 
 def claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
-    """Refuse to resume under another setting; write resolved YAML and provenance beside the results. Rank 0 alone."""
-    if not is_rank_zero():
-        return
+    """Refuse to resume under another setting; write resolved YAML and provenance beside the results.
+
+    Rank 0 does it; what it refuses is refused on every rank.
+    """
+    from_rank_zero(lambda: _claim(config, batches, steps))
+
+
+def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     run = Path(config.run_dir)
     identity = {
         "data": batches.dataset.manifest["files"],
@@ -69,10 +77,10 @@ def claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
 def is_finished(config: RunConfig) -> bool:
     """Whether the run has ended by itself before, which is then said."""
     finished = Path(config.run_dir) / FINISHED_FILE
-    if not finished.is_file():
+    end = from_rank_zero(lambda: read_json(finished) if finished.is_file() else None)
+    if end is None:
         return False
     if is_rank_zero():
-        end = read_json(finished)
         print(
             f"{config.run_dir}: all {end['step']} steps are done ({end['reason']}); "
             f"checkpoints in {checkpoints_of(config)}"
@@ -86,6 +94,34 @@ def where_to_continue(config: RunConfig) -> tuple[int, Path | None]:
     The ranks check the files together, so they must have joined.
     """
     return newest_sound(checkpoints_of(config)) or (0, None)
+
+
+def checkpoint_to_export(run: Path, step: int | None = None, latest: bool = False) -> Path:
+    """The checkpoint of ``step``, or the newest, or the one with the best held-out loss where the run has such.
+
+    The best is named by ``finished.json``, or by ``validation.jsonl`` while the run is not at its end. SdrrlError where
+    the checkpoint that is asked for is not there.
+    """
+    done = dict(complete_checkpoints(run / "checkpoints"))
+    if not done:
+        raise SdrrlError(f"{run}/checkpoints: no finished checkpoint; train first")
+    if step is None:
+        return done[(None if latest else best_step(run, done)) or max(done)]
+    if step not in done:
+        there = ", ".join(map(str, sorted(done)))
+        raise SdrrlError(f"{run}/checkpoints: none is of step {step}; there are those of {there} (--step, --latest)")
+    return done[step]
+
+
+def best_step(run: Path, among: Collection[int]) -> int | None:
+    """Step of the best held-out loss that has a checkpoint; None where nothing was evaluated."""
+    if (finished := run / FINISHED_FILE).is_file():
+        best = read_json(finished).get("best_step")
+        return best if best in among else None
+    rows = run / VALIDATION_FILE
+    evaluated = [row for _, row in read_jsonl(rows, torn_end=True)] if rows.is_file() else []
+    found = [(row["loss"], row["step"]) for row in evaluated if row["step"] in among and math.isfinite(row["loss"])]
+    return min(found)[1] if found else None
 
 
 def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:

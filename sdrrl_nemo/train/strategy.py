@@ -7,24 +7,35 @@ and is judged before the weights change. What NeMo's strategy does beside that a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
+from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from nemo import lightning as nl
 from nemo.lightning.pytorch.plugins.data_sampler import MegatronDataSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import init_model_parallel
 from sdrrl_nemo.compat.torch_adam import ready_to_load
+from sdrrl_nemo.model.provider import VOCABULARY_MULTIPLE
+from sdrrl_nemo.model.standalone import WEIGHTS
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
 
-
+EMBEDDING = ".embedding.word_embeddings.weight"
 SHARDING = "fully_sharded_model_space"
 """megatron-core's name for: every parameter's state by itself, in the flat slices in which the ranks hold it."""
+
+
+def written_vocabulary(checkpoint: Path) -> int | None:
+    """Rows of the padded vocabulary in the optimiser's flat slices; None where it has none (or has no embedding)."""
+    tensors = dist_checkpointing.load_tensors_metadata(str(checkpoint / WEIGHTS))
+    flat = [t for name, t in tensors.items() if name.endswith(EMBEDDING) and t.flattened_range is not None]
+    return int(flat[0].global_shape[0]) if flat else None
 
 
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
@@ -73,7 +84,7 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         """Make Megatron's process groups and seed its random states, also where NeMo alone would not.
 
         NeMo makes the groups only when it joins the processes itself, and here they joined before
-        (``ranks.join``). It seeds the tensor-parallel random states on GPUs only.
+        (``processes.join``). It seeds the tensor-parallel random states on GPUs only.
         """
         joined = torch.distributed.is_initialized()
         super().setup_distributed()
@@ -152,6 +163,19 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
             metadata["distrib_optim_sharding_type"] = SHARDING
             metadata.pop("distrib_optim_fully_reshardable_mem_efficient", None)
         return metadata
+
+    def load_checkpoint(self, checkpoint_path: str | Path, selective_restore: bool = False) -> dict[str, Any]:
+        """As NeMo's; SdrrlError where the optimiser's flat slices are of a table that another layout padded."""
+        written = written_vocabulary(Path(checkpoint_path))
+        padded = self.lightning_module.config.vocab_size
+        if written is not None and written != padded:
+            raise SdrrlError(
+                f"{checkpoint_path}: the distributed optimizer's state is for a vocabulary of {written} rows, this "
+                f"trainer.tp={self.tensor_model_parallel_size} pads it to {padded}; continue with a trainer.tp that "
+                f"divides {VOCABULARY_MULTIPLE}, or with the one the checkpoint was written with"
+            )
+        found: dict[str, Any] = super().load_checkpoint(checkpoint_path, selective_restore)
+        return found
 
     def optimizer_sharded_state_dict(self, is_loading: bool = False, **kwargs: Any) -> Any:
         """As NeMo's, with torch's Adam made ready for a load."""

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.model.lora import Lora
+from sdrrl_nemo.model.processes import from_rank_zero, processes_of_this_machine, world_size
 from sdrrl_nemo.train.callbacks.checkpoint import AtomicCheckpoint
 from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import LoraCheckpoints
@@ -23,7 +24,6 @@ from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.guard import StepGuard
 from sdrrl_nemo.train.module import SummingOptimizer
 from sdrrl_nemo.train.preparation import Inputs
-from sdrrl_nemo.train.ranks import processes_of_this_machine, world_size
 from sdrrl_nemo.train.run_dir import checkpoints_of
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy
@@ -77,7 +77,7 @@ def megatron_strategy(config: RunConfig, run: Inputs, first_step: int) -> SdrrlS
 def step_guard(config: RunConfig, run: Inputs, first_step: int) -> StepGuard:
     """Judge of the steps; a resumed run remembers the gradient norms of the steps before ``first_step``."""
     path = Path(config.run_dir) / METRICS_FILE
-    rows = read_metrics(path) if first_step and path.is_file() else []
+    rows = from_rank_zero(lambda: read_metrics(path) if first_step and path.is_file() else [])
     history = [r["grad_norm"] for r in rows if r["step"] <= first_step and not r["skipped"]]
     dp_size = check(config, world_size())
     return StepGuard(

@@ -8,11 +8,13 @@ Most functions here are collective: every rank calls them, and the ranks share t
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import fsync_dir, sha256_file
 from sdrrl_nemo.common.hashes import MANIFEST, differing, hashed_files, read_manifest, write_manifest
 from sdrrl_nemo.compat.checkpoint_queue import shield
+from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")
@@ -34,6 +37,10 @@ UNFINISHED = "unfinished-"
 """Before the name of a checkpoint that is being written."""
 DAMAGED = "damaged-"
 """Before the name of one that was found damaged; it is kept, so that somebody can look at it."""
+UNREADABLE = "cannot be read: "
+"""Before the system's words, where a hash would stand."""
+SEEN_WITHIN_S = 30.0
+"""How long a rank waits for a file that rank 0 sees."""
 
 
 def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -74,25 +81,45 @@ def _gather(mine: dict[str, Any]) -> dict[str, Any]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File -> SHA-256, computed by all ranks together; every rank calls this and gets the whole."""
+    """File -> SHA-256, computed by all ranks together; every rank calls this and gets the whole.
+
+    In its place stands why a file cannot be read (``UNREADABLE``): an error on one rank alone would leave the others
+    waiting for its part.
+    """
     rank, size = _ranks()
-    return _gather({name: sha256_file(folder / name) for name in hashed_files(folder)[rank::size]})
+    return _gather({name: _digest(folder / name) for name in from_rank_zero(lambda: hashed_files(folder))[rank::size]})
+
+
+def _digest(path: Path) -> str:
+    give_up = time.monotonic() + SEEN_WITHIN_S
+    while True:
+        try:
+            return sha256_file(path)
+        except OSError as e:
+            # Rank 0 has seen the file; on a shared file system another machine may see it a little later.
+            if e.errno not in (errno.ENOENT, errno.ESTALE) or time.monotonic() > give_up:
+                return f"{UNREADABLE}{e.strerror or e}"
+        time.sleep(0.2)
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, naming the file; None: it is as it was written. Every rank calls this."""
     try:
-        expected = read_manifest(folder)
+        expected, there = from_rank_zero(lambda: (read_manifest(folder), hashed_files(folder)))
     except SdrrlError as e:
         return str(e)
     if expected is None:
         return f"{folder / MANIFEST} is missing"
-    missing = sorted(set(expected) - set(hashed_files(folder)))
+    missing = sorted(set(expected) - set(there))
     if missing:
         return f"{folder / missing[0]} is missing"
     found = hashes(folder)
     wrong = differing(expected, {name: found[name] for name in expected})  # what was added since is not read
-    return f"{folder / wrong[0]} is damaged (its SHA-256 is not the one in {MANIFEST})" if wrong else None
+    if not wrong:
+        return None
+    if found[wrong[0]].startswith(UNREADABLE):
+        return f"{folder / wrong[0]} {found[wrong[0]]}"
+    return f"{folder / wrong[0]} is damaged (its SHA-256 is not the one in {MANIFEST})"
 
 
 def newest_sound(folder: Path) -> tuple[int, Path] | None:
@@ -102,7 +129,7 @@ def newest_sound(folder: Path) -> tuple[int, Path] | None:
     Every rank calls this.
     """
     rank, _ = _ranks()
-    found = complete_checkpoints(folder)
+    found = from_rank_zero(lambda: complete_checkpoints(folder))
     for step, path in reversed(found):
         wrong = damage(path)
         if wrong is None:
@@ -204,6 +231,9 @@ class AtomicCheckpoint(pl.Callback):
     def _publish(self, temporary: Path, final: Path) -> None:
         """Hash, fsync and rename what all ranks have written; every rank calls this."""
         digests = hashes(temporary)
+        for name, digest in digests.items():
+            if digest.startswith(UNREADABLE):
+                raise SdrrlError(f"{temporary / name} was just written and {digest}; check the disk")
         if dist.get_rank() == 0:
             write_manifest(temporary, digests)
             _fsync_tree(temporary)

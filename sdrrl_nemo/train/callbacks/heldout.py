@@ -14,6 +14,7 @@ import torch
 from megatron.core import parallel_state
 
 from sdrrl_nemo.common.fileio import read_jsonl
+from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.callbacks.metrics import truncate_metrics
 from sdrrl_nemo.train.config import ValidationSettings
@@ -60,10 +61,13 @@ class HeldOutLoss(pl.Callback):
         """Forget evaluations of steps that a resumed run will take again; remember the others on every rank."""
         if trainer.is_global_zero:
             truncate_metrics(self.path, trainer.global_step)
-        torch.distributed.barrier()
-        if self.path.is_file():
-            for _, row in read_jsonl(self.path):
-                self.progress.add(row["step"], row["loss"])
+        for step, loss in from_rank_zero(self._evaluated):
+            self.progress.add(step, loss)
+
+    def _evaluated(self) -> list[tuple[int, float]]:
+        """(step, loss) of the rows of the file."""
+        rows = read_jsonl(self.path) if self.path.is_file() else ()
+        return [(row["step"], row["loss"]) for _, row in rows]
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Evaluate when a step asks for it."""

@@ -12,6 +12,7 @@ from megatron.core import parallel_state
 from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.model.lora import Lora, base_key
+from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.config import RunConfig
 
 FACTS = "lora"
@@ -30,7 +31,7 @@ def lora_identity(config: RunConfig) -> dict[str, Any]:
 
 def lora_of_run(config: RunConfig, identity_file: Path) -> Lora | None:
     """The run's adapters, from its identity file that rank 0 has written; None: all weights are trained."""
-    return Lora.of(read_json(identity_file)[FACTS]) if config.lora.rank else None
+    return Lora.of(from_rank_zero(lambda: read_json(identity_file)[FACTS])) if config.lora.rank else None
 
 
 class LoraCheckpoints(pl.Callback):
