@@ -52,7 +52,7 @@ def train(config: RunConfig) -> None:
     """The method from top to bottom; every process that torchrun started runs all of it."""
     import torch
 
-    from sdrrl_nemo.model import processes
+    from sdrrl_nemo.common import ranks
     from sdrrl_nemo.train import run_dir
     from sdrrl_nemo.train.callbacks.lora_run import lora_of_run
     from sdrrl_nemo.train.faults import one_sentence
@@ -64,7 +64,7 @@ def train(config: RunConfig) -> None:
     #    sizes. The same command on a finished run ends here.
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
-    check_settings(config, processes.world_size())
+    check_settings(config, ranks.world_size())
     hf = model_sizes(config)
 
     # 2. Data and the weights of Eq. 6. The loss of the paper is, over the six subsets d, the sum of the means over d's
@@ -81,7 +81,7 @@ def train(config: RunConfig) -> None:
     # 3. The run's folder: refused where it holds another run. The processes join before they look for the newest whole
     #    checkpoint: rank 0 says which one it is, since machines may see a shared folder differently for some seconds,
     #    and they check its files together.
-    processes.join()
+    ranks.join()
     run_dir.claim(config, inputs.batches, inputs.steps)
     if run_dir.is_finished(config):
         return

@@ -11,7 +11,7 @@ from megatron.core import dist_checkpointing, parallel_state, tensor_parallel
 from torch import Tensor
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.model.processes import join
+from sdrrl_nemo.common.ranks import join
 from sdrrl_nemo.model.provider import SdrrlGPTConfig
 
 WEIGHTS = "weights"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdrrl_nemo.common.cli import is_rank_zero
+from sdrrl_nemo.common.ranks import world_size
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
-from sdrrl_nemo.model.processes import world_size
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.preparation import Inputs, read_inputs
 from sdrrl_nemo.train.schedule import learning_rate, resolve

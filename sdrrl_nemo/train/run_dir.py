@@ -12,7 +12,7 @@ from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_json
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.model.processes import from_rank_zero
+from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
 from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss

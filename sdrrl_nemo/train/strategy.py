@@ -84,7 +84,7 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         """Make Megatron's process groups and seed its random states, also where NeMo alone would not.
 
         NeMo makes the groups only when it joins the processes itself, and here they joined before
-        (``processes.join``). It seeds the tensor-parallel random states on GPUs only.
+        (``ranks.join``). It seeds the tensor-parallel random states on GPUs only.
         """
         joined = torch.distributed.is_initialized()
         super().setup_distributed()

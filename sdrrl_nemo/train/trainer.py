@@ -13,9 +13,9 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from omegaconf import OmegaConf
 
+from sdrrl_nemo.common.ranks import from_rank_zero, processes_of_this_machine, world_size
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.model.lora import Lora
-from sdrrl_nemo.model.processes import from_rank_zero, processes_of_this_machine, world_size
 from sdrrl_nemo.train.callbacks.checkpoint import AtomicCheckpoint
 from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import LoraCheckpoints

@@ -28,8 +28,8 @@ import torch.distributed as dist
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import fsync_dir, sha256_file
 from sdrrl_nemo.common.hashes import MANIFEST, differing, hashed_files, read_manifest, write_manifest
+from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.compat.checkpoint_queue import shield
-from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.config import checkpoint_name
 
 NAME = re.compile(r"^step-(\d{6,})$")

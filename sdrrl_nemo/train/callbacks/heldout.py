@@ -14,7 +14,7 @@ import torch
 from megatron.core import parallel_state
 
 from sdrrl_nemo.common.fileio import read_jsonl
-from sdrrl_nemo.model.processes import from_rank_zero
+from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.callbacks.metrics import truncate_metrics
 from sdrrl_nemo.train.config import ValidationSettings

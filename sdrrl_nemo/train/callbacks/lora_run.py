@@ -10,9 +10,9 @@ import torch
 from megatron.core import parallel_state
 
 from sdrrl_nemo.common.fileio import read_json
+from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.model.lora import Lora, base_key
-from sdrrl_nemo.model.processes import from_rank_zero
 from sdrrl_nemo.train.config import RunConfig
 
 FACTS = "lora"
