@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +14,23 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from transformers import LlamaConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.common.metrics import clipped_of
+from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.data.packing.packed import PackedDataset, PackedWriter, TokenizedSample
 from sdrrl_nemo.train import run_dir
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks import metrics as module
-from sdrrl_nemo.train.callbacks.metrics import StepMetrics, read_metrics
+from sdrrl_nemo.train.callbacks.metrics import Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.config import OptimSettings, RunConfig
 from sdrrl_nemo.train.preparation import micro_batches
 from sdrrl_nemo.train.schedule import resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -160,6 +165,31 @@ def test_data_are_named_as_a_whole_and_hashes_are_left_out() -> None:
     before = {"data": {"a": {"sha256": "0" * 64}}, "lora": {"base": "0" * 64, "rank": 8}}
     here = {"data": {"a": {"sha256": "1" * 64}}, "lora": {"base": "1" * 64, "rank": 16}}
     assert run_dir.differences(before, here) == ["data", "lora.base", "lora.rank: 8 there, 16 here"]
+
+
+def documented_keys() -> dict[str, str]:
+    """Key -> unit, of the table of docs/training.md."""
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    section = text.split("## Rows of metrics.jsonl\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE))
+
+
+def test_the_documentation_has_every_key_of_a_row_with_its_unit(tmp_path: Path, dataset: PackedDataset) -> None:
+    batches = batches_of(config_of(tmp_path), dataset)
+    shape = ModelShape.of(LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+    rows: Any = StepMetrics(str(tmp_path), ["LL"], Speed(batches, shape, ranks=1))
+    made: dict[str, Any] = {"vector": torch.ones(2), "lr": 0.0, "grad_norm": 1.0, "clipped": False, "skipped": False}
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=0, max_steps=1, loggers=[])
+    trainer.strategy = SimpleNamespace(metrics=made)
+    rows.on_train_start(trainer, None)
+    rows.on_train_batch_start(trainer)
+    trainer.global_step = 1
+    rows.on_train_batch_end(trainer)
+    rows.on_train_end(trainer, None)
+    (row,) = read_metrics(tmp_path / "metrics.jsonl")
+    units = documented_keys()
+    assert list(units) == [k.replace("loss_LL", "loss_<subset>") for k in row]
+    assert all(unit.strip() for unit in units.values())
 
 
 class Clock:
