@@ -10,7 +10,7 @@ import jinja2
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl
-from sdrrl_nemo.common.metrics import clipping_of, identity_of, is_mean_over_subsets
+from sdrrl_nemo.common.run_facts import clipping_of, identity_of, is_mean_over_subsets
 from sdrrl_nemo.report import charts
 from sdrrl_nemo.report.console import figure
 

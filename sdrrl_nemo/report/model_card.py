@@ -12,7 +12,7 @@ import yaml
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.common.metrics import identity_of, is_mean_over_subsets
+from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.licences import FORBIDS_COMMERCE, FORBIDS_OTHER_MODELS, model_licence, restrictions
 from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.report.build import SUBSET_MEANING, read_optional, training

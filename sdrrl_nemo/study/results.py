@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from sdrrl_nemo.common.fileio import read_json, read_jsonl
-from sdrrl_nemo.common.metrics import identity_of, is_mean_over_subsets
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig

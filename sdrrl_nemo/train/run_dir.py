@@ -9,8 +9,8 @@ from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.config import to_yaml
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, write_json
-from sdrrl_nemo.common.metrics import IDENTITY_FILE, clipped_of, clipping_of, identity_of
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks.checkpoint import newest_sound, remove_unfinished
 from sdrrl_nemo.train.callbacks.heldout import HeldOutLoss

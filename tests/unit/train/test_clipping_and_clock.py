@@ -18,7 +18,7 @@ from transformers import LlamaConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
-from sdrrl_nemo.common.metrics import clipped_of
+from sdrrl_nemo.common.run_facts import clipped_of
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.data.packing.packed import PackedDataset, PackedWriter, TokenizedSample
 from sdrrl_nemo.train import run_dir
