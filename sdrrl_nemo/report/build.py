@@ -10,6 +10,7 @@ import jinja2
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl
+from sdrrl_nemo.common.run_facts import clipping_of, identity_of, is_mean_over_subsets
 from sdrrl_nemo.report import charts
 from sdrrl_nemo.report.console import figure
 
@@ -49,7 +50,8 @@ def read_optional(folder: str | Path | None, name: str) -> dict[str, Any] | None
 
 
 def training(run_dir: str | Path | None) -> dict[str, Any] | None:
-    """What a run kept of itself: metrics rows (one a step, the last one after a resume), configuration, provenance."""
+    """What a run kept of itself: metrics rows (one a step, the last one after a resume), how often gradients were
+    clipped, whether losses are means over subsets, configuration, provenance."""
     if run_dir is None or not (Path(run_dir) / "metrics.jsonl").is_file():
         return None
     folder = Path(run_dir)
@@ -58,10 +60,13 @@ def training(run_dir: str | Path | None) -> dict[str, Any] | None:
         if not isinstance(row.get("step"), int):
             raise SdrrlError(f"{folder / 'metrics.jsonl'}, line {n}: no whole number under 'step'")
         steps[row["step"]] = row
-    config = folder / "config.yaml"
+    config, identity = folder / "config.yaml", identity_of(folder)
+    rows = [steps[k] for k in sorted(steps)]
     return {
         "path": str(folder),
-        "rows": [steps[k] for k in sorted(steps)],
+        "rows": rows,
+        "clipping": clipping_of(identity, rows),
+        "mean": is_mean_over_subsets(identity),
         "config": config.read_text(encoding="utf-8") if config.is_file() else None,
         "provenance": read_optional(folder, "provenance.json"),
     }
@@ -94,7 +99,7 @@ def render(
         r=results,
         names=names,
         charts=charts.all_charts(results, names),
-        curves=charts.training_curves(run["rows"], SUBSET_MEANING) if run else [],
+        curves=charts.training_curves(run["rows"], SUBSET_MEANING, run["mean"]) if run else [],
         run=run,
         training_table=training_table(run["rows"]) if run else [],
         stats=stats,

@@ -75,8 +75,12 @@ def loss_keys(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(k for row in rows for k in row if k == "loss" or k.startswith("loss_")))
 
 
-def training_curves(rows: list[dict[str, Any]], meaning: dict[str, str]) -> list[dict[str, Any]]:
-    """One small chart for the total loss and one per subset that was logged: raw thin, smoothed bold."""
+def training_curves(rows: list[dict[str, Any]], meaning: dict[str, str], mean: bool = False) -> list[dict[str, Any]]:
+    """One small chart for the total loss and one per subset that was logged: raw thin, smoothed bold.
+
+    ``mean``: the run's losses are Eq. 6 divided by the number of subsets.
+    """
+    total = "total loss (Eq. 6 divided by the number of subsets)" if mean else "total loss (Eq. 6)"
     out = []
     for number, key in enumerate(loss_keys(rows)):
         points = [
@@ -90,6 +94,6 @@ def training_curves(rows: list[dict[str, Any]], meaning: dict[str, str]) -> list
         if window > 1:
             series.insert(0, Series("each step", xs, ys, number, thin=True))
         name = key.removeprefix("loss_") if key != "loss" else "total"
-        title = f"{name}: {meaning[name]}" if name in meaning else "total loss (Eq. 6)"
+        title = f"{name}: {meaning[name]}" if name in meaning else total
         out.append({"title": title, "window": window, "svg": line_chart(title, series, "step", "loss")})
     return out

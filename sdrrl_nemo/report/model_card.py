@@ -12,6 +12,7 @@ import yaml
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json
+from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.licences import FORBIDS_COMMERCE, FORBIDS_OTHER_MODELS, model_licence, restrictions
 from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.report.build import SUBSET_MEANING, read_optional, training
@@ -120,8 +121,9 @@ def _settings(run: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
         ("warm-up steps", optim.get("warmup_steps")),
         ("Adam's betas", f"{optim['adam_beta1']}, {optim['adam_beta2']}" if "adam_beta1" in optim else None),
         ("weight decay", optim.get("weight_decay")),
-        ("gradients clipped at norm", optim.get("clip_grad")),
+        ("gradients clipped", (done or {}).get("clipping") or _norm(optim.get("clip_grad"))),
         ("loss of a sample", loss.get("sample_reduction")),
+        ("loss over subsets", loss.get("normalise")),
         ("LoRA", f"rank {lora['rank']}, alpha {lora.get('alpha')}" if lora.get("rank") else None),
         ("parallel layout", layout or "one model a process"),
         ("seed", config.get("seed")),
@@ -130,15 +132,21 @@ def _settings(run: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found if value is not None]
 
 
+def _norm(clip_grad: Any) -> str | None:
+    return None if clip_grad is None else f"at norm {clip_grad}"
+
+
 def _ends(rows: list[dict[str, Any]]) -> str | None:
     losses = [r["loss"] for r in rows if r.get("loss") is not None]
     return f"{losses[0]:.4f}, {losses[-1]:.4f}" if losses else None
 
 
 def _held_out(run: Path | None) -> dict[str, Any] | None:
-    """Best step and loss on held-out data, of a run that had such data."""
+    """Best step and loss on held-out data, of a run that had such data; ``mean``: as the run's other losses."""
     end = read_optional(run, "finished.json")
-    return end if end and end.get("best_loss") is not None else None
+    if run is None or not end or end.get("best_loss") is None:
+        return None
+    return end | {"mean": is_mean_over_subsets(identity_of(run))}
 
 
 def _weights(weights: str, lora: int) -> str:

@@ -13,6 +13,7 @@ import yaml
 
 from sdrrl_nemo.common.fileio import read_json, read_jsonl
 from sdrrl_nemo.common.provenance import provenance
+from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig
@@ -126,13 +127,14 @@ def _run(config: StudyConfig, run: Run, markers: Markers) -> dict[str, Any]:
 
 def _curves(config: StudyConfig, everything: Sequence[Run]) -> dict[str, dict[str, list[float | None]]]:
     """Method -> run number -> loss a step, divided by the number of subsets that Eq. 6 adds up: then methods with one
-    subset and with six are on one scale."""
+    subset and with six are on one scale. A run with loss.normalise ``mean`` has divided already."""
     out: dict[str, dict[str, list[float | None]]] = {}
     for run in everything:
         rows = _metrics(run)
         if run.method == BASE or not rows:
             continue
-        subsets = max(1, sum(k.startswith("loss_") for k in rows[0]))
+        divided = is_mean_over_subsets(identity_of(run.run_dir))
+        subsets = 1 if divided else max(1, sum(k.startswith("loss_") for k in rows[0]))
         values = [None if r["loss"] is None else round(r["loss"] / subsets, 4) for r in rows]
         out.setdefault(run.method, {})[str(run.number)] = values
     return out

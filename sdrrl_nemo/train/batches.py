@@ -58,7 +58,9 @@ class Schedule:
         return np.pad(chunk, (0, self.global_batch_size - len(chunk)), constant_values=PAD)
 
 
-def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int) -> npt.NDArray[np.float64]:
+def sample_weights(
+    dataset: PackedDataset, reduction: str, steps_per_epoch: int, normalise: str = "sum"
+) -> npt.NDArray[np.float64]:
     """Weight of each answer token of each sample, float64 [samples].
 
     With these weights the mean of an epoch's step losses is Eq. 6, whatever is in a step. ``reduction`` says what l_CE
@@ -69,20 +71,22 @@ def sample_weights(dataset: PackedDataset, reduction: str, steps_per_epoch: int)
         token  subset mean over all answer tokens:     w = S / (answer tokens of D_d)
         step   no Eq. 6 but ordinary fine-tuning:      w = 1, divided by the answer tokens of the step (``scale``)
 
-    SdrrlError for another word.
+    ``normalise`` ``mean`` divides the first three by the number of subsets that have samples. SdrrlError for another
+    reduction.
     """
     # Constants of the run, not of the step: a step sees a few samples of a few subsets, and a mean over what it happens
     # to see would weigh a sample by its company. S undoes the division by S when the step losses are averaged.
     size = dataset.subset_sizes().astype(np.float64)
     answer = dataset.answer_tokens.astype(np.float64)
     of = dataset.subset
+    total = steps_per_epoch / (np.count_nonzero(size) if normalise == "mean" else 1)
     if reduction == "mean":
-        return np.asarray(steps_per_epoch / (size[of] * answer))
+        return np.asarray(total / (size[of] * answer))
     if reduction == "sum":
-        return np.asarray(steps_per_epoch / size[of])
+        return np.asarray(total / size[of])
     if reduction == "token":
         totals = np.bincount(of, weights=answer, minlength=len(size))
-        return np.asarray(steps_per_epoch / totals[of])
+        return np.asarray(total / totals[of])
     if reduction == "step":
         return np.ones(len(answer))
     raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token, step")
@@ -107,6 +111,7 @@ class MicroBatches:
         context_parallel_size: int = 1,
         row_multiple: int = 1,
         seq_length: int = 0,
+        normalise: str = "sum",
     ) -> None:
         self.dataset = dataset
         self.packed = packed
@@ -116,7 +121,7 @@ class MicroBatches:
         self.granularity = granularity(context_parallel_size)
         whole = self.granularity * row_multiple
         self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack(), seq_length), whole)
-        self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch)
+        self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch, normalise)
         self.by_step = reduction == "step"
 
     def _fullest_pack(self) -> int:
@@ -158,6 +163,17 @@ class MicroBatches:
     def scale(self, step: int) -> float:
         """Factor on the weights of ``step``: 1, or with the ``step`` reduction 1 / answer tokens of the whole step."""
         return 1.0 / int(self.dataset.answer_tokens[self.samples_of_step(step)].sum()) if self.by_step else 1.0
+
+    def step_weight(self) -> float:
+        """Weight that the answer tokens of a step carry together, mean over the epoch; a mean over tokens has 1.
+
+        The number of subsets that have samples, 1 under ``normalise`` ``mean``. With the ``sum`` reduction an answer
+        counts by its length, so each subset adds its mean answer length. In six digits: sums differ in their last bits.
+        """
+        if self.by_step:
+            return 1.0
+        total = float(self.weights @ self.dataset.answer_tokens) / self.schedule.steps_per_epoch
+        return float(f"{total:.6g}")
 
     def keys(self, step: int, dp_rank: int, dp_size: int, micro: int) -> list[str]:
         """Keys (16 hexadecimal digits) of the samples of one micro-batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -44,6 +45,9 @@ class LossSettings:
     sample_reduction: str = "mean"
     """l_CE of a sample: ``mean`` over its answer tokens, ``sum``, or ``token`` (subset mean over all answer tokens).
     ``step``: no Eq. 6 but the mean over all answer tokens of a step, as ordinary fine-tuning has it."""
+    normalise: str = "sum"
+    """``sum``: Eq. 6, which adds up the subsets. ``mean``: Eq. 6 divided by the number of subsets that have samples, so
+    that loss and gradients have the scale of a mean over tokens; not with sample_reduction ``step``."""
     kernel: str = "auto"
     """``auto`` (Triton on CUDA, torch elsewhere), ``triton``, ``fused_linear`` (output projection inside the loss, in
     chunks of rows: no logits in memory) or ``torch``."""
@@ -70,7 +74,10 @@ class OptimSettings:
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
     adam_eps: float = 1e-8
-    clip_grad: float = 1.0
+    clip_grad: float | int | str = "auto"
+    """Gradients whose norm over all parameters is larger are scaled down to it; 0: never. A number means just that.
+    ``auto``: the weight that the answer tokens of a step carry, mean over the epoch, and so what 1.0 is for a mean over
+    tokens: the number of subsets under loss.normalise ``sum``, 1 under ``mean`` (train/schedule.py)."""
     use_distributed_optimizer: bool = False
 
 
@@ -176,6 +183,7 @@ def check(config: RunConfig, world_size: int) -> int:
         "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
+        "loss.normalise": (config.loss.normalise, ("sum", "mean")),
         "loss.kernel": (config.loss.kernel, ("auto", "triton", "fused_linear", "torch")),
     }
     for key, (value, known) in choices.items():
@@ -231,12 +239,20 @@ def _check_lora(config: RunConfig) -> None:
 
 def _check_optimisation(config: RunConfig) -> None:
     o, v, s = config.optim, config.validation, config.spikes
-    if isinstance(o.lr, str) and o.lr != "auto":
-        raise SdrrlError(f"optim.lr: '{o.lr}' is neither a number nor 'auto'")
+    for key, value in (("lr", o.lr), ("clip_grad", o.clip_grad)):
+        if isinstance(value, str) and value != AUTO:
+            raise SdrrlError(f"optim.{key}: '{value}' is neither a number nor '{AUTO}'")
+    if o.clip_grad != AUTO and not 0 <= float(o.clip_grad) < math.inf:
+        raise SdrrlError(f"optim.clip_grad: must be a finite number from 0 (never clip) or auto, is {o.clip_grad}")
     if o.warmup_steps and o.warmup_fraction:
         raise SdrrlError("optim.warmup_steps and optim.warmup_fraction are both set; keep one")
     if not 0 <= o.warmup_fraction < 1:
         raise SdrrlError(f"optim.warmup_fraction: must be in [0, 1), is {o.warmup_fraction}")
+    if config.loss.normalise == "mean" and config.loss.sample_reduction == "step":
+        raise SdrrlError(
+            "loss.normalise: mean divides the sum over subsets, which loss.sample_reduction: step does not have; use "
+            "mean, sum or token as sample_reduction, or loss.normalise: sum"
+        )
     if config.data.validation and config.loss.sample_reduction == "step":
         raise SdrrlError(
             "loss.sample_reduction: step gives no loss of a whole held-out set; use mean, sum or token with "

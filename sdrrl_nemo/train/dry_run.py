@@ -53,6 +53,7 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
         "learning rate",
         f"{optim.lr:.3g}, warm-up {optim.warmup_steps} steps, {optim.schedule}, last {last:.3g}",
     )
+    yield "gradients", f"clipped at norm {optim.clip_grad:g}" if optim.clip_grad else "never clipped"
     useful = int(data.lengths.sum())
     flops = training_flops(shape, np.asarray(data.lengths)) / per_epoch
     yield "tokens a step", f"{useful / per_epoch:,.0f} questions and answers, mean over the epoch"

@@ -124,6 +124,7 @@ def micro_batches(config: RunConfig, dataset: PackedDataset, seq_length: int = 0
         context_parallel_size=config.trainer.cp,
         row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
         seq_length=seq_length,
+        normalise=config.loss.normalise,
     )
 
 

@@ -13,14 +13,15 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.ranks import from_rank_zero
+from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
 from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import lora_identity
+from sdrrl_nemo.train.callbacks.metrics import METRICS_FILE, read_metrics
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.schedule import resolve
 
-IDENTITY_FILE = "identity.json"
 FINISHED_FILE = "finished.json"
 
 
@@ -60,11 +61,11 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     }
     path = identity_file(config)
     if path.is_file():
-        before = read_json(path)
-        changed = sorted(k for k in identity.keys() | before.keys() if before.get(k) != identity.get(k))
+        changed = differences(as_written_now(read_json(path)), identity)
         if changed:
             raise SdrrlError(
-                f"{run}: holds a run with other settings ({', '.join(changed)}); choose another run_dir or remove it"
+                f"{run}: holds a run with other settings ({', '.join(changed)}); set them as they were, or choose "
+                "another run_dir"
             )
     run.mkdir(parents=True, exist_ok=True)
     with atomic_write(run / "config.yaml") as f:
@@ -72,6 +73,24 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     write_json(run / "provenance.json", provenance())
     write_json(path, identity)
     remove_unfinished(checkpoints_of(config))
+
+
+def as_written_now(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity of an earlier version with the keys that came later: what runs did before there was a choice."""
+    return {**identity, "loss": {"normalise": "sum", **identity.get("loss", {})}}
+
+
+def differences(before: dict[str, Any], here: dict[str, Any], section: str = "") -> list[str]:
+    """What differs between two identities, sorted: ``data`` as a whole, of other sections each key with both values."""
+    found: list[str] = []
+    for key in sorted(before.keys() | here.keys()):
+        old, new = before.get(key), here.get(key)
+        if isinstance(old, dict) and isinstance(new, dict) and key != "data":
+            found += differences(old, new, f"{key}.")
+        elif old != new:
+            short = max(len(str(old)), len(str(new))) < 20  # a number or a word, no hash and no list of files
+            found.append(f"{section}{key}" + (f": {old} there, {new} here" if short else ""))
+    return found
 
 
 def is_finished(config: RunConfig) -> bool:
@@ -124,6 +143,18 @@ def best_step(run: Path, among: Collection[int]) -> int | None:
     return min(found)[1] if found else None
 
 
+def clipping(config: RunConfig) -> dict[str, float]:
+    """Print how many steps were clipped; their share of the steps taken, 0 to 1, as ``clipped_share``."""
+    path = Path(config.run_dir) / METRICS_FILE
+    rows = read_metrics(path) if path.is_file() else []
+    clipped, taken = clipped_of(rows)
+    said = clipping_of(identity_of(config.run_dir), rows)
+    if said is None:
+        return {}
+    print(f"{config.run_dir}: gradients clipped {said}")
+    return {"clipped_share": clipped / taken}
+
+
 def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:
     """Say how the run ended; a run that ended by itself is marked, so that the same command does nothing more."""
     if not is_rank_zero():
@@ -135,5 +166,6 @@ def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: 
     end: dict[str, Any] = {"step": step, "reason": "no better held-out loss" if early else "end of training"}
     if held is not None:
         end |= {"best_step": held.progress.best_step, "best_loss": held.progress.best_loss}
+    end |= clipping(config)
     if config.trainer.save_every >= 0:
         write_json(Path(config.run_dir) / FINISHED_FILE, end)

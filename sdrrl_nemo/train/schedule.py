@@ -1,4 +1,4 @@
-"""Learning rate: of a step, and the one computed from batch size and data."""
+"""Learning rate: of a step, and the one computed from batch size and data; the norm at which gradients are clipped."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ def automatic_lr(base: float, answer_tokens_per_step: float) -> float:
 
 
 def resolve(o: OptimSettings, batches: MicroBatches, total_steps: int) -> OptimSettings:
-    """The settings with ``lr: auto`` and ``warmup_fraction`` turned into numbers."""
-    lr, warmup = o.lr, o.warmup_steps
+    """The settings with ``lr: auto``, ``clip_grad: auto`` and ``warmup_fraction`` turned into numbers."""
+    lr, warmup, clip = o.lr, o.warmup_steps, o.clip_grad
     if lr == "auto":
         per_epoch = int(batches.dataset.answer_tokens.sum())
         lr = automatic_lr(o.auto_lr_base, per_epoch / batches.schedule.steps_per_epoch)
     if o.warmup_fraction:
         warmup = math.ceil(o.warmup_fraction * total_steps)
-    return dataclasses.replace(o, lr=float(lr), warmup_steps=warmup, warmup_fraction=0.0)
+    if clip == "auto":
+        # The customary 1.0 belongs to a mean over tokens, whose weights add up to 1. A loss whose weights add up to W
+        # is W times such a mean, and so are its gradients.
+        clip = batches.step_weight()
+    return dataclasses.replace(o, lr=float(lr), warmup_steps=warmup, warmup_fraction=0.0, clip_grad=float(clip))

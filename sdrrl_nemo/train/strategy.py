@@ -72,10 +72,12 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
 
     metrics: dict[str, Any]
     """What the latest step produced. Equal on every rank: loss ``vector`` float64 [1 + subsets], ``lr``, ``grad_norm``,
-    ``skipped``. On ranks of the last pipeline stage only, None elsewhere: ``micro_losses``."""
+    ``clipped``, ``skipped``. On ranks of the last pipeline stage only, None elsewhere: ``micro_losses``."""
     lr_of_step: Callable[[int], float]
     loss_entries: int
     """Length of the loss vector: 1 + number of subsets."""
+    clip_grad: float
+    """Gradient norm above which Megatron's optimiser scales the gradients down to it; 0: never."""
     seed: int
     guard: StepGuard
     _guarded: bool = False
@@ -119,7 +121,8 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         """
         m = self.metrics
         skip = self.guard.judge(self.trainer.global_step, float(m["vector"][0]), grad_norm, m["micro_losses"])
-        m |= {"skipped": skip, "grad_norm": grad_norm}
+        clipped = not skip and 0 < self.clip_grad < grad_norm
+        m |= {"skipped": skip, "grad_norm": grad_norm, "clipped": clipped}
         return skip
 
     def from_last_stage(self, reduced: Tensor) -> Tensor:

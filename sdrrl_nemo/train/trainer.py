@@ -29,9 +29,9 @@ from sdrrl_nemo.train.schedule import learning_rate, resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy
 
 
-def adam(config: RunConfig) -> SummingOptimizer:
+def adam(config: RunConfig, run: Inputs) -> SummingOptimizer:
     """Megatron's Adam on gradients that are sums, as Eq. 6 is; never means over tokens, micro-batches or ranks."""
-    o = config.optim
+    o = resolve(config.optim, run.batches, run.steps)
     return SummingOptimizer(
         OptimizerConfig(
             optimizer="adam",
@@ -69,6 +69,7 @@ def megatron_strategy(config: RunConfig, run: Inputs, first_step: int) -> SdrrlS
     out.loss_entries = 1 + len(batches.dataset.subset_names)
     out.seed = config.seed
     optim = resolve(config.optim, batches, run.steps)
+    out.clip_grad = float(optim.clip_grad)
     out.lr_of_step = lambda step: learning_rate(optim, step, run.steps)
     out.guard = step_guard(config, run, first_step)
     return out

@@ -133,6 +133,7 @@ def trained(workspace: Path) -> Path:
         runs |= _kernel_runs(processes)
         if processes == 1:
             runs |= {name: f"loss.sample_reduction={name}" for name in REDUCTIONS}
+            runs["mean-of-subsets"] = "loss.normalise=mean"
         _train(workspace, processes, runs)
     return workspace
 
@@ -161,6 +162,17 @@ def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
 def test_other_reductions(reduction: str, trained: Path) -> None:
     loss, _ = _expected(trained, reduction)
     assert abs(_mean(trained / reduction, "loss") - loss) <= TOLERANCE * loss
+
+
+def test_a_mean_over_subsets_is_eq6_divided_by_their_number(trained: Path) -> None:
+    """Losses, addends and gradient norms of every step, against the run that adds up."""
+    added = _metrics(trained / "TP1-True-1")
+    divided = _metrics(trained / "mean-of-subsets")
+    assert len(added) == len(divided)
+    for one, other in zip(added, divided, strict=True):
+        for key, value in one.items():
+            if key.startswith("loss") or key == "grad_norm":
+                assert other[key] * len(SAMPLES) == pytest.approx(value, rel=TOLERANCE), key
 
 
 def test_a_mean_of_local_means_would_be_caught(workspace: Path, expected: tuple[float, dict[str, float]]) -> None:

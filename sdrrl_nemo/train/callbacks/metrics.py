@@ -27,6 +27,16 @@ CLOCK_FIELDS = ("seconds", "tokens_per_second", "tflops_per_rank", "mfu", "mfu_6
 """Fields of a row that depend on the machine; all others have the same bits in every run of one configuration."""
 
 
+def now() -> float:
+    """Seconds on a clock that runs on, read once the GPU has done all that it was told to do.
+
+    Otherwise the end of a step, an optimiser that still computes, would be counted as a part of what follows it.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def memory_mib() -> float:
     """Peak memory of this rank in MiB: the GPU's allocator, or the resident set where there is none."""
     if torch.cuda.is_available():
@@ -76,7 +86,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class StepMetrics(pl.Callback):
-    """Writes one row a step: step, loss and its addends by subset (Eq. 6), lr, grad_norm, tokens, CLOCK_FIELDS."""
+    """Writes one row a step; docs/training.md lists its keys with their units.
+
+    CLOCK_FIELDS are of the training step alone: from the start of the batch to the optimiser's end, its micro-batches'
+    making included. Evaluation and checkpoints lie between steps, and are in no row.
+    """
 
     def __init__(self, run_dir: str, subset_names: Sequence[str], speed: Speed) -> None:
         self.run_dir = run_dir
@@ -84,7 +98,7 @@ class StepMetrics(pl.Callback):
         self.speed = speed
         self._bar: Any = None
         self._file: Any = None
-        self._clock = 0.0
+        self._began = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Open the file after dropping rows, of skipped steps too, that a resumed run will write again."""
@@ -95,23 +109,26 @@ class StepMetrics(pl.Callback):
             truncate_metrics(written, trainer.global_step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in on_train_end
         self._bar = progress(None, "train", total=trainer.max_steps, initial=trainer.global_step, unit="step")
-        self._clock = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """The clock of a step starts here, not at the end of the step before: other callbacks work in between."""
+        if trainer.is_global_zero:
+            self._began = now()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Log the step that just ended."""
         if not trainer.is_global_zero:
             return
-        now = time.perf_counter()
+        seconds = max(now() - self._began, 1e-9)
         metrics = trainer.strategy.metrics  # type: ignore[attr-defined]
         row: dict[str, Any] = {"step": trainer.global_step}
         row |= dict(zip(self.names, metrics["vector"].tolist(), strict=True))
-        row |= {"lr": metrics["lr"], "grad_norm": metrics["grad_norm"], "skipped": metrics["skipped"]}
+        row |= {k: metrics[k] for k in ("lr", "grad_norm", "clipped", "skipped")}
         row = {
             k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()
         }  # JSON has no NaN
         step = trainer.global_step - 1
-        row |= {"tokens": self.speed.batches.useful_tokens(step), **self.speed.of(step, max(now - self._clock, 1e-9))}
-        self._clock = now
+        row |= {"tokens": self.speed.batches.useful_tokens(step), **self.speed.of(step, seconds)}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

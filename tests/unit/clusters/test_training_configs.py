@@ -91,5 +91,6 @@ def test_what_the_paper_states_is_kept(path: Path) -> None:
     assert config.optim.lr == "auto"
     assert config.optim.auto_lr_base == pytest.approx(5e-5 if "SeaLLM-7B-v2" in config.model.hf_path else 3e-4)
     assert config.validation.every > 0 and config.validation.patience > 0
-    assert config.loss.sample_reduction == "mean"  # Eq. 6
+    assert (config.loss.sample_reduction, config.loss.normalise) == ("mean", "sum")  # Eq. 6
+    assert config.optim.clip_grad == "auto"  # LLaMA-Factory's 1.0 for a mean over tokens, once for each subset
     assert len({load_config(RunConfig, p).run_dir for p in REAL_SIZE}) == len(REAL_SIZE)

@@ -128,7 +128,23 @@ def test_lora_and_held_out_loss_are_told(run: Path) -> None:
     write_json(run / "finished.json", {"step": 4, "reason": "end", "best_step": 3, "best_loss": 1.25})
     card = the_card(run)
     assert "lora" in head_of(card)["tags"] and "| LoRA | rank 16, alpha 32.0 |" in card and "adapters merged" in card
-    assert "1.2500 at step 3" in card
+    assert "Loss on held-out data (Eq. 6): 1.2500 at step 3" in card
+
+
+def test_clipping_and_a_mean_over_subsets_are_told(run: Path) -> None:
+    assert "gradients clipped" not in the_card(run)  # neither rows nor settings say so
+    identity: dict[str, Any] = {"optim": {"clip_grad": 1.0}}
+    write_json(run / "identity.json", identity)
+    assert "| gradients clipped | at norm 1.0 |" in the_card(run)  # rows of an earlier version
+    rows = [{"step": i, "loss": 1.0, "clipped": i == 1, "skipped": False} for i in (1, 2, 3, 4)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_json(run / "identity.json", identity | {"loss": {"normalise": "mean"}})
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"loss": {"normalise": "mean"}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    write_json(run / "finished.json", {"step": 4, "reason": "end", "best_step": 3, "best_loss": 1.25})
+    card = the_card(run)
+    assert "| gradients clipped | at norm 1: 1 of 4 steps (25%) |" in card and "| loss over subsets | mean |" in card
+    assert "Loss on held-out data (Eq. 6 divided by the number of subsets): 1.2500 at step 3" in card
 
 
 def test_what_forbids_commerce_is_in_the_head_and_is_read_again(run: Path, tmp_path: Path) -> None:

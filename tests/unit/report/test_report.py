@@ -90,6 +90,24 @@ def test_training_keeps_the_last_row_of_a_step(tmp_path):
     assert training(tmp_path / "run-without-metrics") is None
 
 
+def test_training_says_how_often_gradients_were_clipped_and_what_losses_are(tmp_path):
+    rows = [{"step": i, "loss": 3.0, "clipped": i > 1, "skipped": False} for i in range(1, 5)]
+    folder = write_metrics(tmp_path / "run", rows)
+    assert (training(folder)["clipping"], training(folder)["mean"]) == (None, False)  # its settings are gone
+    identity = {"optim": {"clip_grad": 60.0}, "loss": {"normalise": "sum"}}
+    (folder / "identity.json").write_text(json.dumps(identity))
+    run = training(folder)
+    assert (run["clipping"], run["mean"]) == ("at norm 60: 3 of 4 steps (75%)", False)
+    assert "<p>Gradients clipped at norm 60: 3 of 4 steps (75%)." in render(small_results(), [], run, None)
+    (folder / "identity.json").write_text(json.dumps(identity | {"loss": {"normalise": "mean"}}))
+    page = render(small_results(), [], training(folder), None)
+    assert "total loss (Eq. 6 divided by the number of subsets)" in page and "total loss (Eq. 6)" not in page
+    old = write_metrics(tmp_path / "old", [{"step": 1, "loss": 3.0}])
+    (old / "identity.json").write_text(json.dumps({"optim": {"clip_grad": 1.0}, "loss": {}}))
+    assert training(old)["clipping"] is None
+    assert "Gradients clipped" not in render(small_results(), [], training(old), None)
+
+
 def test_metrics_without_step_are_named(tmp_path):
     with pytest.raises(SdrrlError, match=r"metrics\.jsonl, line 2: no whole number under 'step'"):
         training(write_metrics(tmp_path / "run", [{"step": 1}, {"loss": 1.0}]))

@@ -102,6 +102,14 @@ def test_runs_tell_tokens_and_curves_are_per_subset(finished):
     assert d["curves"]["sft"]["1"] == [3.0, 1.5, 1.0]  # 6 / step, two subsets
 
 
+def test_curves_of_a_run_that_took_the_mean_over_subsets_are_not_divided_again(finished):
+    run = next(r for r in runs(finished) if (r.method, r.number) == ("sft", 1))
+    (run.run_dir / "identity.json").write_text(json.dumps({"loss": {"normalise": "mean"}}))
+    d = collect(finished)
+    assert d["curves"]["sft"]["1"] == [6.0, 3.0, 2.0]
+    assert d["curves"]["sft"]["2"] == [3.0, 1.5, 1.0]
+
+
 def test_other_items_in_one_run_are_an_error(finished):
     path = runs(finished)[1].scores / "measures.json"
     d = json.loads(path.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +134,83 @@ def test_reductions(dataset: PackedDataset) -> None:
         np.testing.assert_allclose((token * answer)[dataset.subset == i].sum(), 7)
     with pytest.raises(SdrrlError, match="sample_reduction"):
         sample_weights(dataset, "median", 7)
+
+
+def epoch_loss(dataset: PackedDataset, table: torch.Tensor, reduction: str, normalise: str) -> torch.Tensor:
+    """Mean of an epoch's step losses of a model whose logits are ``table[token]``; float64 [vocabulary, vocabulary]."""
+    schedule = Schedule(len(dataset), 4, 3)
+    batches = MicroBatches(
+        dataset, packed=True, micro_batch_size=2, reduction=reduction, schedule=schedule, normalise=normalise
+    )
+    stream, steps = iter(MicroBatchStream(batches, 0, 0, 1)), schedule.steps_per_epoch
+    total = torch.zeros((), dtype=torch.float64)
+    for b in (next(stream) for _ in range(2 * steps)):
+        each = torch.nn.functional.cross_entropy(table[b["tokens"][0]], b["labels"][0], reduction="none")
+        total = total + (each * b["weights"][0].double()).sum()
+    return total / steps
+
+
+def eq6(dataset: PackedDataset, table: torch.Tensor) -> torch.Tensor:
+    """Eq. 6 as the paper writes it, sample by sample and without weights; float64."""
+    by_subset: dict[int, list[torch.Tensor]] = {}
+    for i, subset in enumerate(dataset.subset):
+        tokens = torch.from_numpy(np.asarray(dataset.indexed[i], np.int64))
+        answer = int(dataset.answer_tokens[i])
+        logits = table[tokens[-answer - 1 : -1]]
+        by_subset.setdefault(int(subset), []).append(torch.nn.functional.cross_entropy(logits, tokens[-answer:]))
+    return torch.stack([torch.stack(losses).mean() for losses in by_subset.values()]).sum()
+
+
+@pytest.fixture
+def table() -> torch.Tensor:
+    g = torch.Generator().manual_seed(4)
+    return torch.randn(1000, 1000, generator=g, dtype=torch.float64).requires_grad_()
+
+
+@pytest.mark.parametrize(("normalise", "divisor"), [("sum", 1), ("mean", 6)])
+def test_mean_is_eq6_divided_by_the_number_of_subsets_in_loss_and_gradients(
+    dataset: PackedDataset, table: torch.Tensor, normalise: str, divisor: int
+) -> None:
+    want = eq6(dataset, table) / divisor
+    found = epoch_loss(dataset, table, "mean", normalise)
+    torch.testing.assert_close(found, want, rtol=1e-6, atol=0)  # a micro-batch holds its weights in fp32
+    gradients = [torch.autograd.grad(loss, table)[0] for loss in (found, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "token"])
+def test_a_mean_over_subsets_scales_every_weight_alike(dataset: PackedDataset, reduction: str) -> None:
+    total, mean = (sample_weights(dataset, reduction, 7, normalise) for normalise in ("sum", "mean"))
+    np.testing.assert_allclose(mean * 6, total, rtol=1e-15)
+
+
+def test_a_subset_without_samples_does_not_count(tmp_path: Path) -> None:
+    writer = PackedWriter(tmp_path, "train", vocab_size=100, seq_length=8)
+    mask = np.asarray([0, 1, 1], np.uint8)
+    for key, subset in ((1, "LL"), (2, "TT"), (3, "TT")):
+        writer.add_pack([TokenizedSample(f"{key:016x}", subset, np.asarray([1, 2, 3], np.int32), mask)])
+    writer.finish({"tokenizer_sha256": "0" * 64})
+    weights = sample_weights(PackedDataset(tmp_path), "mean", 3, "mean")
+    assert weights.tolist() == pytest.approx([3 / 2 / 2, 3 / 4 / 2, 3 / 4 / 2])
+
+
+@pytest.mark.parametrize(
+    ("reduction", "normalise", "weight"),
+    [("mean", "sum", 6), ("token", "sum", 6), ("mean", "mean", 1), ("token", "mean", 1), ("step", "sum", 1)],
+)
+def test_weight_of_a_step(dataset: PackedDataset, reduction: str, normalise: str, weight: float) -> None:
+    schedule = Schedule(len(dataset), 4, 3)
+    made = MicroBatches(
+        dataset, packed=True, micro_batch_size=1, reduction=reduction, schedule=schedule, normalise=normalise
+    )
+    assert made.step_weight() == weight
+
+
+def test_weight_of_a_step_of_answers_that_count_by_their_length(dataset: PackedDataset) -> None:
+    schedule = Schedule(len(dataset), 4, 3)
+    made = MicroBatches(dataset, packed=True, micro_batch_size=1, reduction="sum", schedule=schedule)
+    lengths = [float(dataset.answer_tokens[dataset.subset == d].mean()) for d in range(6)]
+    assert made.step_weight() == pytest.approx(sum(lengths), rel=1e-5)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -15,7 +15,9 @@ from sdrrl_nemo.train.schedule import automatic_lr, learning_rate, resolve
 def batches(answer_tokens: int = 0, steps_per_epoch: int = 1) -> Any:
     halves = np.asarray([answer_tokens // 2, answer_tokens - answer_tokens // 2])
     return SimpleNamespace(
-        dataset=SimpleNamespace(answer_tokens=halves), schedule=SimpleNamespace(steps_per_epoch=steps_per_epoch)
+        dataset=SimpleNamespace(answer_tokens=halves),
+        schedule=SimpleNamespace(steps_per_epoch=steps_per_epoch),
+        step_weight=lambda: 6.0,
     )
 
 
@@ -23,6 +25,7 @@ def batches(answer_tokens: int = 0, steps_per_epoch: int = 1) -> Any:
 def test_warmup_fraction_is_of_all_steps_and_rounded_up(fraction: float, total: int, steps: int) -> None:
     found = resolve(OptimSettings(lr=1e-3, warmup_steps=5, warmup_fraction=fraction), batches(), total)
     assert (found.warmup_steps, found.warmup_fraction) == (steps, 0.0)  # resolved once: a resume must not do it again
+    assert found.clip_grad == 6.0
     assert resolve(found, batches(), 2 * total) == found
 
 

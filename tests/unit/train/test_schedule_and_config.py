@@ -43,11 +43,17 @@ def test_learning_rate() -> None:
         ("trainer.micro_batch_size=3", 1, "trainer.global_batch_size=8 is not a multiple"),
         ("trainer.micro_batch_size=0", 1, "trainer.micro_batch_size: must be at least 1"),
         ("trainer.epochs=0", 1, "trainer.epochs must be positive"),
+        ("loss.normalise=max", 1, "loss.normalise: 'max' is not one of sum, mean"),
+        ("loss.normalise=mean loss.sample_reduction=step", 1, "loss.normalise: mean divides the sum over subsets"),
+        ("optim.clip_grad=none", 1, "optim.clip_grad: 'none' is neither a number nor 'auto'"),
+        ("optim.clip_grad=-1", 1, r"optim.clip_grad: must be a finite number .* is -1"),
+        ("optim.clip_grad=.inf", 1, "optim.clip_grad: must be a finite number"),
+        ("optim.clip_grad=.nan", 1, "optim.clip_grad: must be a finite number"),
     ],
 )
 def test_bad_settings(tmp_path: Path, override: str, world: int, message: str) -> None:
     with pytest.raises(SdrrlError, match=message):
-        check(_config(tmp_path, override), world)
+        check(_config(tmp_path, *override.split()), world)
 
 
 def test_data_parallel_size(tmp_path: Path) -> None:
