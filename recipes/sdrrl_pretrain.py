@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Patches to Megatron, NeMo and torch have to be there before anything of them is imported. That is also why the
     # imports of this project's training code stand inside functions here.
-    prepare()
+    prepare(gpus=config.trainer.accelerator != "cpu")
     if args.dry_run:
         from sdrrl_nemo.train.dry_run import dry_run
 
@@ -55,9 +55,17 @@ def train(config: RunConfig) -> None:
     from sdrrl_nemo.common import ranks
     from sdrrl_nemo.train import run_dir
     from sdrrl_nemo.train.callbacks.lora_run import lora_of_run
+    from sdrrl_nemo.train.deterministic import same_bits
     from sdrrl_nemo.train.faults import one_sentence
     from sdrrl_nemo.train.module import PackedDataModule, build_model
-    from sdrrl_nemo.train.preparation import Inputs, check_settings, model_sizes, total_steps, weighted_batches
+    from sdrrl_nemo.train.preparation import (
+        Inputs,
+        check_machine,
+        check_settings,
+        model_sizes,
+        total_steps,
+        weighted_batches,
+    )
     from sdrrl_nemo.train.trainer import adam, build_trainer, callbacks, megatron_strategy
 
     # 1. Prepare. Whatever can be wrong is found before anything is loaded or written: first settings, then the model's
@@ -65,6 +73,9 @@ def train(config: RunConfig) -> None:
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     check_settings(config, ranks.world_size())
+    check_machine(config)
+    if config.trainer.deterministic:
+        same_bits()
     hf = model_sizes(config)
 
     # 2. Data and the weights of Eq. 6. The loss of the paper is, over the six subsets d, the sum of the means over d's

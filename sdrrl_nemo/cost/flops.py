@@ -7,11 +7,15 @@ model's operations (MFU of Chowdhery et al. 2022), not the hardware's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+VOCABULARY_MULTIPLE = 64
+"""Rows of the embedding are padded to a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,13 @@ def six_nd(shape: ModelShape, tokens: float, frozen: bool = False) -> float:
     """6ND of Kaplan et al. 2020: N parameters without the input embedding, D tokens; 4ND where they are ``frozen``."""
     n = shape.parameters() - (0 if shape.tied else shape.vocabulary * shape.hidden)
     return (4.0 if frozen else 6.0) * n * tokens
+
+
+def padded_vocabulary(rows: int, tp: int) -> int:
+    """Rows of the embedding: a multiple of 64, as matrix units like them, that ``tp`` divides.
+
+    It is the same number for every power of two up to 64, because a checkpoint of the distributed optimiser holds flat
+    slices of the padded table and can only be continued by a run that pads alike.
+    """
+    multiple = math.lcm(VOCABULARY_MULTIPLE, tp)
+    return math.ceil(rows / multiple) * multiple

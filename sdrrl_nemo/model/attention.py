@@ -81,6 +81,7 @@ class SDPAttention(MegatronModule):
                 max_seqlen_k=p.max_seqlen_kv,
                 softmax_scale=self.softmax_scale,
                 causal=True,
+                deterministic=self.config.deterministic_mode,
             )
         else:
             out = self._rows(query, key, value, packed_seq_params.cu_seqlens_q.tolist())

@@ -22,9 +22,19 @@ def has_transformer_engine() -> bool:
     return torch.cuda.is_available() and importlib.util.find_spec("transformer_engine") is not None
 
 
+def chosen_layers(layers: str, precision: str, packed: bool) -> str:
+    """``te`` or ``local`` for ``model.layers`` (train/config.py refuses what goes together with neither).
+
+    ``auto`` takes Transformer Engine's where they can run: its attention over packed rows knows half precision only.
+    """
+    if layers != "auto":
+        return layers
+    return "te" if has_transformer_engine() and not (precision == "fp32" and packed) else "local"
+
+
 def layer_spec(config: Any, vp_stage: int | None = None) -> ModuleSpec | TransformerBlockSubmodules:
-    """Spec of the decoder layers (of one pipeline chunk) for a NeMo ``GPTConfig``."""
-    if has_transformer_engine():
+    """Spec of the decoder layers (of one pipeline chunk) for a ``SdrrlGPTConfig``."""
+    if config.layers == "te":
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization=config.normalization, qk_layernorm=config.qk_layernorm)
     layer = spec.submodules

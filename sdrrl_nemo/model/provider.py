@@ -15,8 +15,9 @@ from transformers import PretrainedConfig
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import replace_inverse_frequencies
 from sdrrl_nemo.compat.transformers5 import read_config, rope_theta
+from sdrrl_nemo.cost.flops import padded_vocabulary
 from sdrrl_nemo.model.families import family, rotary
-from sdrrl_nemo.model.layer_spec import has_transformer_engine, layer_spec
+from sdrrl_nemo.model.layer_spec import layer_spec
 
 SIZES = (
     "hidden_size",
@@ -27,7 +28,6 @@ SIZES = (
     "vocab_size",
 )
 """Fields of config.json without which there is no model."""
-VOCABULARY_MULTIPLE = 64
 
 
 @dataclass
@@ -43,6 +43,8 @@ class SdrrlGPTConfig(llm.LlamaConfig):
     true_num_attention_heads: int = 0
     true_num_query_groups: int = 0
     true_vocab_size: int = 0
+    layers: str = "local"
+    """``te`` or ``local`` (layer_spec.py)."""
     inverse_frequencies: list[float] | None = None
     """Of the rotary embedding, where they are scaled (Llama 3.x and others); megatron-core's own scaling knows only
     one of Llama 3's four factors."""
@@ -97,16 +99,6 @@ def padded_heads(hf: PretrainedConfig, multiple: int) -> tuple[int, int]:
     return groups * (hf.num_attention_heads // hf.num_key_value_heads), groups
 
 
-def padded_vocabulary(rows: int, tp: int) -> int:
-    """Rows of the embedding: a multiple of 64, as matrix units like them, that ``tp`` divides.
-
-    It is the same number for every power of two up to 64, because a checkpoint of the distributed optimiser holds flat
-    slices of the padded table and can only be continued by a run that pads alike.
-    """
-    multiple = math.lcm(VOCABULARY_MULTIPLE, tp)
-    return math.ceil(rows / multiple) * multiple
-
-
 def check_parallelism(hf: PretrainedConfig, heads: int, groups: int, tp: int, pp: int, where: str) -> None:
     """SdrrlError when TP does not divide heads, groups or feed-forward size, or PP does not divide the layers."""
     for what, value in (
@@ -124,13 +116,21 @@ def check_parallelism(hf: PretrainedConfig, heads: int, groups: int, tp: int, pp
 
 
 def gpt_config(
-    hf: PretrainedConfig, *, seq_length: int, tp: int = 1, pp: int = 1, pad_heads_to: int = 1, where: str = "model"
+    hf: PretrainedConfig,
+    *,
+    seq_length: int,
+    tp: int = 1,
+    pp: int = 1,
+    pad_heads_to: int = 1,
+    layers: str = "local",
+    where: str = "model",
 ) -> SdrrlGPTConfig:
     """Megatron configuration of an HF config of one of the families in ``families.py``.
 
     Args:
         seq_length: tokens of one row of a micro-batch.
         pad_heads_to: key/value heads are padded with zero heads to a multiple of this (1: no padding).
+        layers: ``te`` (Transformer Engine's) or ``local``.
         where: named in errors (the configuration file).
     """
     heads, groups = padded_heads(hf, pad_heads_to)
@@ -138,7 +138,7 @@ def gpt_config(
     kind = family(hf, where)
     scaled = rotary(hf, where)
     d, base = head_size(hf), rope_theta(hf)
-    fused = has_transformer_engine()
+    fused = layers == "te"
     return SdrrlGPTConfig(
         num_layers=hf.num_hidden_layers,
         hidden_size=hf.hidden_size,
@@ -160,6 +160,7 @@ def gpt_config(
         true_num_attention_heads=hf.num_attention_heads,
         true_num_query_groups=hf.num_key_value_heads,
         true_vocab_size=hf.vocab_size,
+        layers=layers,
         transformer_layer_spec=layer_spec,
         # the loss sums over micro-batches and ranks itself: nothing may be divided by tokens or micro-batches
         calculate_per_token_loss=True,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape, padded_vocabulary
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Build:
 
 
 def padded(shape: ModelShape, multiple: int, tp: int) -> ModelShape:
-    """Sizes Megatron works with: whole zero groups of heads (model.pad_heads_to), a vocabulary that TP divides."""
+    """Sizes Megatron works with: whole zero groups of heads (model.pad_heads_to), rows of the vocabulary added."""
     groups = math.ceil(shape.groups / multiple) * multiple
     heads = groups * (shape.heads // shape.groups)
-    return replace(shape, heads=heads, groups=groups, vocabulary=math.ceil(shape.vocabulary / tp) * tp)
+    return replace(shape, heads=heads, groups=groups, vocabulary=padded_vocabulary(shape.vocabulary, tp))
 
 
 def misfit(shape: ModelShape, layout: Layout) -> str | None:

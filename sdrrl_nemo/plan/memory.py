@@ -86,6 +86,24 @@ def optimizer_bytes(parameters: float, layout: Layout, build: Build) -> float:
     return parameters * each / (layout.dp * layout.cp if build.distributed_optimizer else 1)
 
 
+def saved_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> float:
+    """What a rank of pipeline stage ``stage`` writes into a checkpoint, and holds in host memory while it does.
+
+    Weights, fp32 masters and moments, each byte written by one of the data-parallel ranks; on a GPU nothing is added,
+    for nothing is gathered (train/strategy.py). In fp32 the distributed optimiser writes its copy of the weights too.
+    """
+    trained = trained_parameters(shape, layout, build, stage)
+    copied = build.width != FP32 or build.distributed_optimizer
+    each = build.width + MOMENTS + (FP32 if copied else 0)
+    return trained * each / (layout.dp * layout.cp)
+
+
+def checkpoint_bytes(shape: ModelShape, layout: Layout, build: Build) -> float:
+    """A whole checkpoint: of all ranks together."""
+    ranks = layout.gpus // layout.pp
+    return sum(saved_bytes(shape, layout, build, stage) for stage in range(layout.pp)) * ranks
+
+
 def memory(
     shape: ModelShape, layout: Layout, build: Build, row_tokens: int, stage: int, sequence: int | None = None
 ) -> Memory:

@@ -23,6 +23,9 @@ class ModelSettings:
     hf_path: str = MISSING
     pad_heads_to: int = 1
     """Key/value heads are padded with zero heads to a multiple of this, so that a TP size divides them."""
+    layers: str = "auto"
+    """``te`` (Transformer Engine's), ``local`` (ours, in torch), or ``auto``: the former where it is installed, with a
+    GPU, and has an attention for the run; it has none for packed rows in fp32."""
 
 
 @dataclass
@@ -157,6 +160,12 @@ class TrainerSettings:
     """Write checkpoints in processes of their own while training goes on; takes a copy of the state in host memory."""
     num_threads: int = 0
     """CPU threads a rank uses; 0: leave torch's choice."""
+    accelerator: str = "auto"
+    """``gpu`` (refused where CUDA is not available), ``cpu`` (GPUs are left alone), or ``auto``: a GPU where there is
+    one."""
+    deterministic: bool = False
+    """The same bits from the same command on GPUs too: deterministic kernels of torch, Megatron, Transformer Engine and
+    flash-attention, where they have them; slower. On a CPU runs have the same bits anyway."""
 
 
 @dataclass
@@ -181,6 +190,8 @@ def check(config: RunConfig, world_size: int) -> int:
     t = config.trainer
     choices = {
         "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
+        "trainer.accelerator": (t.accelerator, ("auto", "gpu", "cpu")),
+        "model.layers": (config.model.layers, ("auto", "te", "local")),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
         "loss.normalise": (config.loss.normalise, ("sum", "mean")),
@@ -189,6 +200,11 @@ def check(config: RunConfig, world_size: int) -> int:
     for key, (value, known) in choices.items():
         if value not in known:
             raise SdrrlError(f"{key}: '{value}' is not one of {', '.join(known)}")
+    if config.model.layers == "te" and t.precision == "fp32" and config.data.packed:
+        raise SdrrlError(
+            "model.layers: te has no attention for packed rows in fp32 (flash and fused attention are half precision); "
+            "set trainer.precision=bf16, data.packed=false or model.layers=local"
+        )
     if not 0 <= config.loss.label_smoothing < 1 or config.loss.z_loss < 0:
         raise SdrrlError("loss.label_smoothing must be in [0, 1) and loss.z_loss not negative")
     _check_optimisation(config)

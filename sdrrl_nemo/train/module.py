@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
+from sdrrl_nemo.model.layer_spec import chosen_layers
 from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
@@ -88,7 +89,10 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
     processes know their places, and then calls ``built``.
     """
     t, m = config.trainer, config.model
-    gpt = gpt_config(run.hf, seq_length=run.batches.row_shape[1], tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to)
+    layers = chosen_layers(m.layers, t.precision, config.data.packed)
+    row = run.batches.row_shape[1]
+    gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
+    gpt.deterministic_mode = t.deterministic
     subsets = len(run.batches.dataset.subset_names)
 
     def built(model: Any) -> None:

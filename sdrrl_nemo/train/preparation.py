@@ -18,6 +18,7 @@ from sdrrl_nemo.common.precision import resolve as resolve_precision
 from sdrrl_nemo.data.packing.packed import PackedDataset
 from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
+from sdrrl_nemo.model.layer_spec import has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, read_hf_config
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import RunConfig, check
@@ -67,6 +68,21 @@ def check_settings(config: RunConfig, world_size: int) -> None:
     check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if config.wandb.project:
         require("wandb", "wandb", "wandb")
+
+
+def check_machine(config: RunConfig) -> None:
+    """What this machine lacks for the run, or how it differs from what was asked for; a dry run may be elsewhere."""
+    gpu = torch.cuda.is_available()
+    if config.trainer.accelerator == "gpu" and not gpu:
+        raise SdrrlError(
+            "trainer.accelerator: gpu, but CUDA is not available here (sdrrl doctor says why); start it on a machine "
+            "with GPUs, or set trainer.accelerator=cpu"
+        )
+    if config.model.layers == "te" and not has_transformer_engine():
+        raise SdrrlError(
+            "model.layers: te needs Transformer Engine and a GPU, and one is missing here (sdrrl doctor says which); "
+            "set model.layers=auto or local"
+        )
 
 
 def model_sizes(config: RunConfig) -> PretrainedConfig:

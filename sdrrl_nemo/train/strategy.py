@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import init_model_parallel
 from sdrrl_nemo.compat.torch_adam import ready_to_load
-from sdrrl_nemo.model.provider import VOCABULARY_MULTIPLE
+from sdrrl_nemo.cost.flops import VOCABULARY_MULTIPLE
 from sdrrl_nemo.model.standalone import WEIGHTS
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard

@@ -67,6 +67,20 @@ class Measured:
         self.ledger = Ledger()
         self.static: dict[str, int] = {}
 
+    def count_saves(self) -> None:
+        """From now on: bytes of the tensors this rank hands to Megatron's writer, for the latest checkpoint."""
+        from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync as Writer
+
+        prepare = getattr(Writer.prepare_write_data, "plain", Writer.prepare_write_data)
+
+        def counted(writer: Any, *args: Any, **kwargs: Any) -> None:
+            prepare(writer, *args, **kwargs)
+            tensors = [tensor for _, _, (_, data) in writer.write_buckets or () for _, tensor in data]
+            self.static["saved"] = sum(t.numel() * t.element_size() for t in tensors)
+
+        counted.plain = prepare  # type: ignore[attr-defined]
+        Writer.prepare_write_data = counted
+
     def forward_step(self, step: Any) -> Any:
         """``step`` (train/module.py: forward_step) with autograd's saved tensors counted."""
 
@@ -89,7 +103,7 @@ class Measured:
         held = storages(p.data for p in parameters)
         gradients = storages(p.main_grad for p in parameters)
         masters_and_moments = {k: v for k, v in storages(state).items() if k not in held and k not in gradients}
-        self.static = {
+        self.static |= {
             "parameters": sum(held.values()),
             "gradients": sum(gradients.values()),
             "optimizer": sum(masters_and_moments.values()),
@@ -109,6 +123,7 @@ def main() -> None:
     plain_step = module.forward_step
     for number, overrides in enumerate(sys.argv[3:]):
         measured = Measured()
+        measured.count_saves()
 
         class Counting(StepMetrics):
             def on_train_end(self, trainer: Any, pl_module: Any, seen: Measured = measured) -> None:

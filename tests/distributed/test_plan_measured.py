@@ -20,7 +20,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout, padded
-from sdrrl_nemo.plan.memory import memory
+from sdrrl_nemo.plan.memory import memory, saved_bytes
 from tests.tiny import packed_set, tiny_model
 from tests.warm import torchrun
 
@@ -69,7 +69,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "run_dir": "unset",
         "model": {"hf_path": str(model)},
         "data": {"path": str(folder / "data")},
-        "trainer": {"precision": "bf16", "global_batch_size": ROWS, "max_steps": 1, "num_threads": 1, "save_every": -1},
+        "trainer": {"precision": "bf16", "global_batch_size": ROWS, "max_steps": 1, "num_threads": 1},
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -123,12 +123,14 @@ def predicted(config: Path, case: dict[str, Any], processes: int, stage: int) ->
         fused_linear=case.get("kernel") == "fused_linear",
     )
     shape = ModelShape.of(AutoConfig.from_pretrained(config.parent / "model"))
-    found = memory(padded(shape, case.get("pad_heads_to", 1), tp), layout, build, row_tokens(config, cp), stage)
+    shape = padded(shape, case.get("pad_heads_to", 1), tp)
+    found = memory(shape, layout, build, row_tokens(config, cp), stage)
     return {
         "parameters": found.parameters,
         "gradients": found.gradients,
         "optimizer": found.optimizer,
         "activations": found.activations + found.loss,
+        "saved": saved_bytes(shape, layout, build, stage),
     }
 
 
