@@ -93,6 +93,8 @@ def saved_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> 
     for nothing is gathered (train/strategy.py). In fp32 the distributed optimiser writes its copy of the weights too.
     """
     trained = trained_parameters(shape, layout, build, stage)
+    if shape.tied and 0 < stage == layout.pp - 1 and not build.adapters:
+        trained -= shape.vocabulary * shape.hidden / layout.tp  # the first stage writes the embedding both use
     copied = build.width != FP32 or build.distributed_optimizer
     each = build.width + MOMENTS + (FP32 if copied else 0)
     return trained * each / (layout.dp * layout.cp)

@@ -112,6 +112,11 @@ def lines(planner: Planner, result: Result, source: str, top: int) -> Iterator[s
             f"{planner.largest_micro_batch(own.layout)}"
         )
     yield f"best:       {overrides(best)}"
+    saved = planner.checkpoint_bytes((own or best).layout)
+    yield (
+        f"checkpoint: {saved / GB:,.3g} GB on disk; while it is written the nodes hold as much in host memory, "
+        f"{saved / best.layout.gpus / GB:,.3g} GB a GPU, and none on the GPUs"
+    )
     if not steps:
         yield "hours: give --tokens, or --samples with --sample-length, or make the packed set"
 
@@ -139,6 +144,7 @@ def _plan_json(planner: Planner, plan: Plan) -> dict[str, Any]:
         "largest_micro_batch_size": planner.largest_micro_batch(plan.layout),
         "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
         "step_seconds": {**asdict(plan.step), "total": plan.step.total},
+        "checkpoint_bytes": planner.checkpoint_bytes(plan.layout),
         "tokens_per_second": plan.tokens_per_second,
         "hours": plan.hours or None,
         "mfu": plan.mfu,

@@ -13,7 +13,7 @@ from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.cost.flops import ModelShape, training_flops
 from sdrrl_nemo.cost.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
-from sdrrl_nemo.plan.memory import Memory, fullest
+from sdrrl_nemo.plan.memory import Memory, checkpoint_bytes, fullest
 from sdrrl_nemo.plan.speed import GPUS_PER_NODE, Step, Work, step_seconds
 from sdrrl_nemo.plan.workload import Workload
 from sdrrl_nemo.train.config import RunConfig, check
@@ -139,6 +139,11 @@ class Planner:
             hours=w.steps(self.config) * step.total / 3600,
             mfu=flops / step.total / (layout.gpus * self.gpu.bf16_tflops * 1e12),
         )
+
+    def checkpoint_bytes(self, layout: Layout) -> float:
+        """Of a whole checkpoint of the run in ``layout``."""
+        shape = padded(self.shape, self.config.model.pad_heads_to, layout.tp)
+        return checkpoint_bytes(shape, layout, self.build())
 
     def layouts(self, gpus: int) -> Iterator[Layout]:
         """Layouts that the recipe accepts, micro-batch sizes from small to large within one split."""
