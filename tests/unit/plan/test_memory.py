@@ -100,4 +100,5 @@ def test_lora_trains_adapters_only() -> None:
 def test_padding_adds_whole_groups_and_rows() -> None:
     smollm2 = ModelShape(30, 576, 9, 3, 64, 1536, 49152, tied=True)
     found = padded(smollm2, 2, 5)
-    assert (found.heads, found.groups, found.vocabulary) == (12, 4, 49155)
+    assert (found.heads, found.groups, found.vocabulary) == (12, 4, 49280)  # a multiple of 64 that 5 divides
+    assert padded(smollm2, 1, 4).vocabulary == 49152
