@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,9 @@ echo $$ > "$RECORD/step"
 SLURMD_NODENAME=localhost exec "$@"
 """
 SCANCEL = """#!/usr/bin/env bash
-cd "$CHECKOUT" && exec "$PYTHON" -m tests.distributed.sigterm --signal-all "$(cat "$RECORD/step")"
+exec "$PYTHON" -c "import signal, sys
+from tests.launch import descendants, signalled
+signalled([int(sys.argv[1]), *descendants(int(sys.argv[1]))], signal.SIGTERM)" "$(cat "$RECORD/step")"
 """
 SCONTROL = """#!/usr/bin/env bash
 if [[ $1 == show ]]; then echo localhost; else echo "$*" >> "$RECORD/scontrol"; fi
@@ -108,11 +111,13 @@ class Tries:
         (programs / "torchrun").chmod(0o755)
         job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "4321", "SLURM_JOB_NODELIST": "localhost"}
         job |= {"SLURM_GPUS_ON_NODE": "2", "RECORD": str(record), "TORCHRUN": str(programs / "torchrun")}
-        job |= {"CONFIG": str(self.bench.config), "PYTHON": sys.executable, "CHECKOUT": str(ROOT)}
+        job |= {"CONFIG": str(self.bench.config), "PYTHON": sys.executable}
         return environment() | job | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
     def attempt(self, launcher: str, moment: str) -> dict[str, Any]:
         """Start, ask to end at ``moment``, and see what is left."""
+        if (self.run / "finished.json").is_file():  # a signal came too late: the next try begins anew
+            shutil.rmtree(self.run)
         before, log = steps_done(self.run), self.folder / "log"
         command, env = self.command(launcher)
         with open(log, "wb") as out:
@@ -173,11 +178,7 @@ def main() -> None:
     parser.add_argument("--layouts", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--base", type=Path, default=ROOT / "work/models/SmolLM2-135M-Instruct")
-    parser.add_argument("--signal-all", type=int, help="send SIGTERM to this process and all below it (the stand-ins)")
     args = parser.parse_args()
-    if args.signal_all:
-        everybody(args.signal_all)
-        return
     plan = itertools.islice(itertools.cycle(itertools.product(MOMENTS, LAUNCHERS)), args.tries)
     facts: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, progress(None, "tries", total=args.tries) as bar:
