@@ -125,9 +125,9 @@ class Course:
         """Everything so far as one JSON, without names of people, machines or folders."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         took = round(time.monotonic() - self.begun, 1)
-        write_json(
-            self.output, clean({**provenance(), **self.about, "date": date, "seconds": took, "parts": self.records})
-        )
+        report = {**provenance(), **self.about, "date": date, "seconds": took}
+        report["parts"] = [{"name": name, **record} for name, record in self.records.items()]
+        write_json(self.output, clean(report))
 
 
 def command_words(part: Part) -> str:

@@ -12,7 +12,7 @@ HEAD = ("run", "tokens/s", "planned", "MFU", "planned", "GB", "planned", "first 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """The whole summary: every part, what was trained, the loss kernels."""
-    parts = report["parts"]
+    parts = {part["name"]: part for part in report["parts"]}
     yield ""
     yield from table([["part", "", "seconds", ""], *(_part_row(name, part) for name, part in parts.items())])
     runs = [_run_row(name, part) for name, part in parts.items() if "tokens_per_second" in part]
