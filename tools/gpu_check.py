@@ -26,7 +26,7 @@ from sdrrl_nemo.common.provenance import IS_CHECKOUT, REPO_ROOT
 if TYPE_CHECKING:
     from tools.gpu.parts import Part
 
-FOLDER = REPO_ROOT / "work" / "gpu_check"
+WORK = REPO_ROOT / "work" / "gpu_check"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--small", action="store_true", help="tiny shapes and few steps; runs on a CPU too")
     p.add_argument("--seconds", type=float, default=480.0, help="time for all parts (default 480)")
     p.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these, and what they need")
-    p.add_argument("--output", type=Path, help="JSON (default work/gpu_check/<card name>.json)")
+    p.add_argument("--work", type=Path, default=WORK, help="folder of inputs, runs and logs (default work/gpu_check)")
+    p.add_argument("--output", type=Path, help="JSON (default <card name>.json in that folder)")
     p.add_argument("--make-reference", nargs="+", default=[], metavar="SHAPE", help="first losses on the CPU in fp32")
     return p
 
@@ -45,8 +46,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if not IS_CHECKOUT:
         raise SdrrlError("tools/gpu_check.py runs the tests of the checkout; an installed package has none")
+    folder = args.work.resolve()
     if args.make_reference:
-        return make_reference(args.make_reference)
+        return make_reference(args.make_reference, folder)
 
     import torch
 
@@ -60,12 +62,13 @@ def main(argv: Sequence[str]) -> int:
         raise SdrrlError("torch sees no GPU here (sdrrl doctor says why); --small runs the check's code on the CPU")
     name = torch.cuda.get_device_name() if on_gpu else "CPU"
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") + ("_small" if args.small else "")
-    output = args.output or FOLDER / f"{slug}.json"
-    place = Place(FOLDER, args.small, on_gpu, gpu_of_device(name) if on_gpu else None)
+    output = args.output or folder / f"{slug}.json"
+    memory = torch.cuda.get_device_properties(0).total_memory / 1e9 if on_gpu else 0.0
+    place = Place(folder, args.small, on_gpu, gpu_of_device(name) if on_gpu else None, memory)
     place.clear()
     parts = chosen(all_parts(place), args.parts)
     about = {"name": name, "small": args.small, "budget_seconds": args.seconds}
-    code = Course(parts, args.seconds, FOLDER / "logs", output, about, place.threads).run()
+    code = Course(parts, args.seconds, folder / "logs", output, about, place.threads).run()
     print("\n".join(lines(read_json(output))))
     print(output)
     return code
@@ -81,13 +84,13 @@ def chosen(parts: Sequence[Part], names: Sequence[str]) -> list[Part]:
     return [part for part in parts if not names or part.name in wanted]
 
 
-def make_reference(names: Sequence[str]) -> int:
+def make_reference(names: Sequence[str], folder: Path) -> int:
     """Into tests/data/gpu_first_losses.json; the large shapes take half an hour and 14 GB."""
     from tools.gpu.first_losses import make
     from tools.gpu.shapes import shape
 
     for name in names:
-        print(name, make(shape(name), FOLDER / "inputs")["losses"])
+        print(name, make(shape(name), folder / "inputs")["losses"])
     return 0
 
 

@@ -17,7 +17,7 @@ from sdrrl_nemo.common.provenance import IMPORT_PATHS, REPO_ROOT
 SAYS = ("error: ", "Error: ", "Error(", "Exception: ")
 """What the line of a log has that says why a process ended; torchrun writes a page after it."""
 LONGEST = 300
-OFFLINE = {
+SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -26,13 +26,17 @@ OFFLINE = {
     # megatron-core compiles an allocator for inference as it is imported, under a lock that a killed process leaves
     # behind, for which the next one would wait without end. Where nothing can be written it does without.
     "TORCH_EXTENSIONS_DIR": os.devnull,
+    # NVIDIA's images let products in fp32 round to TF32, which no CPU does
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0",
 }
+"""Of every child: no network, no compiler at import, fp32 that is fp32."""
 
 
 def environment(threads: int) -> dict[str, str]:
     """Of a child: this checkout's code, no network, so many threads."""
     paths = [*IMPORT_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **OFFLINE, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **SETTINGS, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def torchrun(script: str, *arguments: str, processes: int = 1) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.cost.gpus import Gpu, gpu
 from tools.gpu import training_runs
 from tools.gpu.layer_kinds import KINDS, Kind, why_not
-from tools.gpu.shapes import SHAPES, SMALL, TEST, Shape
+from tools.gpu.shapes import SHAPES, SMALL, Shape
 
 SMALL_TESTS = "SDRRL_GPU_TESTS"
 """Set to ``small``, the tests of tests/gpu that can run on a CPU do."""
@@ -51,6 +52,8 @@ class Place:
     small: bool
     on_gpu: bool
     card: Gpu | None
+    memory_gb: float = 0.0
+    """Of the GPU; 0 on a CPU."""
 
     @property
     def device(self) -> str:
@@ -71,6 +74,12 @@ class Place:
     def inputs(self) -> Path:
         """Models and packed sets; kept, for the next check takes them again."""
         return self.folder / "inputs"
+
+    def too_small(self, needed_gb: float) -> str:
+        """Why a part that needs so much memory cannot run here; empty where it can."""
+        if not self.on_gpu or self.memory_gb >= needed_gb:
+            return ""
+        return f"it needs a GPU with {needed_gb:.0f} GB, this one has {self.memory_gb:.0f}"
 
     def clear(self) -> None:
         """Remove what an earlier check left, but for the inputs: a finished run would not train again."""
@@ -108,19 +117,18 @@ def _facts() -> Part:
 
 
 def _inputs(place: Place) -> Part:
-    names = [shape.name for shape in (TEST, *place.shapes)]
+    names = [shape.name for shape in place.shapes]
     command = [sys.executable, "tools/gpu/made_up.py", str(place.inputs), *names]
     return Part("inputs", 10, command, lambda output: {"shapes": names})
 
 
 def _tests(place: Place, name: str, needs: float, file: str) -> Part:
     report = place.file(f"{name}.xml")
-    spread = ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1)), "--dist", "loadgroup"]
     command = [sys.executable, "-m", "pytest", file, "-p", "no:cacheprovider", f"--junitxml={report}"]
-    if place.on_gpu and not place.small:
-        command += spread
+    if place.on_gpu and not place.small and importlib.util.find_spec("xdist") is not None:
+        command += ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1)), "--dist", "loadgroup"]
     small = {SMALL_TESTS: "small"} if place.small else {}
-    return Part(name, needs, command, lambda _: _of_junit(report), after=("inputs",), codes=(0, 1), environment=small)
+    return Part(name, needs, command, lambda _: _of_junit(report), codes=(0, 1), environment=small)
 
 
 def _of_junit(report: Path) -> dict[str, Any]:
@@ -160,7 +168,8 @@ def _recipe(place: Place, shape: Shape, kind: Kind) -> Part:
 
     needs = 25.0 if shape.name == "smol" else 30.0
     command = training_runs.recipe_command(kind, config, gate)
-    return Part(name, needs, command, result, skip=why_not(kind), after=("inputs",), gate=gate)
+    skip = why_not(kind) or place.too_small(shape.memory_gb[0])
+    return Part(name, needs, command, result, skip=skip, after=("inputs",), gate=gate)
 
 
 def _plain(place: Place, shape: Shape) -> Part:
@@ -172,7 +181,8 @@ def _plain(place: Place, shape: Shape) -> Part:
     def result(_: str) -> dict[str, Any]:
         return training_runs.plain_result(shape, plan, place.inputs, place.card)
 
-    return Part(f"{shape.name}-plain", 25, command, result, after=("inputs",))
+    skip = place.too_small(shape.memory_gb[1])
+    return Part(f"{shape.name}-plain", 25, command, result, skip=skip, after=("inputs",))
 
 
 def _prediction(place: Place, shape: Shape, config: Path, fused: bool) -> dict[str, Any] | None:
