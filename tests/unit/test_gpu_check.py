@@ -6,20 +6,22 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.cost.gpus import gpu
 from tests.launch import environment
-from tools.gpu import parts, run_parts, summary_table, training_runs
+from tools.gpu import parts, plain_loop, run_parts, summary_table, training_runs
 from tools.gpu.child import why
-from tools.gpu.first_losses import BOUNDS, compared
+from tools.gpu.first_losses import BOUNDS, compared, reference
 from tools.gpu.layer_kinds import KINDS, kind, why_not
-from tools.gpu.made_up import tensors
+from tools.gpu.made_up import inputs, tensors
 from tools.gpu.parts import Part
 from tools.gpu.shapes import SHAPES, SMALL, shape
 from tools.gpu_check import chosen, main
@@ -116,12 +118,14 @@ def test_a_report_of_pytest_is_counted(tmp_path: Path) -> None:
 
 def test_losses_are_compared_step_by_step() -> None:
     row = {"losses": [10.0, 9.0], "grad_norms": [2.0, 1.0]}
-    near = {"losses": [10.0 + 5 * BOUNDS["fp32"], 9.0], "grad_norms": [2.0, 7.0]}
+    near = {"losses": [10.0 + 5 * BOUNDS["fp32"].first_loss, 9.0], "grad_norms": [2.0, 7.0]}
     assert compared(near, row, "fp32")["sentence"] == ""
-    far = {"losses": [10.0, 9.0 + 20 * BOUNDS["fp32"]], "grad_norms": [2.0]}
-    assert "a loss is 0.02% off" in compared(far, row, "fp32")["sentence"]
+    far = {"losses": [10.0, 9.0 + 20 * BOUNDS["fp32"].loss], "grad_norms": [2.0]}
+    assert compared(far, row, "fp32")["sentence"] == "not the CPU's in fp32: loss 0.022% off, bound 0.010%"
     assert compared(far, row, "bf16")["sentence"] == ""
-    assert "gradient norm" in compared({**near, "grad_norms": [2.5]}, row, "bf16")["sentence"]
+    first = compared({**near, "losses": [10.02, 9.0]}, row, "bf16")["sentence"]
+    assert "first loss 0.200% off" in first and "; loss" not in first
+    assert "first gradient norm 25.000% off" in compared({**near, "grad_norms": [2.5]}, row, "bf16")["sentence"]
     assert compared({"losses": [None], "grad_norms": [1.0]}, row, "bf16")["sentence"]
     assert compared({"losses": [], "grad_norms": []}, row, "bf16")["sentence"]
 
@@ -140,6 +144,38 @@ def test_every_shape_is_predicted(tmp_path: Path) -> None:
         config = training_runs.write_settings(tmp_path / "config.yaml", content)
         found = training_runs.predicted(of, config, gpu("h100-80g"), fused=True)
         assert 0 < found["mfu"] < 1 and found["memory_gb"] < 80
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny products on several threads wait for each other, for long where other processes are at work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_plain_loop_has_the_committed_losses_and_a_wrong_mask_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = shape("smol-small")
+    model, data = inputs(of, tmp_path)
+    plan = plain_loop.Plan(of.name, str(model), str(data), "cpu", "fp32", of.micro_batch_size, of.reference_steps)
+    row = reference(of, tmp_path)
+    assert compared(plain_loop.loop(plan), row, "fp32")["sentence"] == ""
+    right = plain_loop.micro_batch
+
+    def one_sample(model: Any, batch: dict[str, Any], plan: plain_loop.Plan) -> Any:
+        """Positions that go on over the whole row: every sample attends to those before it."""
+        positions = torch.arange(batch["tokens"].shape[1])[None]
+        return right(model, {**batch, "position_ids": positions}, plan)
+
+    monkeypatch.setattr(plain_loop, "micro_batch", one_sample)
+    assert "first gradient norm" in compared(plain_loop.loop(plan), row, "bf16")["sentence"]
+    write_json(tmp_path / "smol-small.made_up.json", {"weights": "others", "data": row["data"]})
+    with pytest.raises(SdrrlError, match=r"made with other weights; make it anew: tools/gpu_check\.py --make-reference"):
+        reference(of, tmp_path)
 
 
 def test_layers_that_are_better_are_hidden_from_one_process() -> None:

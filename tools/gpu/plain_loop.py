@@ -73,7 +73,7 @@ def loop(plan: Plan) -> dict[str, Any]:
     for step in progress(range(steps), "plain loop"):
         begun, total = time.perf_counter(), torch.zeros((), device=plan.device)
         for _ in range(s.global_batch_size // plan.micro_batch_size):
-            total += _micro_batch(model, next(stream), plan)
+            total += micro_batch(model, next(stream), plan)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         if step + 1 < steps or steps > 1:  # a run of one step needs no update, and a large model has no room for one
             adam.step()
@@ -87,7 +87,7 @@ def loop(plan: Plan) -> dict[str, Any]:
     return out
 
 
-def _micro_batch(model: Any, batch: dict[str, Any], plan: Plan) -> Any:
+def micro_batch(model: Any, batch: dict[str, Any], plan: Plan) -> Any:
     """Loss of one micro-batch; its gradients are added to those of the parameters."""
     import torch
 
