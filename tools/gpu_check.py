@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9 if on_gpu else 0.0
     place = Place(folder, args.small, on_gpu, gpu_of_device(name) if on_gpu else None, memory)
     place.clear()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     parts = chosen(all_parts(place), args.parts)
     about = {"name": name, "small": args.small, "budget_seconds": args.seconds}
     code = Course(parts, args.seconds, folder / "logs", output, about, place.threads).run()

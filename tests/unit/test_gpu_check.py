@@ -178,6 +178,25 @@ def test_the_plain_loop_has_the_committed_losses_and_a_wrong_mask_is_noticed(
         reference(of, tmp_path)
 
 
+def test_on_a_gpu_the_best_layers_come_first_and_what_does_not_fit_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "why_not", lambda kind: "it is absent" if kind.name == "te" else "")
+    place = parts.Place(tmp_path, small=False, on_gpu=True, card=gpu("h100-80g"), memory_gb=80.0)
+    of = {p.name: p for p in parts.all_parts(place)}
+    assert list(of) == [
+        *("facts", "inputs", "kernel-tests", "training-tests", "smol-flash", "slice-flash", "smol-plain"),
+        *("slice-plain", "kernel-times", "smol-te", "slice-te", "smol-varlen", "slice-varlen", "smol-local"),
+        "slice-local",
+    ]
+    assert [name for name, p in of.items() if p.skip] == ["smol-te", "slice-te"]
+    assert "loadgroup" in of["kernel-tests"].command and not of["kernel-tests"].environment
+    assert json.loads((tmp_path / "runs" / "smol-plain.json").read_text())["device"] == "cuda"
+    small = parts.Place(tmp_path, small=False, on_gpu=True, card=None, memory_gb=24.0)
+    skipped = {p.name: p.skip for p in parts.all_parts(small) if p.skip}
+    assert skipped["slice-flash"] == "it needs a GPU with 26 GB, this one has 24" and "smol-flash" not in skipped
+
+
 def test_layers_that_are_better_are_hidden_from_one_process() -> None:
     code = (
         "from importlib.util import find_spec\n"

@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.provenance import script_path
@@ -46,10 +48,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _wait_for(gate: Path) -> None:
-    """Until the file is there; the process does not outlive the one that started it."""
-    parent = os.getppid()
+    """Until the file is there; the process does not outlive its launcher, nor the check that started that."""
+    launcher = psutil.Process(os.getppid())
+    check = launcher.ppid()
     while not gate.exists():
-        if os.getppid() != parent:
+        if os.getppid() != launcher.pid or launcher.ppid() != check:
             raise SdrrlError("the check that started this process has ended")
         time.sleep(0.02)
 
