@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -70,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     parts = chosen(all_parts(place), args.parts)
     about = {"name": name, "small": args.small, "budget_seconds": args.seconds}
+    about["command"] = shlex.join(["tools/gpu_check.py", *argv])
     code = Course(parts, args.seconds, folder / "logs", output, about, place.threads).run()
     print("\n".join(lines(read_json(output))))
     print(output)
