@@ -12,7 +12,7 @@ from sdrrl_nemo import __version__
 from sdrrl_nemo.cli.main import COMMANDS, dispatch, load
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import ROOT, environment
+from tests.launch import PARTS_OF_A_TOOL, ROOT, environment
 
 OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no use outside a clone
     "tools/bench/data_throughput.py",
@@ -28,7 +28,6 @@ OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no 
     "tools/bench/stand_ins.py",
     "tools/gpu_check.py",
 }
-PARTS = ("tools/gpu/",)  # folders of a tool's parts, which nobody starts by hand
 
 
 def sdrrl(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
@@ -38,8 +37,8 @@ def sdrrl(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 
 def test_every_tool_is_a_subcommand_or_belongs_to_the_checkout_alone() -> None:
     folders = ("tools", "recipes")
-    scripts = {str(p.relative_to(ROOT)) for folder in folders for p in (ROOT / folder).rglob("[!_]*.py")}
-    scripts = {script for script in scripts if not script.startswith(PARTS)}
+    found = [p for folder in folders for p in (ROOT / folder).rglob("[!_]*.py") if p.parent != PARTS_OF_A_TOOL]
+    scripts = {str(p.relative_to(ROOT)) for p in found}
     assert {c.script for c in COMMANDS.values()} == scripts - OF_THE_CHECKOUT
 
 
