@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from tests import warm
 from tests.launch import descendants
 from tools.gpu import training_runs
-from tools.gpu.child import Child, torchrun
+from tools.gpu.child import NO_TF32, Child, torchrun
 from tools.gpu.first_losses import compared, reference
 from tools.gpu.layer_kinds import KINDS, Kind, why_not
 from tools.gpu.made_up import inputs
@@ -84,13 +84,13 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     command = training_runs.recipe_command(kind, training_runs.write_settings(folder / "config.yaml", content))
     first = _ended_early(command, folder)
     at_first = len(_rows(folder / "run"))
-    Child.start(command, folder / "second.log", threads=1).finish(LIMIT)
+    Child.start(command, folder / "second.log", 1, NO_TF32).finish(LIMIT)
     return Trained(kind, shape, folder / "run", folder, first, at_first, _rows(folder / "run"))
 
 
 def _ended_early(command: list[str], folder: Path) -> str:
     """Output of the run, whose process gets SIGTERM once some steps are logged, as a cluster's time limit sends it."""
-    child = Child.start(command, folder / "first.log", threads=1)
+    child = Child.start(command, folder / "first.log", 1, NO_TF32)
     deadline = time.monotonic() + LIMIT
     while len(_rows(folder / "run")) < SEEN:
         assert child.process.poll() is None and time.monotonic() < deadline, child.text()[-4000:]

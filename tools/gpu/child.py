@@ -26,11 +26,10 @@ SETTINGS = {
     # megatron-core compiles an allocator for inference as it is imported, under a lock that a killed process leaves
     # behind, for which the next one would wait without end. Where nothing can be written it does without.
     "TORCH_EXTENSIONS_DIR": os.devnull,
-    # NVIDIA's images let products in fp32 round to TF32, which no CPU does
-    "NVIDIA_TF32_OVERRIDE": "0",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0",
 }
-"""Of every child: no network, no compiler at import, fp32 that is fp32."""
+"""Of every child: no network, no compiler at import."""
+NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0"}
+"""For runs in fp32 that are compared with a CPU: NVIDIA's images let such products round to TF32, which no CPU does."""
 
 
 def environment(threads: int) -> dict[str, str]:
