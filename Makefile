@@ -105,7 +105,7 @@ comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for 
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
 
-.PHONY: test fuzz lint format kernels bench-cpu
+.PHONY: test fuzz lint format kernels bench-cpu gpu-check
 test: lint ## set up if missing, lint, then the whole test suite
 	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
@@ -123,6 +123,9 @@ kernels: $(INSTALLED) ## compile every Triton kernel for sm_80, sm_90 and sm_100
 
 bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
 	$(PY) tools/bench/loss_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
+
+gpu-check: ## kernels, training, speed and memory on this machine's GPU, nothing is downloaded; 8 minutes
+	tools/gpu_check.py $(GPU_CHECK_ARGS)
 
 .PHONY: docs
 docs: .venv-docs/.installed-$(PYTHON_VERSION) ## the documentation as a site, in work/site; a warning fails

@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 
 FOLDERS = {
     f"sdrrl_nemo.{name.replace('/', '.')}": name
-    for name in ("recipes", "requirements", "tools", "tools/bench", "tools/docs")
+    for name in ("recipes", "requirements", "tools", "tools/bench", "tools/docs", "tools/gpu")
 }
 
 

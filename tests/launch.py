@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_PATHS = (str(ROOT), str(ROOT / "kernels"))
+PARTS_OF_A_TOOL = ROOT / "tools" / "gpu"
+"""What tools/gpu_check.py is made of: no scripts that people start."""
 
 
 _tried = itertools.count()

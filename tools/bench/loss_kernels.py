@@ -243,7 +243,8 @@ class _Peak:
             self.thread.join()
 
 
-def _measure(args: argparse.Namespace) -> dict[str, object]:
+def measure(args: argparse.Namespace) -> dict[str, object]:
+    """One case in this process: milliseconds, peak memory and loss of ``args.only``."""
     torch.set_num_threads(args.threads)
     case = Case(args.device, args.dtype, args.n, args.vocab, args.width, args.flow)
     step = IMPLEMENTATIONS[args.flow][args.only]
@@ -317,7 +318,7 @@ def main(argv: Sequence[str]) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SdrrlError("--device cuda: torch sees no CUDA device; use --device cpu or a machine with a GPU")
     if args.only:
-        print(json.dumps(_measure(args)))
+        print(json.dumps(measure(args)))
         return 0
     done: set[tuple[object, ...]] = set()
     keys = ("flow", "dtype", "vocab", "n", "implementation")

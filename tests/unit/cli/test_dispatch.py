@@ -12,7 +12,7 @@ from sdrrl_nemo import __version__
 from sdrrl_nemo.cli.main import COMMANDS, dispatch, load
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import ROOT, environment
+from tests.launch import PARTS_OF_A_TOOL, ROOT, environment
 
 OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no use outside a clone
     "tools/bench/data_throughput.py",
@@ -26,6 +26,7 @@ OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no 
     "tools/bench/code_size.py",
     "tools/docs/one_row.py",
     "tools/bench/stand_ins.py",
+    "tools/gpu_check.py",
 }
 
 
@@ -36,7 +37,8 @@ def sdrrl(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 
 def test_every_tool_is_a_subcommand_or_belongs_to_the_checkout_alone() -> None:
     folders = ("tools", "recipes")
-    scripts = {str(p.relative_to(ROOT)) for folder in folders for p in (ROOT / folder).rglob("[!_]*.py")}
+    found = [p for folder in folders for p in (ROOT / folder).rglob("[!_]*.py") if p.parent != PARTS_OF_A_TOOL]
+    scripts = {str(p.relative_to(ROOT)) for p in found}
     assert {c.script for c in COMMANDS.values()} == scripts - OF_THE_CHECKOUT
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch import ROOT
+from tests.launch import PARTS_OF_A_TOOL, ROOT
 
 BARE = {"PATH": "/usr/bin:/bin"}
 FOLDERS = ("tools", "recipes")
-SCRIPTS = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("[!_]*.py"))
+FOUND = [p for folder in FOLDERS for p in (ROOT / folder).rglob("[!_]*.py")]
+SCRIPTS = sorted(p for p in FOUND if p.parent != PARTS_OF_A_TOOL)
 
 
 def interpreter(path: Path, name: str, complete: bool = True) -> None:
