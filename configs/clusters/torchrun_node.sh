@@ -33,7 +33,14 @@ if [[ -z ${GPUS:-} ]]; then
 fi
 if (( NNODES > 1 )); then
   : "${HEAD:?name one machine, the same on all: HEAD=10.0.0.1 NNODES=$NNODES $0 ...}"
-  meet=(--rdzv-endpoint "$HEAD:$PORT" --rdzv-conf "join_timeout=${JOIN_SECONDS:-1800}")
+  conf=join_timeout=${JOIN_SECONDS:-1800}
+  # torchrun asks the host name whether HEAD is this machine; where that name means 127.0.0.1 (Debian's default) an
+  # address as HEAD would find nobody at home, and all machines would wait in vain.
+  for address in $(getent ahosts "$HEAD" | awk '{print $1}' | sort -u); do
+    case "$address" in 127.*|::1) continue ;; esac
+    if [[ " $(hostname -I 2>/dev/null) " == *" $address "* ]]; then conf+=,is_host=true; break; fi
+  done
+  meet=(--rdzv-endpoint "$HEAD:$PORT" --rdzv-conf "$conf")
   [[ -n ${NODE:-} ]] && meet+=(--local-addr "$NODE")
 else
   meet=(--rdzv-endpoint localhost:0) # a free port; two runs on one machine do not meet
