@@ -31,7 +31,7 @@ from tests.distributed.chaos import LAYOUTS, Bench, fingerprint_of, steps_done
 from tests.launch import ROOT, descendants, environment, signalled
 from tests.runs import metric_rows
 
-STEPS, EVERY = 36, 3
+STEPS, EVERY = 48, 3
 DP2 = {"optim.use_distributed_optimizer": "true"}
 RUNS: dict[str, dict[str, Any]] = {**LAYOUTS, "DP2, distributed optimizer": DP2}
 SRUN = """#!/usr/bin/env bash
