@@ -95,7 +95,7 @@ def _ended_early(command: list[str], folder: Path) -> str:
     while len(_rows(folder / "run")) < SEEN:
         assert child.process.poll() is None and time.monotonic() < deadline, child.text()[-4000:]
         time.sleep(0.005)
-    os.kill(descendants(child.process.pid)[0], signal.SIGTERM)
+    os.killpg(descendants(child.process.pid)[0], signal.SIGTERM)  # as torchrun does: to all processes of the rank
     return child.finish(LIMIT)
 
 
@@ -123,9 +123,7 @@ def test_sigterm_saves_and_the_same_command_continues(trained: Trained) -> None:
 
 
 def test_export_compares_logits_and_holds_what_was_trained(trained: Trained, tmp_path: Path) -> None:
-    said = _tool(
-        trained.kind, tmp_path, "tools/export_hf.py", "--run", str(trained.run), "--output", str(tmp_path / "hf")
-    )
+    said = _tool(tmp_path, "tools/export_hf.py", "--run", str(trained.run), "--output", str(tmp_path / "hf"))
     difference = re.search(r"max abs diff of logits, transformers vs Megatron: (\S+) over", said)
     assert difference is not None and float(difference[1]) < 1e-3
     base = load_file(trained.inputs / "models" / TEST.name / "model.safetensors")
@@ -139,27 +137,25 @@ def test_import_at_a_tensor_parallel_size_keeps_every_number(trained: Trained, t
     """Hugging Face folder -> Megatron checkpoint -> Hugging Face folder."""
     if SMALL and tp == 1:
         pytest.skip("a CPU has tp=2, of which tp=1 is a part")
-    if torch.cuda.is_available() and torch.cuda.device_count() < tp:
-        pytest.skip(f"tp={tp} needs {tp} GPUs: tools/import_hf.py joins processes by NCCL, which takes one a GPU")
     model, checkpoint = trained.inputs / "models" / TEST.name, tmp_path / "step-000001"
     words = ["--model", str(model), "--output", str(checkpoint), "--tp", str(tp)]
-    _tool(trained.kind, tmp_path, "tools/import_hf.py", *words, processes=tp)
+    _tool(tmp_path, "tools/import_hf.py", *words, processes=tp)
     words = ["--checkpoint", str(checkpoint), "--base", str(model), "--output", str(tmp_path / "hf")]
-    _tool(trained.kind, tmp_path, "tools/export_hf.py", *words)
+    _tool(tmp_path, "tools/export_hf.py", *words)
     base, new = load_file(model / "model.safetensors"), load_file(tmp_path / "hf" / "model.safetensors")
     assert new.keys() == base.keys()
     assert all(torch.equal(new[name], base[name].float()) for name in base)
 
 
-def _tool(kind: Kind, folder: Path, script: str, *arguments: str, processes: int = 1) -> str:
-    """Output of a tool with these layers; under torchrun where it takes several processes.
+def _tool(folder: Path, script: str, *arguments: str, processes: int = 1) -> str:
+    """Output of a tool that works on the CPU, whichever layers trained; under torchrun with several processes.
 
-    On a CPU there is one kind of layers, and forked processes save the imports.
+    Without a GPU forked processes save the imports.
     """
     if SMALL and not torch.cuda.is_available():
         done = warm.torchrun(processes, script, *arguments) if processes > 1 else warm.python(script, *arguments)
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
-    command = [training_runs.WITH_LAYERS, kind.name, "-", script, *arguments]
+    command = [script, *arguments]
     whole = torchrun(*command, processes=processes) if processes > 1 else [sys.executable, *command]
     return Child.start(whole, folder / f"{Path(script).stem}.log", threads=1).finish(LIMIT)
