@@ -53,9 +53,9 @@ def train(config: RunConfig) -> None:
     import torch
 
     from sdrrl_nemo.common import ranks
+    from sdrrl_nemo.compat.deterministic import same_bits
     from sdrrl_nemo.train import run_dir
     from sdrrl_nemo.train.callbacks.lora_run import lora_of_run
-    from sdrrl_nemo.train.deterministic import same_bits
     from sdrrl_nemo.train.faults import one_sentence
     from sdrrl_nemo.train.module import PackedDataModule, build_model
     from sdrrl_nemo.train.preparation import (

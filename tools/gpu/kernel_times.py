@@ -66,7 +66,7 @@ def one(device: str, case: tuple[str, int, int, int, str], reached: dict[str, fl
     flow, n, vocab, width, name = case
     plan = argparse.Namespace(device=device, dtype="bf16", flow=flow, n=n, vocab=vocab, width=width, only=name)
     plan.threads, plan.repeat, plan.seconds = torch.get_num_threads(), 5, 0.3
-    torch._dynamo.reset()  # each case is compiled for its own sizes, as in a process of its own
+    torch.compiler.reset()  # each case is compiled for its own sizes, as in a process of its own
     try:
         row = measure(plan)
     except Exception as e:  # a peer that fails must not end the others

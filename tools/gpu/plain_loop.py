@@ -18,6 +18,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.compat.private import attention_kind
 from tools.bench.training_speed import BETAS, CLIP, EPS
 from tools.gpu.shapes import shape
 
@@ -82,7 +83,7 @@ def loop(plan: Plan) -> dict[str, Any]:
         out["grad_norms"].append(float(norm))
         out["seconds"].append(time.perf_counter() - begun)
     out["tokens"] = [source.useful_tokens(step) for step in range(steps)]
-    out["attention"] = model.config._attn_implementation
+    out["attention"] = attention_kind(model)
     out["peak_bytes"] = torch.cuda.max_memory_allocated() if on_gpu else None
     return out
 

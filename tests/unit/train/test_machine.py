@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.compat.deterministic import ENVIRONMENT, same_bits
 from sdrrl_nemo.model import layer_spec
 from sdrrl_nemo.train import preparation
 from sdrrl_nemo.train.config import RunConfig, check
-from sdrrl_nemo.train.deterministic import ENVIRONMENT, same_bits
 
 
 @pytest.fixture
