@@ -18,6 +18,12 @@ def metric_rows(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in CLOCK_FIELDS} for line in lines]
 
 
+def steps_done(run: Path) -> int:
+    """Lines of metrics.jsonl."""
+    metrics = run / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
+
+
 def checkpoint_tensors(run: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """(path, whole tensor) of the newest checkpoint, optimiser included, in order of the names.
 

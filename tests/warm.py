@@ -26,6 +26,7 @@ from typing import Any
 
 from sdrrl_nemo.study.execute import PRELOAD, run_tool
 from tests.launch import ROOT, environment, free_port
+from tests.runs import steps_done
 
 POLL = 0.05
 
@@ -66,6 +67,20 @@ def start(processes: int, script: Path | str, *args: str) -> Iterator[Ranks]:
     ranks = [{**environment(), **common, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(processes)]
     with _started(ranks, [str(script), *args]) as jobs:
         yield jobs
+
+
+def asked_to_end(processes: int, script: Path | str, config: Path, run: Path, steps: int, *overrides: str) -> None:
+    """Start the recipe and send SIGTERM to its ranks when ``steps`` steps are logged; they must save and end well."""
+    with start(processes, script, "--config", str(config), f"run_dir={run}", *overrides) as ranks:
+        deadline = time.monotonic() + 300
+        while steps_done(run) < steps:
+            assert ranks.running(), ranks.text()[-4000:]
+            assert time.monotonic() < deadline, "no progress in five minutes"
+            time.sleep(0.005)
+        ranks.kill(signal.SIGTERM)
+        done = ranks.wait(120)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "SIGTERM after step" in done.stdout
 
 
 class Ranks:

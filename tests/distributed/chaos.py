@@ -34,7 +34,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
 from tests.launch import ROOT, descendants, environment, signalled
-from tests.runs import checkpoint_tensors, metric_rows
+from tests.runs import checkpoint_tensors, metric_rows, steps_done
 from tests.tiny import packed_set, tiny_model
 from tests.warm import python
 
@@ -86,12 +86,6 @@ class Bench:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         keys = [f"{k}={v}" for k, v in {"run_dir": run, **layout}.items()]
         return [*launcher, "recipes/sdrrl_pretrain.py", "--config", str(self.config), *keys]
-
-
-def steps_done(run: Path) -> int:
-    """Lines of metrics.jsonl."""
-    metrics = run / "metrics.jsonl"
-    return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
 
 
 def ranks_of(pid: int) -> list[int]:

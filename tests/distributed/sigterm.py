@@ -27,9 +27,9 @@ from typing import Any
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
-from tests.distributed.chaos import LAYOUTS, Bench, fingerprint_of, steps_done
+from tests.distributed.chaos import LAYOUTS, Bench, fingerprint_of
 from tests.launch import ROOT, descendants, environment, signalled
-from tests.runs import metric_rows
+from tests.runs import metric_rows, steps_done
 
 STEPS, EVERY = 48, 3
 DP2 = {"optim.use_distributed_optimizer": "true"}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.runs import metric_rows
+from tests.runs import metric_rows, steps_done
 from tests.tiny import packed_set, tiny_model
-from tests.warm import start, torchrun
+from tests.warm import asked_to_end, torchrun
 
 RECIPE = "recipes/sdrrl_pretrain.py"
 STEPS = 12
@@ -36,32 +34,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _steps(run: Path) -> int:
-    metrics = run / "metrics.jsonl"
-    return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
-
-
-def _asked_to_end(processes: int, run: Path, config: Path, steps: int) -> int:
-    """Start so many ranks, ask all to end when so many steps are logged; the step whose checkpoint they leave."""
-    with start(processes, RECIPE, "--config", str(config), f"run_dir={run}") as ranks:
-        deadline = time.monotonic() + 300
-        while _steps(run) < steps:
-            assert ranks.running(), ranks.text()[-4000:]
-            assert time.monotonic() < deadline, "no progress in five minutes"
-            time.sleep(0.005)
-        ranks.kill(signal.SIGTERM)
-        done = ranks.wait(120)
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "SIGTERM after step" in done.stdout
+def _left_by(processes: int, run: Path, config: Path, steps: int) -> int:
+    """Ask so many ranks to end when so many steps are logged; the step whose checkpoint they leave."""
+    asked_to_end(processes, RECIPE, config, run, steps)
     newest = max((run / "checkpoints").glob("step-*"))
-    assert int(newest.name.removeprefix("step-")) == _steps(run)
-    return _steps(run)
+    assert int(newest.name.removeprefix("step-")) == steps_done(run)
+    return steps_done(run)
 
 
 def test_four_two_one(config: Path, tmp_path: Path) -> None:
     run, straight = tmp_path / "run", tmp_path / "straight"
-    first = _asked_to_end(4, run, config, 2)
-    second = _asked_to_end(2, run, config, first + 2)
+    first = _left_by(4, run, config, 2)
+    second = _left_by(2, run, config, first + 2)
     assert 2 <= first < second < STEPS, "the run was over before it could be asked"
     done = torchrun(1, RECIPE, "--config", str(config), f"run_dir={run}")
     assert done.returncode == 0, done.stdout[-4000:]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
 from tests.eq6 import eq6_float64, samples_of
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
-from tests.warm import start, torchrun
+from tests.warm import asked_to_end, torchrun
 
 RECIPE = "recipes/sdrrl_pretrain.py"
 
@@ -93,7 +91,7 @@ def test_sigterm_saves_and_a_flipped_byte_falls_back(config: Path, tmp_path: Pat
     speeds = [r["tokens_per_second"] for r in rows(straight / "metrics.jsonl")]
     assert all(r["tokens"] / r["seconds"] == s for r, s in zip(rows(straight / "metrics.jsonl"), speeds, strict=True))
     run = tmp_path / "run"
-    _terminated(run, config, 4, plain)
+    asked_to_end(1, RECIPE, config, run, 4, *plain)
     saved = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert len(saved) == 2
     newest = run / "checkpoints" / saved[-1]
@@ -131,18 +129,3 @@ def test_asynchronous_checkpoints_of_the_distributed_optimizer(config: Path, tmp
         for run in (straight, resumed)
     ]
     assert tensors[0] == tensors[1] and len(tensors[0]) >= 2
-
-
-def _terminated(run: Path, config: Path, steps: int, overrides: list[str]) -> None:
-    """Start the recipe and send SIGTERM to its process when ``steps`` steps are logged."""
-    with start(1, RECIPE, "--config", str(config), f"run_dir={run}", *overrides) as ranks:
-        deadline = time.monotonic() + 300
-        metrics = run / "metrics.jsonl"
-        while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= steps):
-            assert ranks.running(), ranks.text()[-4000:]
-            assert time.monotonic() < deadline, "no progress in five minutes"
-            time.sleep(0.01)
-        ranks.kill(signal.SIGTERM)
-        done = ranks.wait(120)
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "SIGTERM after step" in done.stdout

@@ -26,9 +26,9 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
-from tests.distributed.chaos import Bench, fingerprint_of, steps_done
+from tests.distributed.chaos import Bench, fingerprint_of
 from tests.launch import ROOT, descendants, environment, signalled
-from tests.runs import metric_rows
+from tests.runs import metric_rows, steps_done
 
 NODES = {"sdrrl-a": "10.77.0.1", "sdrrl-b": "10.77.0.2"}
 CABLE = "eth0"
