@@ -84,7 +84,8 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
     try:
         with readable(path):
             if not path.is_file():
-                raise SdrrlError(f"{path}: no such configuration file")
+                named = f"; {above[-1]} names it as its base" if above else ""
+                raise SdrrlError(f"{path}: no such configuration file{named}")
             data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except SdrrlError:
         raise

@@ -82,6 +82,8 @@ def load_tokenizer(folder: str | Path, **options: Any) -> PreTrainedTokenizerBas
         if not is_version_5() and isinstance(extra, list):  # 4.57 has them under another name
             options |= {"extra_special_tokens": {}, "additional_special_tokens": extra}
     tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(str(path), **options)
+    # Text as it was generated: some folders (Llama 3's) ask for the spaces before ? and ! to be taken away.
+    tokenizer.clean_up_tokenization_spaces = False
     return tokenizer
 
 

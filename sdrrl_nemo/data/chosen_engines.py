@@ -48,13 +48,14 @@ class Engines:
         wanted = _wanted(config, plan(config))
         for role, chosen, _ in wanted:
             _factory(role, chosen)  # every name first: nothing is loaded for a run that cannot start
+        self._templates = dataclasses.asdict(config.templates)
         for role, chosen, scope in wanted:
             self._add(role, chosen, scope)
 
     def _add(self, role: str, chosen: EngineConfig, scope: str) -> None:
         mark = _mark(role, chosen)
         if mark not in self._built:
-            self._built[mark] = _create(role, chosen)
+            self._built[mark] = _create(role, chosen, self._templates)
             self._uses[mark] = (role, chosen, [])
         if role == "quality":
             _require_languages(self._built[mark], chosen.name, scope)
@@ -107,10 +108,13 @@ def _factory(role: str, chosen: EngineConfig) -> None:
         raise SdrrlError(f"{key}.name: {e}") from None
 
 
-def _create(role: str, chosen: EngineConfig) -> Any:
+def _create(role: str, chosen: EngineConfig, templates: dict[str, Any]) -> Any:
     key, registry = ROLES[role]
+    options = dict(chosen.options)
+    if role == "generator" and "templates" in inspect.signature(registry.factory(chosen.name)).parameters:
+        options.setdefault("templates", templates)  # y_hat is asked for as training renders it
     try:
-        engine = registry.create(chosen.name, **chosen.options)
+        engine = registry.create(chosen.name, **options)
         if isinstance(chosen, TranslationConfig) and chosen.segment:
             return SegmentedTranslator(engine, **_segmentation(chosen))
         return engine

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sdrrl_nemo.data.execution.config import ExecutionConfig
+from sdrrl_nemo.data.text.chat_template import TemplateConfig
 
 Pair = tuple[str, str]
 """(source language, target language), ISO 639-3."""
@@ -193,6 +194,7 @@ class PreprocessConfig:
     output_dir: str = MISSING
     model: str = MISSING
     """Hugging Face folder whose tokenizer and chat template the samples are made with."""
+    templates: TemplateConfig = field(default_factory=TemplateConfig)
     shard_size: int = 256
     """Rows between two restart points in the stages that only compute."""
     plugins: list[str] = field(default_factory=list)

@@ -167,6 +167,7 @@ def _write_packed(publication: Publication, name: str, rows: Iterable[TokenizedR
         return writer.finish(
             {
                 "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
+                "chat_template": publication.tokenizer.chat_template,
                 "request": publication.request,
                 **_about(publication),
             }
@@ -187,8 +188,9 @@ def _with_text(
 
 
 def _sample(row: TokenizedRow, kind: Any) -> TokenizedSample:
-    mask = np.ones(len(row["tokens"]), np.uint8)
-    mask[: row["prompt_tokens"]] = 0
+    mask = np.zeros(len(row["tokens"]), np.uint8)
+    for first, end in row["spans"]:
+        mask[first:end] = 1
     out: TokenizedSample = kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
     return out
 

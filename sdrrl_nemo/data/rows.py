@@ -35,12 +35,19 @@ QUALITY: dict[Component, Literal["question_quality", "answer_quality"]] = {
 }
 """Component -> key of its translation's estimated quality."""
 
-TOKEN_FIELDS = ("tokens", "prompt_tokens")
+TOKEN_FIELDS = ("tokens", "spans")
 """Keys that tokenising adds; transfer_set.jsonl leaves them out, since ``packed/`` has them."""
 
 Split = Literal["train", "held-out"]
 Origin = Literal["y", "y_hat", "parallel"]
 """Where an answer comes from: the instruction set (y), the model (y_hat), or the parallel corpus."""
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as chat templates take it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 class NoRow(TypedDict):
@@ -146,9 +153,9 @@ class TokenizedRow(OrderedRow):
     """A sample with its token ids."""
 
     tokens: list[int]
-    """Chat template of the question, answer, end-of-text token."""
-    prompt_tokens: int
-    """How many of ``tokens`` are the question's: their loss mask is 0, that of the others 1."""
+    """The rendered conversation, up to the token that ends the last answer (data/text/conversation.py)."""
+    spans: list[list[int]]
+    """[first, end) of the tokens with loss, one for each answer; the loss mask is 1 there and 0 elsewhere."""
 
 
 class HeldOutQuestion(TypedDict):
@@ -197,8 +204,8 @@ class RejectRow(TypedDict):
     """The whole row, where a stage failed on it."""
 
 
-class TooLongRow(OrderedRow):
-    """The reject of a sample that is longer than a pack: the whole sample, so that it can be looked at."""
+class UntokenizedRow(OrderedRow):
+    """The reject of a sample that is longer than a pack or has no exact loss mask: the whole, to be looked at."""
 
     reason: str
     detail: str

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from sdrrl_nemo.data import chosen_engines, licences
 from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, Pair, PreprocessConfig, settings
@@ -45,10 +45,8 @@ from sdrrl_nemo.data.stages.parallel_corpus import SelectPairs, Templates
 from sdrrl_nemo.data.stages.synthesise import Sample, draws_y_hat, synth_row
 from sdrrl_nemo.data.stages.tokenize import Tokenize
 from sdrrl_nemo.data.stages.translate import Translate
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from sdrrl_nemo.data.text.conversation import Chat
+from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 
 NOTHING: Source[Any] = Source("nothing", lambda: iter(()), 0)
 """No rows."""
@@ -215,14 +213,14 @@ class Steps:
         return self.runner.run(Order(self.config.seed), concatenate(samples)).source()
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The base model's."""
-        return load_tokenizer(self.config.model)
+    def chat(self) -> Chat:
+        """The base model's tokenizer with the run's chat template."""
+        return load_chat(self.config.model, self.config.templates)
 
     def tokenize(self, samples: Source[OrderedRow]) -> StageResult[TokenizedRow]:
         """Token ids with the loss mask; SdrrlError when a subset is left without a sample."""
         size = self.config.packing.seq_length
-        stage = Tokenize(self.tokenizer, tokenizer_sha256(self.tokenizer), size, self.config.shard_size)
+        stage = Tokenize(self.chat, tokenizer_sha256(self.chat.tokenizer), size, self.config.shard_size)
         tokens = self.runner.run(stage, samples)
         self._require_samples(tokens)
         return tokens
@@ -243,7 +241,7 @@ class Steps:
             directory=Path(self.config.output_dir),
             request=request,
             plan=self.plan,
-            tokenizer=self.tokenizer,
+            tokenizer=self.chat.tokenizer,
             packing=self.config.packing,
             seed=self.config.seed,
             engines=self.engines.table(),

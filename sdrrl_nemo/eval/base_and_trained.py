@@ -32,8 +32,11 @@ ROLES = ("base", "trained")
 def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Compare both models; returns what results.json holds. Run again, it computes only what is missing."""
     tasks, skipped = plan(config)
-    folders = [open_model_folder(r, p) for r, p in zip(ROLES, (config.base_model, config.trained_model), strict=True)]
-    require_same_tokenizer(*folders)
+    trained = open_model_folder("trained", config.trained_model, config.templates)
+    # Both are asked in the same words: the trained folder carries the rendering that it was trained with.
+    base = open_model_folder("base", config.base_model, rendered=str(trained.tokenizer.chat_template))
+    folders = [base, trained]
+    require_same_tokenizer(base, trained)
     output = Path(config.output_dir)
     results = {f.role: measure(f, config, tasks, skipped, output / f.role) for f in folders}
     pair = Comparison(config, {role: r["tasks"] for role, r in results.items()})

@@ -20,6 +20,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.data.config import EngineConfig
 from sdrrl_nemo.data.engines.quality.comet import PYTHON
+from sdrrl_nemo.data.text.chat_template import TemplateConfig
 from sdrrl_nemo.data.text.languages import language
 
 KIND = "benchmarks"
@@ -132,6 +133,8 @@ class EvalConfig:
     source_language: str = "eng"
     target_language: str = MISSING
     title: str = "SDRRL evaluation"
+    templates: TemplateConfig = field(default_factory=TemplateConfig)
+    """How conversations are rendered where a model folder does not say it."""
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register language identifiers of their own."""
     seed: int = 1234
@@ -214,6 +217,8 @@ class BenchmarkConfig:
     cases: int = 6
     """Answers shown side by side (appendix D)."""
     seed: int = 1234
+    templates: TemplateConfig = field(default_factory=TemplateConfig)
+    """How conversations are rendered where a model folder does not say it."""
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register backends or language identifiers."""
 

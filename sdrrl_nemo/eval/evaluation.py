@@ -64,7 +64,7 @@ def measure_model(
     SdrrlError (one sentence) for missing data, a broken model folder or a wrong configuration, before any long step.
     """
     tasks, skipped = plan(config, names)
-    return measure(open_model_folder(role, path), config, tasks, skipped, output_dir)
+    return measure(open_model_folder(role, path, config.templates), config, tasks, skipped, output_dir)
 
 
 def plan(config: Config, names: Sequence[str] = ()) -> tuple[list[Task], dict[str, str]]:

@@ -12,8 +12,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
+from sdrrl_nemo.compat import transformers5
 from sdrrl_nemo.compat.transformers5 import read_config
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.text.chat_template import TemplateConfig
+from sdrrl_nemo.data.text.conversation import Chat
+from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 IDENTITY = ("*.json", "*.jinja", "*.model", "*.txt", *WEIGHTS)
@@ -26,8 +29,18 @@ class ModelFolder:
     role: str
     path: Path
     fingerprint: str
-    tokenizer: PreTrainedTokenizerBase
+    chat: Chat
     tokenizer_sha256: str
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer, with the chat template that conversations are rendered with."""
+        return self.chat.tokenizer
+
+    @property
+    def end_token_ids(self) -> list[int]:
+        """Every token that ends an answer."""
+        return sorted(self.chat.end_token_ids)
 
     @property
     def positions(self) -> int | None:
@@ -35,15 +48,12 @@ class ModelFolder:
         limit = read_json(self.path / "config.json").get("max_position_embeddings")
         return None if limit is None else int(limit)
 
-    @property
-    def eos_token_id(self) -> int:
-        """The token that ends an answer, as in training."""
-        return int(self.tokenizer.eos_token_id)
 
-
-def open_model_folder(role: str, path: str | Path) -> ModelFolder:
+def open_model_folder(
+    role: str, path: str | Path, templates: TemplateConfig | None = None, rendered: str = ""
+) -> ModelFolder:
     """Check the folder and read its tokenizer (not the weights); ``role`` is ``base``, ``trained`` or, where one model
-    is measured alone, ``model``."""
+    is measured alone, ``model``. ``rendered``: another folder's chat template, to be used in place of its own."""
     folder = Path(path)
     made_by = "tools/import_gguf.py" if role == "base" else "tools/export_hf.py"
     key = "the model" if role == "model" else f"{role}_model"
@@ -59,10 +69,12 @@ def open_model_folder(role: str, path: str | Path) -> ModelFolder:
                 pass
         except (SafetensorError, OSError) as e:
             raise SdrrlError(f"{weights}: the weights cannot be read ({_one_line(e)}); make the folder again") from None
-    tokenizer = load_tokenizer(folder)
+    chat = load_chat(folder, templates, rendered)
     files = sorted({p for pattern in IDENTITY for p in folder.glob(pattern) if p.is_file()})
-    fingerprint = content_key([[p.name, sha256_file(p)] for p in files])
-    return ModelFolder(role, folder, fingerprint, tokenizer, tokenizer_sha256(tokenizer))
+    # A template that is not the folder's own, or has a date or options written in, is no part of its files.
+    own = transformers5.load_tokenizer(folder).chat_template == chat.tokenizer.chat_template
+    about = [[p.name, sha256_file(p)] for p in files] + ([] if own else [["", chat.tokenizer.chat_template]])
+    return ModelFolder(role, folder, content_key(about), chat, tokenizer_sha256(chat.tokenizer))
 
 
 def require_same_tokenizer(base: ModelFolder, trained: ModelFolder) -> None:
@@ -92,16 +104,10 @@ def load_model(folder: ModelFolder, device: torch.device) -> PreTrainedModel:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(folder.tokenizer) > rows:
         raise SdrrlError(f"{folder.path}: the tokenizer has {len(folder.tokenizer)} tokens, the model only {rows} rows")
-    ends = {folder.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
-    model.generation_config = GenerationConfig(
-        do_sample=False, num_beams=1, eos_token_id=sorted(ends), pad_token_id=folder.eos_token_id
-    )
+    ends = folder.end_token_ids  # those of generation_config.json among them
+    model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=ends[0])
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    return [] if value is None else [value] if isinstance(value, int) else list(value)
 
 
 def _one_line(e: BaseException) -> str:

@@ -31,7 +31,7 @@ def evaluate_models(config: BenchmarkConfig) -> str:
             raise SdrrlError(f"models: '{role}' cannot be a folder's name; use letters, digits, '.', '_' and '-'")
     output = Path(config.output_dir)
     tasks, skipped = plan(config)
-    folders = {role: open_model_folder("model", path) for role, path in config.models.items()}
+    folders = {role: open_model_folder("model", path, config.templates) for role, path in config.models.items()}
     results = {role: measure(folder, config, tasks, skipped, output / role) for role, folder in folders.items()}
     rows = compare(results, config.seed)
     write_json(

@@ -47,6 +47,7 @@ def test_replies(raw: bytes) -> None:
     | st.sampled_from(["²", "٣", "9" * 400, "Mon, 99 Foo 2024", "-1", "Sun, 06 Nov 99999 08:49:37 GMT"])
 )
 @example("²")
+@example("0\x1f")
 def test_retry_after(value: str) -> None:
     found = _retry_after(value)
     assert found is None or found >= 0

@@ -78,6 +78,7 @@ def test_configurations_and_overrides(schema: type, tmp_path: Path) -> None:
     )
     @example({"base": "run.yaml"}, [])
     @example({"base": ["a"]}, [])
+    @example({"base": "0"}, [])
     @example({"seed": "${seed}"}, [])
     @example({"by_pair": {"a": "${"}}, [])
     @example({}, [("seed", "${")])

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
+from sdrrl_nemo.data.rows import Message
 
 
 class Engine(ABC):  # noqa: B024  each role adds its own abstract method
@@ -44,6 +46,17 @@ class Generator(Engine):
     @abstractmethod
     def generate(self, questions: Sequence[str]) -> list[str]:
         """One answer per question; the chat template is the generator's business."""
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        """One answer per conversation, each of which ends with a question; SdrrlError where the engine takes single
+        questions alone and a conversation has more."""
+        for conversation in conversations:
+            if len(conversation) != 1:
+                raise SdrrlError(
+                    f"generator '{type(self).__name__}': answers single questions, and the instruction set has "
+                    "conversations of several turns; use one of the engines hf, openai_server or nemo_checkpoint"
+                )
+        return self.generate([conversation[0]["content"] for conversation in conversations])
 
 
 class Translator(Engine):

@@ -164,8 +164,8 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header, which gives seconds or a date."""
     if not value:
         return None
-    if value.strip().isdecimal():
-        return float(value)
+    if (seconds := value.strip()).isdecimal():  # strip takes away more than float() lets pass
+        return float(seconds)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, ArithmeticError, IndexError):

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import Any
 
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
-from sdrrl_nemo.data.rows import OrderedRow, TokenizedRow, TooLongRow
-from sdrrl_nemo.data.text.tokenizer import tokenize
+from sdrrl_nemo.data.rows import OrderedRow, TokenizedRow, UntokenizedRow
+from sdrrl_nemo.data.text.conversation import Chat, Unmaskable, assistant, user
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+REVISION = 2
+"""Changes whenever the code here may give other ids for the same row."""
 
 
 class Tokenize(Stage[OrderedRow, TokenizedRow]):
-    """Adds ``tokens`` and ``prompt_tokens`` to each sample. A sample longer than a pack is dropped, never cut: the
-    model would learn an answer without its end."""
+    """Adds ``tokens`` and ``spans`` to each sample. A sample longer than a pack is dropped, never cut: the model would
+    learn an answer without its end."""
 
     name = "tokenize"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, sha256: str, seq_length: int, shard_size: int) -> None:
-        self.tokenizer, self.sha256, self.seq_length, self.shard_size = tokenizer, sha256, seq_length, shard_size
+    def __init__(self, chat: Chat, sha256: str, seq_length: int, shard_size: int) -> None:
+        self.chat, self.sha256, self.seq_length, self.shard_size = chat, sha256, seq_length, shard_size
 
     def settings(self) -> Any:
-        return {"tokenizer": self.sha256, "seq_length": self.seq_length}
+        return {"tokenizer": self.sha256, "seq_length": self.seq_length, "revision": REVISION}
 
     def process(self, rows: list[OrderedRow]) -> Outcome[TokenizedRow]:
-        encoded = tokenize(self.tokenizer, [r["question"] for r in rows], [r["answer"] for r in rows])
+        encoded = self.chat.encode([[user(r["question"]), assistant(r["answer"])] for r in rows])
         out: list[TokenizedRow] = []
-        rejects: list[TooLongRow] = []
-        for row, (tokens, prompt) in zip(rows, encoded, strict=True):
-            if len(tokens) > self.seq_length:
+        rejects: list[UntokenizedRow] = []
+        notes: Counter[str] = Counter()
+        for row, found in zip(rows, encoded, strict=True):
+            if isinstance(found, Unmaskable):
+                rejects.append({**row, "reason": f"{row['subset']}: no exact loss mask", "detail": found.reason})
+            elif len(found.tokens) > self.seq_length:
                 reason = f"{row['subset']}: longer than seq_length"
-                rejects.append({**row, "reason": reason, "detail": f"{len(tokens)} tokens"})
+                rejects.append({**row, "reason": reason, "detail": f"{len(found.tokens)} tokens"})
             else:
-                out.append({**row, "tokens": tokens, "prompt_tokens": prompt})
-        return Outcome(out, len(rows), len(out), rejects)
+                notes["control tokens encoded as plain text"] += found.plain
+                out.append({**row, "tokens": found.tokens, "spans": [list(span) for span in found.spans]})
+        return Outcome(out, len(rows), len(out), rejects, notes=+notes)

@@ -1,15 +1,18 @@
-"""Chat template and loss mask: one question and answer -> token ids, 1 on the answer and the end-of-text token."""
+"""The tokenizer of a model folder with the run's chat template, its fingerprint, and single questions and answers."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.common.fileio import canonical_json, read_json
 from sdrrl_nemo.compat import transformers5
+from sdrrl_nemo.data.text.chat_template import TemplateConfig, fixed, missing_headers, with_header
+from sdrrl_nemo.data.text.conversation import Chat, Unmaskable, assistant, said, user
+from sdrrl_nemo.data.text.token_ids import token_ids
 from sdrrl_nemo.data.text.tokenizer_fingerprint import AROUND, cuts, probes, stated
 
 if TYPE_CHECKING:
@@ -26,24 +29,70 @@ def check_model_folder(folder: str | Path) -> Path:
     return path
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder; SdrrlError when it lacks a chat template or an end-of-text token."""
+def load_chat(folder: str | Path, templates: TemplateConfig | None = None, rendered: str = "", **options: Any) -> Chat:
+    """Tokenizer and chat template of a Hugging Face folder, tried out; ``options`` go to the tokenizer.
+
+    The tokenizer returned has the template that ``templates`` asks for, or the one that an earlier run used
+    (``rendered``). SdrrlError when the folder has none and none is asked for, when the template cannot be rendered,
+    when no token ends its answers, or when the loss of a conversation would have no exact place.
+    """
     path = check_model_folder(folder)
     try:
-        tokenizer = transformers5.load_tokenizer(path)
-        if tokenizer.chat_template:
-            prompt_text(tokenizer, "?")  # a template that is no Jinja shows here and not at the first row
+        tokenizer = transformers5.load_tokenizer(path, **options)
     except SdrrlError:
         raise
     except BaseException as e:  # the Rust library raises nothing narrower for a file that it cannot read, and panics
         if not isinstance(e, Exception) and type(e).__name__ != "PanicException":
             raise
-        raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({' '.join(str(e).split())[:200]})") from None
-    if not tokenizer.chat_template:
-        raise SdrrlError(f"{path}: the tokenizer has no chat template; use an instruction-tuned model")
-    if tokenizer.eos_token_id is None:
-        raise SdrrlError(f"{path}: the tokenizer names no end-of-text token (eos_token)")
-    return tokenizer
+        raise SdrrlError(f"{path}: the tokenizer cannot be loaded ({said(e)})") from None
+    text = rendered or fixed(tokenizer.chat_template, templates or TemplateConfig(), str(path))
+    if not text:
+        raise SdrrlError(
+            f"{path}: the tokenizer has no chat template; use an instruction-tuned model, or set "
+            "templates.chat_template to llama2, chatml, alpaca or a file"
+        )
+    return _tried(tokenizer, text, path)
+
+
+def _tried(tokenizer: PreTrainedTokenizerBase, template: str, path: Path) -> Chat:
+    """The chat with the first way of asking for an answer that has an exact mask."""
+
+    def render(text: str, conversation: Any, prompt: bool) -> str:
+        options = {"chat_template": text, "add_generation_prompt": prompt, "tokenize": False}
+        return str(tokenizer.apply_chat_template(conversation, **options))
+
+    try:
+        headers = missing_headers(template, render)
+    except Exception as e:  # jinja2 for what does not compile, anything where an expression fails
+        raise SdrrlError(f"{path}: the chat template cannot be rendered ({said(e)})") from None
+    ends = _stated_ends(path)
+    for number, header in enumerate(headers):
+        tokenizer.chat_template = with_header(template, header) if header else template
+        chat = Chat(tokenizer, ends)
+        try:
+            chat.check(str(path))
+        except SdrrlError:
+            if number + 1 == len(headers):
+                raise
+        else:
+            break
+    return chat
+
+
+def _stated_ends(path: Path) -> list[int]:
+    """The end tokens that generation_config.json and config.json name."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        if (path / name).is_file():
+            document = read_json(path / name)
+            ends = document.get("eos_token_id") if isinstance(document, dict) else None
+            found |= {e for e in (ends if isinstance(ends, list) else [ends]) if type(e) is int}
+    return sorted(found)
+
+
+def load_tokenizer(folder: str | Path, templates: TemplateConfig | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of :func:`load_chat`."""
+    return load_chat(folder, templates).tokenizer
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -66,7 +115,7 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def prompt_texts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[str]:
     """The questions as the model sees them, up to where its answer begins."""
-    conversations = [[{"role": "user", "content": question}] for question in questions]
+    conversations = [[user(question)] for question in questions]
     if not conversations:
         return []
     # all in one call: a call of its own for each costs more than the template
@@ -74,35 +123,18 @@ def prompt_texts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -
     return [str(text) for text in texts]
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """:func:`prompt_texts` of one question."""
-    return prompt_texts(tokenizer, [question])[0]
-
-
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text as it stands: no special tokens added, nothing padded or cut."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        options = {"add_special_tokens": False, "padding": False, "truncation": False, "return_attention_mask": False}
-        return [list(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
-    # the Rust tokenizer itself, without offsets: half the time of the call above, for the same ids
-    backend.no_padding()
-    backend.no_truncation()
-    backend.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
 ) -> list[tuple[list[int], int]]:
-    """(token ids, number of question tokens) per sample.
+    """(token ids, number of question tokens) of questions with one answer each.
 
-    ids = ids(chat template of the question) + ids(answer) + [eos]; nothing is truncated. The loss mask is 0 on the
-    first ``number of question tokens`` ids and 1 on the rest.
+    The loss mask is 0 on the first ``number of question tokens`` ids and 1 on the rest (`Chat.encode`). SdrrlError for
+    one whose loss has no exact place.
     """
-    if not questions:
-        return []
-    prompt_ids = token_ids(tokenizer, prompt_texts(tokenizer, questions))
-    answer_ids = token_ids(tokenizer, answers)
-    end = int(tokenizer.eos_token_id)
-    return [([*p, *a, end], len(p)) for p, a in zip(prompt_ids, answer_ids, strict=True)]
+    out = []
+    asked = [[user(q), assistant(a)] for q, a in zip(questions, answers, strict=True)]
+    for found in Chat(tokenizer).encode(asked):
+        if isinstance(found, Unmaskable):
+            raise SdrrlError(found.reason)
+        out.append((found.tokens, found.spans[0][0]))
+    return out

@@ -6,25 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.data.text.tokenizer import prompt_text, tokenize
+from sdrrl_nemo.data.text.conversation import Unmaskable, assistant, shared, user
+from sdrrl_nemo.data.text.tokenizer import tokenize
 from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
 from sdrrl_nemo.eval.task import Choose, Generate, Loss, Request, State
 
 Advance = Callable[[float], object]
+T = TypeVar("T")
 GENERATED_TOKEN_COST = 3
 """Cost of one generated token in prompt tokens (2-core CPU); only the progress bar's ETA uses it."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """``tokens``: chat-templated question, answer, end token; the first ``prompt_tokens`` are the question's."""
+    """``tokens`` of a rendered question and answer; the first ``prompt_tokens`` are the prompt, the rest has loss."""
 
     tokens: list[int]
     prompt_tokens: int
@@ -33,7 +35,7 @@ class Encoded:
 def encode_samples(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
 ) -> list[Encoded]:
-    """Question, answer and end token of each sample, by the very function that tokenises the training data."""
+    """Question and answer of each sample, by the very function that tokenises the training data."""
     return [Encoded(list(ids), prompt) for ids, prompt in tokenize(tokenizer, questions, answers)]
 
 
@@ -87,9 +89,9 @@ class Backend(ABC):
     def encode(self, text: str, chat: bool) -> list[int]:
         """Token ids of a user's turn (``chat``), or of plain text with the tokenizer's own beginning token."""
         if chat:
-            text = prompt_text(self.folder.tokenizer, text)
-        ids = self.folder.tokenizer(text, add_special_tokens=not chat)["input_ids"]
-        return without_end(list(ids), self.folder.eos_token_id) if not chat else list(ids)
+            return exact(self.folder.chat.prompts([[user(text)]])[0])
+        ids = self.folder.tokenizer(text, add_special_tokens=True)["input_ids"]
+        return without_end(list(ids), self.folder.tokenizer.eos_token_id)
 
     def fit(self, request: Generate) -> tuple[list[int], bool]:
         """Token ids of the prompt, and whether its ``text`` lost its end to fit in with the answer.
@@ -112,14 +114,21 @@ class Backend(ABC):
         return self.encode(before + joint.join(pieces[:low]) + after, request.chat), True
 
     def encode_choice(self, request: Choose) -> tuple[list[int], list[list[int]]]:
-        """Context and continuations as token ids: the text is tokenised whole, then cut, as lm-evaluation-harness does,
-        so a space before the answer belongs to the answer's token."""
-        context = self.encode(request.context, request.chat)
+        """Context and continuations as token ids: each text is tokenised whole, then cut, so that the ids scored are
+        those that the model would read, and a space before the answer belongs to the answer's token.
+
+        The cut is where the context's own ids end, as in lm-evaluation-harness, or before that where the tokenizer
+        joins the context's last letters with the answer's first ones.
+        """
         if request.chat:
-            options = {"add_special_tokens": False}
-            return context, [list(self.folder.tokenizer(c, **options)["input_ids"]) for c in request.choices]
-        whole = [self.encode(request.context + c, False) for c in request.choices]
-        return context, [w[len(context) :] for w in whole]
+            asked = [[user(request.context), assistant(c)] for c in request.choices]
+            opened = [exact(found) for found in self.folder.chat.open_answers(asked)]
+            whole, cut = [ids for ids, _ in opened], min(n for _, n in opened)
+        else:
+            context = self.encode(request.context, False)
+            whole = [self.encode(request.context + c, False) for c in request.choices]
+            cut = min(shared(context, ids) for ids in whole)
+        return whole[0][:cut], [ids[cut:] for ids in whole]
 
     def work(self, requests: Sequence[Request]) -> int:
         """Rough cost in tokens, for the progress bar: characters / 4 and the answers' limits."""
@@ -155,7 +164,14 @@ class Backend(ABC):
         return out
 
 
-def without_end(ids: list[int], eos: int) -> list[int]:
+def exact(found: T | Unmaskable) -> T:
+    """SdrrlError for a question that the model's chat template does not render."""
+    if isinstance(found, Unmaskable):
+        raise SdrrlError(f"a question cannot be put to the model: {found.reason}")
+    return found
+
+
+def without_end(ids: list[int], eos: int | None) -> list[int]:
     """Some tokenizers close plain text with their end token; a prompt must stay open."""
     return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
 

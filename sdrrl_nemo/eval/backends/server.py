@@ -19,7 +19,7 @@ from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
 
-REVISION = 1
+REVISION = 2
 T = TypeVar("T")
 
 
@@ -69,7 +69,8 @@ class ServerBackend(Backend):
 
     def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
         bodies = [
-            {"prompt": list(p), "max_tokens": n, "temperature": 0.0} for p, n in zip(prompts, limits, strict=True)
+            {"prompt": list(p), "max_tokens": n, "temperature": 0.0, "stop_token_ids": self.folder.end_token_ids}
+            for p, n in zip(prompts, limits, strict=True)
         ]
         return self._all(bodies, _read_text, lambda: advance(1))
 

@@ -15,7 +15,7 @@ from sdrrl_nemo.eval.backends.interface import BACKENDS, Advance, Backend
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder
 
-REVISION = 1
+REVISION = 2
 
 
 @BACKENDS.register("vllm")
@@ -60,7 +60,7 @@ class VllmBackend(Backend):
 
     def generate(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], advance: Advance) -> list[Any]:
         sampling = [
-            self._vllm.SamplingParams(temperature=0.0, max_tokens=n, stop_token_ids=[self.folder.eos_token_id])
+            self._vllm.SamplingParams(temperature=0.0, max_tokens=n, stop_token_ids=self.folder.end_token_ids)
             for n in limits
         ]
         out = []

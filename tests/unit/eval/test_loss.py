@@ -111,10 +111,10 @@ def test_greedy_answers_equal_one_by_one_argmax(folder, model):
         tokens = list(prompt)
         for _ in range(8):
             tokens.append(int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
-            if tokens[-1] == folder.eos_token_id:
+            if tokens[-1] in folder.end_token_ids:
                 break
         new = tokens[len(prompt) :]
-        finished = new[-1] == folder.eos_token_id
+        finished = new[-1] in folder.end_token_ids
         assert answer["finished"] == finished
         assert answer["tokens"] == len(new) - finished
         assert answer["text"] == folder.tokenizer.decode(new, skip_special_tokens=True).strip()
@@ -122,7 +122,7 @@ def test_greedy_answers_equal_one_by_one_argmax(folder, model):
 
 def test_sampling_defaults_of_the_folder_are_not_used(folder, model):
     assert model.generation_config.do_sample is False
-    assert model.generation_config.eos_token_id == [folder.eos_token_id]
+    assert model.generation_config.eos_token_id == folder.end_token_ids
 
 
 def test_too_long_text_is_named():

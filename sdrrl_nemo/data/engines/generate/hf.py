@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.fileio import canonical_json, content_key, sha256_file
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
+from sdrrl_nemo.data.rows import Message
+from sdrrl_nemo.data.text.chat_template import TemplateConfig
+from sdrrl_nemo.data.text.conversation import Chat, Unmaskable, user
+from sdrrl_nemo.data.text.tokenizer import load_chat
 
 DTYPES = ("float32", "bfloat16", "float16", AUTO)
 IDENTITY_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
-REVISION = 2
+REVISION = 3
 """Changes whenever the code here may give another answer to the same question."""
 
 
@@ -50,6 +55,7 @@ class HfGenerator(Generator):
         top_p: float = 1.0,
         seed: int = 0,
         licence: str | None = None,
+        templates: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = Path(model)
         if not (self._folder / "config.json").is_file():
@@ -68,6 +74,7 @@ class HfGenerator(Generator):
         self.max_new_tokens, self._device_name = max_new_tokens, device
         self._dtype = resolve(dtype, "bfloat16", "float32")
         self._unfinished, self._temperature, self._top_p, self._seed = unfinished, temperature, top_p, seed
+        self._templates = TemplateConfig(**(templates or {}))
         self.licence = licence or self._stated_licence()
 
     def _stated_licence(self) -> str:
@@ -82,7 +89,8 @@ class HfGenerator(Generator):
         """Weights, tokenizer and every option that can change an answer."""
         files = sorted(f for pattern in IDENTITY_FILES for f in self._folder.glob(pattern))
         sampling = (self._temperature, self._top_p, self._seed) if self._temperature else "greedy"
-        options = (REVISION, self.max_new_tokens, self._batch_size, self._dtype, self._unfinished, sampling)
+        rendered = self._chat.tokenizer.chat_template
+        options = (REVISION, self.max_new_tokens, self._batch_size, self._dtype, self._unfinished, sampling, rendered)
         return f"hf/{self._folder.name}/{content_key([[f.name, sha256_file(f)] for f in files], options)}"
 
     @cached_property
@@ -98,18 +106,15 @@ class HfGenerator(Generator):
             raise SdrrlError(f"generator 'hf': device '{name}' is unknown; use auto, cpu or cuda") from None
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        from sdrrl_nemo.compat.transformers5 import load_tokenizer
+    def _chat(self) -> Chat:
+        chat = load_chat(self._folder, self._templates, padding_side="left")
+        if chat.tokenizer.pad_token_id is None:
+            chat.tokenizer.pad_token = chat.tokenizer.convert_ids_to_tokens(min(chat.end_token_ids))
+        return chat
 
-        try:
-            tokenizer = load_tokenizer(self._folder, padding_side="left")
-        except Exception as e:  # the Rust library raises nothing narrower for a damaged file
-            raise SdrrlError(f"{self._folder}: not a loadable tokenizer ({' '.join(str(e).split())})") from None
-        if not tokenizer.chat_template:
-            raise SdrrlError(f"{self._folder}: the tokenizer has no chat template, so questions cannot be put to it")
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
+    @property
+    def _tokenizer(self) -> Any:
+        return self._chat.tokenizer
 
     @cached_property
     def _model(self) -> Any:
@@ -133,25 +138,33 @@ class HfGenerator(Generator):
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
         return (model if spread else model.to(self._device)).eval()
 
-    def prompt(self, question: str) -> str:
-        """The question in the model's chat template, ready for the answer."""
-        turns = [{"role": "user", "content": question}]
-        return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-
     def answer(self, questions: Sequence[str]) -> list[Answer]:
-        """Answers as generated, untrimmed. SdrrlError when a prompt leaves no room for the answer."""
-        if not questions:
+        """:meth:`answers_to` single questions."""
+        return self.answers_to([[user(question)] for question in questions])
+
+    def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
+        """Answers as generated, untrimmed. One that the template refuses, or that leaves no room for an answer among
+        the model's positions, gets an empty answer, which is not finished."""
+        if not conversations:
             return []
-        ids = self._tokenizer([self.prompt(q) for q in questions], add_special_tokens=False)["input_ids"]
+        answers = dict.fromkeys(range(len(conversations)), Answer("", False, 0))
+        prompts = self._chat.prompts(conversations)
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        room = limit - self.max_new_tokens if limit else None
+        rendered = {i: p for i, p in enumerate(prompts) if not isinstance(p, Unmaskable)}
+        ids = {i: p for i, p in rendered.items() if room is None or len(p) <= room}
+        if rendered and not ids:  # not one row's fault but the configuration's
+            raise SdrrlError(
+                f"a question of {min(map(len, rendered.values()))} tokens plus {self.max_new_tokens} new ones exceeds "
+                f"the model's {limit}, and the others are longer; lower generation.engine.options.max_new_tokens"
+            )
+        texts = [c[0]["content"] if len(c) == 1 else canonical_json(c) for c in conversations]
         # Longest first: if memory does not do, that shows at once. Equal lengths by text, so order does not matter.
-        order = sorted(range(len(questions)), key=lambda i: (-len(ids[i]), questions[i]))
-        answers: dict[int, Answer] = {}
+        order = sorted(ids, key=lambda i: (-len(ids[i]), texts[i]))
         for begin in range(0, len(order), self._batch_size):
             batch = order[begin : begin + self._batch_size]
-            answers |= zip(
-                batch, self._answer_batch([questions[i] for i in batch], [ids[i] for i in batch]), strict=True
-            )
-        return [answers[i] for i in range(len(questions))]
+            answers |= zip(batch, self._answer_batch([texts[i] for i in batch], [ids[i] for i in batch]), strict=True)
+        return [answers[i] for i in range(len(conversations))]
 
     def _answer_batch(self, questions: list[str], rows: list[list[int]]) -> list[Answer]:
         import torch
@@ -160,13 +173,6 @@ class HfGenerator(Generator):
         encoded = pad_without_fast_tokenizer_warning(self._tokenizer, {"input_ids": rows}, return_tensors="pt")
         encoded = encoded.to(self._device)
         ids, attention = encoded["input_ids"], encoded["attention_mask"]
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        if limit and ids.shape[1] + self.max_new_tokens > limit:
-            longest = max(questions, key=len)
-            raise SdrrlError(
-                f"question of {ids.shape[1]} tokens plus {self.max_new_tokens} new ones exceeds the model's {limit}: "
-                f"'{longest[:60]}...'; shorten it or lower max_new_tokens"
-            )
         cuda = [self._device] if self._device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
             torch.manual_seed(derive_seed(self._seed, "generate", *questions))
@@ -186,18 +192,21 @@ class HfGenerator(Generator):
             sampling = {"do_sample": True, "temperature": self._temperature, "top_p": self._top_p, "top_k": 0}
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=self._tokenizer.eos_token_id,
+            eos_token_id=sorted(self._chat.end_token_ids),
             pad_token_id=self._tokenizer.pad_token_id,
             bos_token_id=self._tokenizer.bos_token_id,
             **sampling,
         )
 
     def _read(self, tokens: list[int]) -> Answer:
-        """Answer of one row: up to the end token; without one it was cut."""
-        end = self._tokenizer.eos_token_id
-        finished = end in tokens
-        kept = tokens[: tokens.index(end)] if finished else tokens
+        """Answer of one row: up to the first token that ends an answer; without one it was cut."""
+        ends = self._chat.end_token_ids
+        kept = list(itertools.takewhile(lambda token: token not in ends, tokens))
+        finished = len(kept) < len(tokens)
         return Answer(self._tokenizer.decode(kept, skip_special_tokens=True).strip(), finished, len(kept))
 
     def generate(self, questions: Sequence[str]) -> list[str]:
-        return [settle(answer, self._unfinished) for answer in self.answer(questions)]
+        return self.converse([[user(question)] for question in questions])
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        return [settle(answer, self._unfinished) for answer in self.answers_to(conversations)]

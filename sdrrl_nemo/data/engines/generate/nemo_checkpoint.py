@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sdrrl_nemo.common import cli
 from sdrrl_nemo.common.config import read_key
@@ -17,12 +18,13 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 from sdrrl_nemo.data.engines.generate.hf import DTYPES, IDENTITY_FILES, HfGenerator
+from sdrrl_nemo.data.rows import Message
 
 WEIGHTS = ("auto", "model", "master")
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 """What a launcher sets; the export is a process group of its own."""
 EXPORT = f"import sys; from {__name__} import export_here; from {cli.__name__} import run; sys.exit(run(export_here))"
-REVISION = 1
+REVISION = 2
 """Changes whenever the code here may give another answer to the same question."""
 _STEP = re.compile(r"step-(\d{6,})")
 
@@ -52,6 +54,7 @@ class NemoCheckpointGenerator(Generator):
         top_p: float = 1.0,
         seed: int = 0,
         licence: str | None = None,
+        templates: Mapping[str, Any] | None = None,
     ) -> None:
         if weights not in WEIGHTS:
             raise SdrrlError(f"generator 'nemo_checkpoint': weights '{weights}' is unknown{suggest(weights, WEIGHTS)}")
@@ -66,6 +69,7 @@ class NemoCheckpointGenerator(Generator):
             "temperature": temperature,
             "top_p": top_p,
             "seed": seed,
+            "templates": templates,
         }
         # The base folder stands in for the export that is yet to be made: options are wrong now, not hours later.
         self.licence = HfGenerator(str(self._base), **self._options, licence=licence).licence  # type: ignore[arg-type]
@@ -97,6 +101,9 @@ class NemoCheckpointGenerator(Generator):
 
     def generate(self, questions: Sequence[str]) -> list[str]:
         return self._hf.generate(questions) if questions else []
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        return self._hf.converse(conversations) if conversations else []
 
 
 def _resolve(run: str, checkpoint: str, base: str) -> tuple[Path, Path]:

@@ -8,14 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import content_key, whole_text
+from sdrrl_nemo.common.fileio import canonical_json, content_key, whole_text
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
 from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
 from sdrrl_nemo.data.engines.served_model import ServedModel
+from sdrrl_nemo.data.rows import Message
+from sdrrl_nemo.data.text.conversation import user
 
-REVISION = 1
+REVISION = 2
 """Changes whenever the code here may give another answer to the same question."""
 RESERVED = ("model", "messages", "n", "stream", "max_tokens", "temperature", "top_p", "seed")
 
@@ -49,6 +51,7 @@ class OpenAiServerGenerator(Generator):
         api_key_env: str = "",
         extra: Mapping[str, Any] | None = None,
         licence: str | None = None,
+        templates: Mapping[str, Any] | None = None,
     ) -> None:
         where = "generator 'openai_server'"
         retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
@@ -62,6 +65,10 @@ class OpenAiServerGenerator(Generator):
         self._extra = dict(extra or {})
         if taken := sorted(set(self._extra) & set(RESERVED)):
             raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
+        # The server renders: of the run's template it can be told the options. Which template it has is its own affair.
+        if (templates or {}).get("options"):
+            given = self._extra.get("chat_template_kwargs") or {}
+            self._extra["chat_template_kwargs"] = {**(templates or {})["options"], **given}
         self._revision = revision
         self._sampling = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
         self._seed, self._unfinished = seed, unfinished
@@ -74,13 +81,18 @@ class OpenAiServerGenerator(Generator):
         return f"openai_server/{self._served.name}@{self._revision or 'unstated'}/{content_key(options)}"
 
     def answer(self, questions: Sequence[str]) -> list[Answer]:
-        """Answers as the server gave them. SdrrlError after the last try, or at once where trying again cannot help."""
-        return self._served.side_by_side(questions, self._ask)
+        """:meth:`answers_to` single questions."""
+        return self.answers_to([[user(question)] for question in questions])
 
-    def _ask(self, client: JsonClient, number: int, question: str, stop: threading.Event) -> Answer:
+    def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
+        """Answers as the server gave them. SdrrlError after the last try, or at once where trying again cannot help."""
+        return self._served.side_by_side(conversations, self._ask)
+
+    def _ask(self, client: JsonClient, number: int, conversation: Sequence[Message], stop: threading.Event) -> Answer:
+        question = conversation[0]["content"] if len(conversation) == 1 else canonical_json(conversation)
         body = {
             "model": self._served.name,
-            "messages": [{"role": "user", "content": question}],
+            "messages": list(conversation),
             **self._sampling,
             "seed": derive_seed(self._seed, "generate", question) % 2**31,
             **self._extra,
@@ -91,7 +103,10 @@ class OpenAiServerGenerator(Generator):
             raise SdrrlError(f"{e}; asked: '{' '.join(question.split())[:60]}'") from None
 
     def generate(self, questions: Sequence[str]) -> list[str]:
-        return [settle(answer, self._unfinished) for answer in self.answer(questions)]
+        return self.converse([[user(question)] for question in questions])
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        return [settle(answer, self._unfinished) for answer in self.answers_to(conversations)]
 
 
 def _read_answer(reply: Any) -> Answer:

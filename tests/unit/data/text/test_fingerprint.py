@@ -12,7 +12,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.compat.transformers5 import load_tokenizer
+from sdrrl_nemo.data.text.tokenizer import tokenizer_sha256
 from tests.unit.data.text.tokenizers_of_families import QWEN, llama_like, qwen_like
 
 # The same under transformers 4.57 and 5 (tokenizers 0.22 and 0.23), under Python 3.11 to 3.13.

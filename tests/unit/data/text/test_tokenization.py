@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.data.stages.tokenize import Tokenize
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, prompt_texts, token_ids, tokenize, tokenizer_sha256
+from sdrrl_nemo.data.text.token_ids import token_ids
+from sdrrl_nemo.data.text.tokenizer import load_chat, load_tokenizer, prompt_texts, tokenize, tokenizer_sha256
 from tests.unit.data.tiny_run import make_tokenizer
 
 
@@ -58,7 +59,7 @@ def test_ids_and_prompts_are_those_of_transformers(folder: Path) -> None:
 
 
 def test_too_long_is_dropped_with_its_reason(folder: Path) -> None:
-    stage = Tokenize(load_tokenizer(folder), "x", 60, 8)
+    stage = Tokenize(load_chat(folder), "x", 60, 8)
     rows = [{"key": "1", "subset": "LL", "question": "q", "answer": "a"}]
     rows.append({"key": "2", "subset": "TT", "question": "q", "answer": "long " * 100})
     outcome = stage.process(rows)
@@ -140,19 +141,20 @@ def test_a_sample_as_long_as_the_pack_stays(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     row = {"key": "1", "subset": "LL", "question": "q", "answer": "a"}
     [(tokens, prompt)] = tokenize(tokenizer, ["q"], ["a"])
-    kept = Tokenize(tokenizer, "x", len(tokens), 8).process([row])
-    assert [(r["tokens"], r["prompt_tokens"]) for r in kept.rows] == [(tokens, prompt)]
-    dropped = Tokenize(tokenizer, "x", len(tokens) - 1, 8).process([row])
+    chat = load_chat(folder)
+    kept = Tokenize(chat, "x", len(tokens), 8).process([row])
+    assert [(r["tokens"], r["spans"]) for r in kept.rows] == [(tokens, [[prompt, len(tokens)]])]
+    dropped = Tokenize(chat, "x", len(tokens) - 1, 8).process([row])
     assert (dropped.rows, dropped.rejects[0]["detail"]) == ([], f"{len(tokens)} tokens")
 
 
 def test_a_stage_is_not_reused_after_the_tokenizer_or_the_length_changed(folder: Path) -> None:
     """What the runner hashes: shard size is no part of the result."""
-    tokenizer = load_tokenizer(folder)
-    settings = Tokenize(tokenizer, "a" * 64, 512, 8).settings()
-    assert settings == Tokenize(tokenizer, "a" * 64, 512, 16).settings() == {"tokenizer": "a" * 64, "seq_length": 512}
-    assert Tokenize(tokenizer, "a" * 64, 256, 8).settings() != settings
-    assert Tokenize(tokenizer, "b" * 64, 512, 8).settings() != settings
+    chat = load_chat(folder)
+    settings = Tokenize(chat, "a" * 64, 512, 8).settings()
+    assert settings == Tokenize(chat, "a" * 64, 512, 16).settings()
+    assert Tokenize(chat, "a" * 64, 256, 8).settings() != settings
+    assert Tokenize(chat, "b" * 64, 512, 8).settings() != settings
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
@@ -174,9 +176,9 @@ def test_a_broken_tokenizer_and_one_without_an_end(folder: Path, tmp_path: Path)
         with pytest.raises(SdrrlError, match=message):
             load_tokenizer(broken)
     endless = load_tokenizer(folder)
-    endless.eos_token = None
+    endless.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     endless.save_pretrained(str(tmp_path / "endless"))
-    with pytest.raises(SdrrlError, match="names no end-of-text token"):
+    with pytest.raises(SdrrlError, match="no token that could end generation"):
         load_tokenizer(tmp_path / "endless")
 
 

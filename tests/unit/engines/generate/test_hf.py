@@ -20,7 +20,10 @@ def test_greedy_answers_equal_step_by_step_argmax(tiny_model: Path) -> None:
     engine = HfGenerator(str(tiny_model), max_new_tokens=12)
     answers = engine.answer(QUESTIONS)
     for question, answer in zip(QUESTIONS, answers, strict=True):
-        ids = engine._tokenizer(engine.prompt(question), return_tensors="pt", add_special_tokens=False).input_ids
+        prompt = [{"role": "user", "content": question}]
+        ids = engine._tokenizer.apply_chat_template(
+            prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
         found: list[int] = []
         with torch.no_grad():
             while len(found) < 12:
