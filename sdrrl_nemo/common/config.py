@@ -78,6 +78,16 @@ def _first_line(e: Exception) -> str:
     return next(iter(str(e).splitlines()), "") or type(e).__name__
 
 
+class PlainLoader(yaml.SafeLoader):
+    """YAML's plain values; a date is the text that it is written as."""
+
+
+PlainLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
     if path.resolve() in above:
         raise SdrrlError(f"{path}: is its own base, by way of {len(above)} files; mend the key 'base'")
@@ -86,7 +96,7 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
             if not path.is_file():
                 named = f"; {above[-1]} names it as its base" if above else ""
                 raise SdrrlError(f"{path}: no such configuration file{named}")
-            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            data = yaml.load(path.read_text(encoding="utf-8"), PlainLoader) or {}
     except SdrrlError:
         raise
     except Exception as e:  # YAMLError, and what PyYAML lets through: a day 99, '!!int x', too deep a nesting

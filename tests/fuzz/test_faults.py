@@ -156,7 +156,7 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         "hf",
         {**MODEL, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"},
         {"model": "@"},
-        "loadable tokenizer",
+        "tokenizer cannot be loaded",
     ),
     "nemo_checkpoint": ("generator", "nemo_checkpoint", {}, {"run": "@/none"}, "no finished checkpoint"),
     "nllb_hf": ("translator", "nllb_hf", NLLB, {"model": "@"}, "not a loadable"),

@@ -74,9 +74,9 @@ def fixed(own: str | Mapping[str, str] | None, config: TemplateConfig, where: st
     text = _chosen(own, config, where)
     if not text:
         return ""
-    head = _options(config.options)
+    head, dated = _options(config.options), _dated(config.date)
     if "strftime_now" in text and not _OWN_DATE.search(text):
-        head += _dated(config.date)
+        head += dated
     # The line break ends the head's line and is removed by trim_blocks, so the template's own first line is untouched.
     return text if text.startswith(head) else head + text
 

@@ -29,7 +29,9 @@ class ControlTokens:
         self.tokenizer = tokenizer
         self.names = [str(t) for n, t in sorted(added.items()) if t.special or n == turn_end_id]
         """Their texts, in the order of their ids."""
-        self._ids = {n for n, t in added.items() if t.special or n == turn_end_id}
+        # An unknown letter gets the id of <unk>, so that one is no sign of anything.
+        self._ids = {n for n, t in added.items() if t.special or n == turn_end_id} - {tokenizer.unk_token_id}
+        self._unknown = tokenizer.unk_token
         self._number = {name: i for i, name in enumerate(self.names)}
         longest = sorted(self.names, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
@@ -47,18 +49,21 @@ class ControlTokens:
 
     def are_the_texts(self, ids: list[int], text: str) -> bool:
         """Whether the control tokens among ``ids`` are those written in the text."""
-        return not self._loose or sum(i in self._ids for i in ids) == len(self.pattern.findall(text))
+        return not self._loose or sum(i in self._ids for i in ids) == self._count(text)
+
+    def _count(self, text: str) -> int:
+        return sum(name != self._unknown for name in self.pattern.findall(text))
 
     def ids(self, text: str) -> list[int] | None:
         """Ids of a rendered text with hidden control tokens; None where one cannot be told from a real one."""
         if self._renamed is None:
             return None
         backend, original = self._renamed
-        renamed, real = self.pattern.subn(lambda m: chr(RENAMED + self._number[m[0]]), text)
+        renamed = self.pattern.sub(lambda m: chr(RENAMED + self._number[m[0]]), text)
         plain = self._stand_ins.sub(lambda m: self.names[ord(m[0]) - HIDDEN], renamed)
         found = [original.get(i, i) for i in backend.encode(plain, add_special_tokens=False).ids]
         # A model whose vocabulary holds the token's text as a word of its own could still find it.
-        return found if sum(i in self._ids for i in found) == real else None
+        return found if sum(i in self._ids for i in found) == self._count(text) else None
 
     @cached_property
     def _stand_ins(self) -> re.Pattern[str]:
