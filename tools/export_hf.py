@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     from sdrrl_nemo.compat.start import prepare
 
     prepare(gpus=False)
+    from sdrrl_nemo.data.text.chat_files import carry
     from sdrrl_nemo.model.export import export_checkpoint
     from sdrrl_nemo.report.model_card import model_card
     from sdrrl_nemo.train.run_dir import checkpoint_to_export
@@ -57,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
         weights=args.weights,
         dtype=args.dtype,
         card=model_card,
+        carry=carry,
     )
     verb = "already holds the export of" if result.already_there else "exported"
     print(f"{args.output}: {verb} {args.checkpoint}")

@@ -168,6 +168,7 @@ def _write_packed(publication: Publication, name: str, rows: Iterable[TokenizedR
             {
                 "tokenizer_sha256": tokenizer_sha256(publication.tokenizer),
                 "chat_template": publication.tokenizer.chat_template,
+                "templates": publication.configuration["templates"],
                 "request": publication.request,
                 **_about(publication),
             }

@@ -45,6 +45,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CARD = "README.md"
 Card = Callable[[Path, Path, dict[str, Any]], str]
 """(base folder, checkpoint, facts of the export) -> the model card: report/model_card.py."""
+Carry = Callable[[Path, Path], None]
+"""(folder being made, checkpoint): chat template and end tokens: data/text/chat_files.py."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,17 @@ class ExportResult:
 
 
 def export_checkpoint(
-    checkpoint: Path, base: Path, output: Path, *, weights: str = "auto", dtype: str = "fp32", card: Card | None = None
+    checkpoint: Path,
+    base: Path,
+    output: Path,
+    *,
+    weights: str = "auto",
+    dtype: str = "fp32",
+    card: Card | None = None,
+    carry: Carry | None = None,
 ) -> ExportResult:
     """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from. ``card`` writes the
-    model card into it; None: a folder that nobody is meant to keep has none.
+    model card into it, ``carry`` the run's chat template; None: a folder that nobody is meant to keep has neither.
 
     The same export again is recognised by the checkpoint's fingerprint and not redone. Raises SdrrlError when
     ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits differ.
@@ -82,7 +91,7 @@ def export_checkpoint(
     facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
     facts |= {"compared_tokens": result.tokens, **provenance()}
     text = card(base, checkpoint, facts) if card else None
-    _write(hf_model.to(DTYPES[dtype]), base, output, facts, text)
+    _write(hf_model.to(DTYPES[dtype]), base, output, facts, text, carry)
     return result
 
 
@@ -179,13 +188,17 @@ def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> Expo
     return ExportResult(float((ours - theirs).abs().max()), ids.numel())
 
 
-def _write(hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str | None) -> None:
+def _write(
+    hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str | None, carry: Carry | None
+) -> None:
     with whole_folder(output) as temporary:
         hf_model.save_pretrained(temporary)
         for name in CARRIED:
             if (base / name).is_file():
                 shutil.copy(base / name, temporary / name)
         for_both_versions(temporary)
+        if carry is not None:
+            carry(temporary, Path(facts["checkpoint"]))
         if card is not None:
             (temporary / CARD).write_text(card, encoding="utf-8")
         write_json(temporary / FACTS, facts)

@@ -15,8 +15,8 @@ from transformers import PretrainedConfig
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import resolve as resolve_precision
-from sdrrl_nemo.data.packing.packed import PackedDataset
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, tokenizer_sha256
+from sdrrl_nemo.data.packing.packed import PackedDataset, rendering
+from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.layer_spec import has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, read_hf_config
@@ -117,7 +117,8 @@ def weighted_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, 
 
 def open_data(config: RunConfig, vocab_size: int, name: str) -> PackedDataset:
     """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's."""
-    fingerprint = tokenizer_sha256(load_tokenizer(config.model.hf_path))
+    chat = load_chat(config.model.hf_path, **rendering(config.data.path, name))
+    fingerprint = tokenizer_sha256(chat.tokenizer)
     dataset = PackedDataset(config.data.path, name, fingerprint)
     packed_for = int(dataset.manifest["vocab_size"])
     if packed_for != vocab_size:

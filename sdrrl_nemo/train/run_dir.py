@@ -23,6 +23,7 @@ from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.schedule import resolve
 
 FINISHED_FILE = "finished.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 
 def checkpoints_of(config: RunConfig) -> Path:
@@ -71,6 +72,9 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     with atomic_write(run / "config.yaml") as f:
         f.write(to_yaml(config))
     write_json(run / "provenance.json", provenance())
+    if template := batches.dataset.manifest.get("chat_template"):  # the exported folder carries it
+        with atomic_write(run / CHAT_TEMPLATE_FILE) as f:
+            f.write(template)
     write_json(path, identity)
     remove_unfinished(checkpoints_of(config))
 

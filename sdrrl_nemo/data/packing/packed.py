@@ -30,6 +30,7 @@ from sdrrl_nemo.common.fileio import canonical_json, publish, read_json_object, 
 from sdrrl_nemo.compat import indexed_dataset
 from sdrrl_nemo.data.packing.indexed import open_indexed
 from sdrrl_nemo.data.rows import SUBSETS
+from sdrrl_nemo.data.text.chat_template import TemplateConfig
 
 FORMAT = "sdrrl-packed/4"  # 4: the manifest holds a hash of its own content
 UNHASHED = "sdrrl-packed/3"
@@ -205,6 +206,22 @@ class PackedWriter:
 def file_names(name: str) -> list[str]:
     """The files of a set besides its manifest."""
     return [f"{name}.bin", f"{name}.idx", *(f"{name}.{s}.npy" for s in SIDECARS)]
+
+
+def rendering(directory: str | Path, name: str) -> dict[str, Any]:
+    """What a set's manifest says of the chat template that its samples were rendered with: the arguments of
+    `load_chat` for the model's folder. A folder's own template is taken from the folder, so that another one shows as
+    another tokenizer; one that the configuration named comes from the manifest."""
+    path = Path(directory) / f"{name}.manifest.json"
+    manifest = read_json_object(path) if path.is_file() else {}
+    asked = manifest.get("templates")
+    try:
+        templates = TemplateConfig(**asked) if asked else None
+    except TypeError as e:
+        raise SdrrlError(f"{path}: 'templates' is of the wrong kind ({e}); preprocess again") from None
+    if templates is None or not templates.chat_template:
+        return {"templates": templates}
+    return {"rendered": str(manifest.get("chat_template") or "")}
 
 
 def own_hash(manifest: dict[str, Any]) -> str:
