@@ -31,20 +31,21 @@ PAIRS = [
 
 
 def make_model_folder(folder: Path, seed: int, extra_token: bool = False) -> Path:
-    """Random tiny Llama (2 layers, 32 wide) over a byte vocabulary."""
+    """Random tiny Llama (2 layers, 32 wide) over a byte vocabulary; it has more rows than tokens, and its template ends
+    a turn with another token than the end of text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {c: i for i, c in enumerate(alphabet)}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>", *(["<|new|>"] if extra_token else [])]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(["<|new|>"] if extra_token else [])]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>", additional_special_tokens=special
+        tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|endoftext|>", additional_special_tokens=special
     )
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(tokenizer) + 5,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

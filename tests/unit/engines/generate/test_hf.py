@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.data.engines.base import GENERATORS
 from sdrrl_nemo.data.engines.generate.answers import Answer, settle
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+from sdrrl_nemo.data.text.conversation import assistant, user
 
 QUESTIONS = ["What is 7 times 6?", "Say\n\nhello.", "Why?"]
 
@@ -40,6 +42,51 @@ def test_end_token_finishes_an_answer(tiny_model: Path) -> None:
     a, end = engine._tokenizer("ab").input_ids, engine._tokenizer.eos_token_id
     assert engine._read([*a, end, end]) == Answer("ab", True, 2)
     assert engine._read(a) == Answer("ab", False, 2)
+
+
+def test_every_end_token_ends_an_answer(tiny_model: Path, tmp_path: Path) -> None:
+    """The template's end of turn, the tokenizer's end of text, and what generation_config.json names."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    settings = read_json(folder / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", {**settings, "eos_token": "<|endoftext|>"})
+    engine = HfGenerator(str(folder), max_new_tokens=4)
+    a, b = engine._tokenizer("a").input_ids, engine._tokenizer("b").input_ids
+    write_json(folder / "generation_config.json", {"eos_token_id": [0, *b]})
+    for end, named in ((0, False), (2, False), (b[0], True)):
+        fresh = HfGenerator(str(folder), max_new_tokens=4)
+        assert fresh._read([*a, end, *a, 0]) == Answer("a", True, 1), named
+        assert end in fresh._generation_config().eos_token_id
+
+
+def test_text_is_returned_as_it_was_generated(tiny_model: Path, tmp_path: Path) -> None:
+    """Llama 3's folder asks for spaces before marks to be taken away."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    settings = read_json(folder / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", {**settings, "clean_up_tokenization_spaces": True})
+    engine = HfGenerator(str(folder), max_new_tokens=4)
+    text = "Quoi ? Non ! L 'eau , do n't ."
+    assert engine._read(engine._tokenizer(text).input_ids).text == text
+
+
+def test_conversations(tiny_model: Path) -> None:
+    """Earlier turns are part of the prompt; one turn is the same as the question alone."""
+    engine = HfGenerator(str(tiny_model), max_new_tokens=6)
+    several = [user("Why?"), assistant("So."), user("And how?")]
+    assert engine.converse([[user(q)] for q in QUESTIONS]) == engine.generate(QUESTIONS)
+    ids = engine._tokenizer.apply_chat_template(
+        several, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    made = engine._model.generate(
+        **ids, max_new_tokens=6, do_sample=False, eos_token_id=sorted(engine._chat.end_token_ids)
+    )
+    [answer] = engine.converse([several])
+    assert answer == engine._read(made[0, ids["input_ids"].shape[1] :].tolist()).text
+
+
+def test_a_question_too_long_costs_its_own_row_alone(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=8)
+    answers = engine.generate(["Why?", "word " * 400])
+    assert answers == [*engine.generate(["Why?"]), ""]
 
 
 @pytest.mark.parametrize(("mode", "text"), [("keep", "One. Tw"), ("trim", "One."), ("drop", "")])
