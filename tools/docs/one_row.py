@@ -85,7 +85,7 @@ def steps_of_data(run: Run, instructions: Path, combination: str) -> list[Step]:
         (f"{STAGES}/code_switch.py:CodeSwitch", "code-switch", "switches words of the question (Eq. 5):"),
         (f"{STAGES}/answer_language.py:AnswerLanguage", "answer-language", "says which language to answer in:"),
         (f"{STAGES}/order.py:Order", "order", "names the sample by its content, and so its place:"),
-        (f"{STAGES}/tokenize.py:Tokenize", "tokenize", "cuts template, question, answer and end into token ids:"),
+        (f"{STAGES}/tokenize.py:Tokenize", "tokenize", "renders it; `spans` are the tokens with loss:"),
     ]
     steps = [Step("sdrrl_nemo/data/readers/records.py:records", f"gives the line of `{instructions}`:", raw)]
     before: dict[str, Any] = {}
