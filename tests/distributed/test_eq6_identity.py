@@ -17,6 +17,7 @@ from sdrrl_nemo.data.rows import SUBSETS
 from tests.eq6 import eq6_float64
 from tests.launch import ROOT
 from tests.tiny import pack_jsonl, tiny_model
+from tests.tiny_tokenizer import TURN_END
 from tests.warm import torchrun
 
 ROWS = ROOT / "tests" / "data" / "transfer_small.jsonl"
@@ -52,8 +53,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _prepare(folder, tiny_model(folder / "model"), _rows(SAMPLES))
 
 
-def _rows(samples: dict[str, int]) -> list[dict[str, str]]:
+def _rows(samples: dict[str, int], shortest: bool = False) -> list[dict[str, str]]:
     rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    if shortest:
+        rows.sort(key=lambda row: len(row["question"] + row["answer"]))
     chosen = [row for name in SUBSETS for row in [r for r in rows if r["subset"] == name][: samples[name]]]
     assert len(chosen) == sum(samples.values())
     return chosen
@@ -75,16 +78,19 @@ def _prepare(folder: Path, model: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def _expected(workspace: Path, reduction: str) -> tuple[float, dict[str, float]]:
-    """Eq. 6 from the raw text alone: chat template, answer, end token, by transformers."""
+    """Eq. 6 from the raw text alone: the conversation as the chat template renders it, up to its end of turn, by
+    transformers."""
     model = Path(yaml.safe_load((workspace / "config.yaml").read_text())["model"]["hf_path"])
     tokenizer = AutoTokenizer.from_pretrained(model)
     samples = []
     for line in (workspace / "rows.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        messages = [{"role": "user", "content": row["question"]}]
-        question = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        answer = [*tokenizer.encode(row["answer"], add_special_tokens=False), tokenizer.eos_token_id]
-        samples.append((row["subset"], question, answer))
+        messages = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
+        question = tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        whole = tokenizer.encode(text[: text.rindex(TURN_END) + len(TURN_END)], add_special_tokens=False)
+        assert whole[: len(question)] == question
+        samples.append((row["subset"], question, whole[len(question) :]))
     return eq6_float64(model, samples, reduction)
 
 
@@ -150,7 +156,7 @@ def test_epoch_mean_equals_eq6(layout: str, trained: Path, expected: tuple[float
 
 def test_the_real_model(smollm2: Path, tmp_path: Path) -> None:
     """SmolLM2-135M-Instruct itself with its 49,152 classes, TP=2 with its padded heads, packed."""
-    workspace = _prepare(tmp_path, smollm2, _rows(FEW))
+    workspace = _prepare(tmp_path, smollm2, _rows(FEW, shortest=True))
     _train(workspace, 2, {"real": "trainer.tp=2 trainer.micro_batch_size=2 trainer.global_batch_size=4"})
     loss, addends = _expected(workspace, "mean")
     assert abs(_mean(workspace / "real", "loss") - loss) <= TOLERANCE * loss
