@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ OF_5 = ("rope_parameters",)
 
 
 def document_of(case: Case) -> dict[str, Any]:
-    found = {"model_type": case.family, "hidden_act": "silu", "tie_word_embeddings": False, **SIZES, **case.keys}
+    found = {"model_type": case.family, "hidden_act": "silu", "tie_word_embeddings": False, **SIZES}
+    found |= deepcopy(case.keys)  # transformers 5 writes into what it is given
     return {k: v for k, v in found.items() if v != GONE}
 
 
 def model_of(case: Case) -> PreTrainedModel:
     """transformers' model of what the case means, random; norms and biases too, so that a forgotten one shows."""
     torch.manual_seed(3)
-    config = CONFIG_MAPPING[case.family](**{**SIZES, "tie_word_embeddings": False, "hidden_act": "silu", **case.means})
+    means = {**SIZES, "tie_word_embeddings": False, "hidden_act": "silu", **deepcopy(case.means)}
+    config = CONFIG_MAPPING[case.family](**means)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
