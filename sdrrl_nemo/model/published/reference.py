@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -50,6 +50,16 @@ def reference(folder: Path) -> Reference:
         note = f"transformers {version} cannot read config.json as it is ({why}), so it was given a translation"
         return Reference(read_config(folder), note)
     return Reference(config)
+
+
+def reference_logits(folder: Path, token_ids: Tensor) -> Tensor:
+    """Logits fp32 [b, s, V] of transformers' own model of a folder, loaded by transformers from it."""
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(folder), config=reference(folder).config, dtype=torch.float32, local_files_only=True
+    )
+    with torch.no_grad():
+        found: Tensor = model.eval()(token_ids).logits.float()
+    return found
 
 
 def rotary_module(config: PretrainedConfig) -> Any:
