@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sdrrl_nemo.data.packing.packed import PackedDataset
 from sdrrl_nemo.data.rows import SUBSETS
@@ -17,13 +17,17 @@ from sdrrl_nemo.data.rows import SUBSETS
 def eq6_float64(
     model_folder: Path, samples: Iterable[tuple[str, list[int], list[int]]], reduction: str = "mean"
 ) -> tuple[float, dict[str, float]]:
-    """(L, addend of each subset) over samples (subset, question ids, answer ids)."""
+    """(L, addend of each subset) over samples (subset, question ids, answer ids).
+
+    Rows of the model that are no token of its tokenizer have no part in the softmax.
+    """
+    tokens = max(AutoTokenizer.from_pretrained(model_folder).get_vocab().values()) + 1
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64).eval()
     losses: dict[str, list[float]] = defaultdict(list)
     answer_tokens: dict[str, int] = defaultdict(int)
     with torch.no_grad():
         for subset, question, answer in samples:
-            logits = model(torch.tensor([question + answer])).logits[0, len(question) - 1 : -1]
+            logits = model(torch.tensor([question + answer])).logits[0, len(question) - 1 : -1, :tokens]
             token_losses = torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="none")
             losses[subset].append(float(token_losses.mean() if reduction == "mean" else token_losses.sum()))
             answer_tokens[subset] += len(answer)

@@ -1,7 +1,8 @@
 #!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Turn a checkpoint of a training run into a Hugging Face folder and check its logits against Megatron's, on CPU.
 
-Of a run with held-out data that is the best checkpoint, else the newest.
+Of a run with held-out data that is the best checkpoint, else the newest. Again with ``--evaluation``, once the folder
+has been evaluated, writes the figures into its model card and leaves the rest as it is.
 
 tools/export_hf.py --run work/runs/demo_por --output work/runs/demo_por/hf
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sdrrl_nemo.common.cli import run
@@ -30,7 +32,13 @@ def main(argv: Sequence[str]) -> None:
     which.add_argument("--latest", action="store_true", help="the run's newest checkpoint, whichever is the best")
     parser.add_argument("--base", type=Path, help="HF folder the weights came from (default: the run's)")
     parser.add_argument("--weights", choices=("auto", "model", "master"), default="auto")
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument(
+        "--dtype",
+        choices=("base", "float32", "bfloat16", "float16", "fp32", "bf16"),
+        default="base",
+        help="type of the weights written (default: each tensor's own in the base folder)",
+    )
+    parser.add_argument("--evaluation", type=Path, help="folder of sdrrl evaluate: its figures go into the model card")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
     start_check("export")
@@ -57,9 +65,11 @@ def main(argv: Sequence[str]) -> None:
         args.output,
         weights=args.weights,
         dtype=args.dtype,
-        card=model_card,
+        card=partial(model_card, evaluation=args.evaluation),
         carry=carry,
     )
+    for note in result.notes:
+        print(note)
     verb = "already holds the export of" if result.already_there else "exported"
     print(f"{args.output}: {verb} {args.checkpoint}")
     print(f"max abs diff of logits, transformers vs Megatron: {result.max_abs_diff:.3e} over {result.tokens} tokens")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sdrrl_nemo.cli.loading import load
 from sdrrl_nemo.common.cli import config_parser
@@ -12,6 +13,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.provenance import IMPORT_PATHS, IS_CHECKOUT, script_path
 from sdrrl_nemo.compat.check import start_check
+from sdrrl_nemo.model.published.weight_files import check_weights
 from sdrrl_nemo.train.config import RunConfig
 
 HELP = """usage: sdrrl train --config FILE [key=value ...]
@@ -40,7 +42,9 @@ def train(argv: Sequence[str], script: str) -> int:
         result: int | None = load(script).main(arguments)
         return result or 0
     start_check("train", warn=False)  # the recipe warns
-    config = _config(arguments)  # a wrong key is said once and in one sentence, before any process starts
+    # a wrong key, or a weight file that is absent, is said once and in one sentence, before any process starts
+    config = _config(arguments)
+    check_weights(Path(config.model.hf_path))
     options = options or this_machine(config)
     command = [sys.executable, "-P", "-m", "torch.distributed.run", *options, str(script_path(script)), *arguments]
     sys.stdout.flush()

@@ -13,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdrrl_nemo.common.fileio import read_json, write_json
+from sdrrl_nemo.common.fileio import read_json, read_json_object, write_json
+from sdrrl_nemo.compat.rope_dialects import rope_of, with_both_ropes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -38,33 +39,69 @@ def rope_theta(config: PretrainedConfig) -> float:
 def rope_scaling(config: PretrainedConfig) -> dict[str, Any]:
     """Type of the rotary scaling (``rope_type``) and its settings; empty: plain rotary positions."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    scaling = {k: v for k, v in found.items() if k != "rope_theta"}
+    scaling = {k: v for k, v in found.items() if k not in ("rope_theta", "partial_rotary_factor")}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     return {} if kind == "default" else {**scaling, "rope_type": kind}
 
 
-def partial_rotary_factor(config: PretrainedConfig) -> float | None:
-    """Share of each head's dimensions that is rotated; None: not stated, all are."""
-    parameters = getattr(config, "rope_parameters", None) or {}
-    found = parameters.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
-    return None if found is None else float(found)
+def config_file(path: str | Path) -> Path:
+    """The config.json of a folder, or the file itself."""
+    return Path(path) if Path(path).is_file() else Path(path) / "config.json"
 
 
 def read_config(path: str | Path) -> PretrainedConfig:
-    """The configuration of a folder or a config.json; 4.57 too understands one that 5 wrote."""
-    from transformers import AutoConfig
+    """The configuration of a folder or a config.json, as it is meant, whichever version is installed or wrote it.
 
-    config: PretrainedConfig = AutoConfig.from_pretrained(path)
-    if not is_version_5() and _is_flat(parameters := getattr(config, "rope_parameters", None)):
-        config.rope_theta = rope_theta(config)
-        config.rope_scaling = rope_scaling(config) or None
-        config.rope_parameters = parameters
+    SdrrlError for a file that is absent, no JSON object, or contradicts itself about the rotary positions; whatever
+    transformers raises for a field that it cannot read.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    file = config_file(path)
+    document = plain_values(with_both_ropes(read_json_object(file), str(file)))
+    kind = document.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        unknown: PretrainedConfig = AutoConfig.from_pretrained(path)  # has a sentence for it
+        return unknown
+    config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(document)
     return config
 
 
-def _is_flat(parameters: Any) -> bool:
-    """Not one set of rotary settings for each type of layer; models with several are refused (model/families.py)."""
-    return isinstance(parameters, dict) and "rope_theta" in parameters
+def reads_by_itself(document: dict[str, Any]) -> bool:
+    """Whether the installed version understands a config.json without help: 4.57 knows nothing of ``rope_parameters``,
+    5 drops a base that stands in ``rope_parameters`` alone while there is a ``rope_scaling``.
+    """
+    parameters, scaling = document.get("rope_parameters"), document.get("rope_scaling") or {}
+    if is_version_5():
+        return not parameters or not scaling or "rope_theta" in {*document, *scaling}
+    if "rope_theta" in scaling:
+        return False
+    return not parameters or (document.get("rope_theta") is not None and bool(scaling) == _is_scaled(document))
+
+
+def _is_scaled(document: dict[str, Any]) -> bool:
+    return rope_of(document).kind != "default"
+
+
+NULL_MEANS: dict[str, Any] = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "attention_dropout": 0.0,
+}
+"""What 4.57 takes null for; 5 refuses a null where a number or a truth value belongs."""
+HEAD_SIZE_IS_HIDDEN_OVER_HEADS = ("llama", "mistral", "qwen2")
+"""Families whose head size is that where it is null or absent."""
+
+
+def plain_values(document: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json without those nulls that one of the versions cannot read."""
+    found = {k: NULL_MEANS.get(k, v) if v is None else v for k, v in document.items()}
+    sizes = found.get("hidden_size"), found.get("num_attention_heads")
+    whole = all(isinstance(n, int) and n > 0 for n in sizes)
+    if document.get("model_type") in HEAD_SIZE_IS_HIDDEN_OVER_HEADS and found.get("head_dim", 0) is None and whole:
+        found["head_dim"] = sizes[0] // sizes[1]  # type: ignore[operator]  # both are numbers: whole
+    return found
 
 
 def load_tokenizer(folder: str | Path, **options: Any) -> PreTrainedTokenizerBase:
@@ -87,29 +124,15 @@ def load_tokenizer(folder: str | Path, **options: Any) -> PreTrainedTokenizerBas
     return tokenizer
 
 
+def token_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Ids from 0 to the highest that the tokenizer gives: those of added tokens can leave gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def for_both_versions(folder: Path) -> None:
     """Rewrite config.json and tokenizer_config.json of a folder just made, so that 4.57 and 5 read the same model."""
     path = folder / "config.json"
-    write_json(path, with_both_ropes(read_json(path)))
+    write_json(path, plain_values(with_both_ropes(read_json(path), str(path))))
     path = folder / "tokenizer_config.json"
     if path.is_file() and (settings := read_json(path)).get("tokenizer_class") == V5_CLASS:
         write_json(path, {**settings, "tokenizer_class": V4_CLASS})
-
-
-def with_both_ropes(config: dict[str, Any]) -> dict[str, Any]:
-    """The content of a config.json with the rotary settings as 4.57 and as 5 name them."""
-    parameters: Any = config.get("rope_parameters")
-    if parameters is None and "rope_theta" in config:
-        scaling = config.get("rope_scaling") or {}
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        parameters = {**scaling, "rope_theta": config["rope_theta"], "rope_type": kind}
-    if not _is_flat(parameters):
-        return config
-    scaling = {k: v for k, v in parameters.items() if k != "rope_theta"}
-    plain = scaling.get("rope_type", "default") == "default"
-    return {
-        **config,
-        "rope_parameters": parameters,
-        "rope_theta": parameters["rope_theta"],
-        "rope_scaling": None if plain else scaling,
-    }

@@ -32,6 +32,8 @@ class ModelShape:
     vocabulary: int
     tied: bool = False
     qkv_bias: bool = False
+    proj_bias: bool = False
+    mlp_bias: bool = False
     qk_norm: bool = False
     gated: bool = True
     """SwiGLU's three feed-forward matrices; False: two, as in GPT (sizes of published runs)."""
@@ -50,6 +52,8 @@ class ModelShape:
             vocabulary=hf.vocab_size,
             tied=bool(hf.tie_word_embeddings),
             qkv_bias=family == "qwen2" or bool(getattr(hf, "attention_bias", False)),
+            proj_bias=family in ("llama", "qwen3") and bool(getattr(hf, "attention_bias", False)),
+            mlp_bias=family == "llama" and bool(getattr(hf, "mlp_bias", False)),
             qk_norm=family == "qwen3",
         )
 
@@ -61,6 +65,8 @@ class ModelShape:
     def layer_parameters(self) -> int:
         """All parameters of one layer."""
         biases = (self.heads + 2 * self.groups) * self.head_dim if self.qkv_bias else 0
+        biases += self.hidden if self.proj_bias else 0
+        biases += 2 * self.feed_forward + self.hidden if self.mlp_bias else 0
         norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
         return self.layer_matrices() + biases + norms
 

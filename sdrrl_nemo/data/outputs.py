@@ -19,6 +19,7 @@ from sdrrl_nemo.common.fileio import (
 )
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.seeding import named_generator
+from sdrrl_nemo.compat.transformers5 import token_count
 from sdrrl_nemo.data.config import PackingConfig, Pair
 from sdrrl_nemo.data.execution.stage_runner import Source, StageResult
 from sdrrl_nemo.data.methods import Plan
@@ -159,7 +160,7 @@ def _write_packed(publication: Publication, name: str, rows: Iterable[TokenizedR
     from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
     size, names = publication.packing.seq_length, publication.plan.subset_names()
-    writer = PackedWriter(publication.directory / "packed", name, len(publication.tokenizer), size, names)
+    writer = PackedWriter(publication.directory / "packed", name, token_count(publication.tokenizer), size, names)
     try:
         samples = (_sample(row, TokenizedSample) for row in rows)
         for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):

@@ -6,42 +6,33 @@ comparison of logits is then between the merged weights and Megatron's model wit
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file, write_json
+from sdrrl_nemo.common.fileio import atomic_write, content_key, read_json_object, sha256_file, write_json
 from sdrrl_nemo.common.hashes import MANIFEST, differing, read_manifest
 from sdrrl_nemo.common.provenance import provenance
-from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
+from sdrrl_nemo.compat.transformers5 import load_tokenizer, token_count
 from sdrrl_nemo.model import standalone
 from sdrrl_nemo.model.folders import whole_folder
 from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, megatron_to_hf
 from sdrrl_nemo.model.lora import Lora, add_adapters, check_base, load_adapters, update
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
+from sdrrl_nemo.model.published.generation import generation_config
+from sdrrl_nemo.model.published.reference import check_rotary, reference
+from sdrrl_nemo.model.published.weight_files import check_weights
+from sdrrl_nemo.model.published.writing import BASE, names_of, rounded, write_config, write_weights
 
-CARRIED = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 TOLERANCE = 1e-3
 """Largest accepted difference of an fp32 logit between Megatron and transformers."""
 FACTS = "export.json"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CARD = "README.md"
 Card = Callable[[Path, Path, dict[str, Any]], str]
 """(base folder, checkpoint, facts of the export) -> the model card: report/model_card.py."""
@@ -56,6 +47,8 @@ class ExportResult:
     max_abs_diff: float
     tokens: int
     already_there: bool = False
+    notes: tuple[str, ...] = ()
+    """What was mended or translated on the way, a sentence each."""
 
 
 def export_checkpoint(
@@ -64,47 +57,94 @@ def export_checkpoint(
     output: Path,
     *,
     weights: str = "auto",
-    dtype: str = "fp32",
+    dtype: str = BASE,
     card: Card | None = None,
     carry: Carry | None = None,
 ) -> ExportResult:
     """Write ``output`` from a Megatron checkpoint; ``base`` is the HF folder the run started from. ``card`` writes the
     model card into it, ``carry`` the run's chat template; None: a folder that nobody is meant to keep has neither.
+    ``dtype``: ``base``, each tensor as the base folder has it, or one of ``DTYPES`` for all.
 
-    The same export again is recognised by the checkpoint's fingerprint and not redone. Raises SdrrlError when
-    ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits differ.
+    The same export again is recognised by the checkpoint's fingerprint; only its card is written anew then. Raises
+    SdrrlError when ``output`` is something else, a tensor is missing or misshapen, padding is not zero, or logits
+    differ from those of transformers' own model of the base folder's config.json.
     """
     hf_config = read_hf_config(base)
+    stored = check_weights(base)
+    check_rotary(base, hf_config)
     source = {"checkpoint_sha256": _fingerprint(checkpoint), "weights": weights, "dtype": dtype}
     if output.exists():
-        facts = read_json(output / FACTS) if (output / FACTS).is_file() else {}
-        if any(facts.get(k) != v for k, v in source.items()):
-            raise SdrrlError(f"{output}: exists already and is no export of {checkpoint}; remove it or choose another")
-        return ExportResult(facts["max_abs_logit_diff"], facts["compared_tokens"], already_there=True)
+        return _again(checkpoint, base, output, source, card)
+    tokenizer = load_tokenizer(base)
     standalone.init_parallel()
-    state, model = _whole(hf_config, base, checkpoint, weights)
-    hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=torch.float32)
+    state, model = _whole(hf_config, base, checkpoint, weights, token_count(tokenizer))
+    theirs = reference(base)
+    hf_model = AutoModelForCausalLM.from_config(theirs.config, dtype=torch.float32)
     _load_exactly(hf_model, state, tied=bool(hf_config.tie_word_embeddings))
-    result = compare_logits(model, hf_model, base)
-    if result.max_abs_diff > TOLERANCE:
+    result = compare_logits(model, hf_model, tokenizer)
+    if not result.max_abs_diff <= TOLERANCE:  # nor is NaN
         raise SdrrlError(f"{checkpoint}: exported logits differ by {result.max_abs_diff:.2e} (limit {TOLERANCE:.0e})")
+    document = read_json_object(base / "config.json")
+    generation, notes = generation_config(base, document, tokenizer, hf_config.vocab_size)
+    notes = [theirs.note, *notes] if theirs.note else notes
+    written = rounded(state, stored, dtype)
     facts = {**source, "checkpoint": str(checkpoint), "max_abs_logit_diff": result.max_abs_diff}
-    facts |= {"compared_tokens": result.tokens, **provenance()}
+    facts |= {"compared_tokens": result.tokens, "types": names_of(written), "notes": notes, **provenance()}
     text = card(base, checkpoint, facts) if card else None
-    _write(hf_model.to(DTYPES[dtype]), base, output, facts, text, carry)
-    return result
+    with whole_folder(output) as temporary:
+        write_weights(temporary, written)
+        write_config(base, temporary, type(hf_model).__name__, names_of(written)[0], generation)
+        if carry is not None:
+            carry(temporary, checkpoint)
+        if text is not None:
+            (temporary / CARD).write_text(text, encoding="utf-8")
+        write_json(temporary / FACTS, facts)
+    return replace(result, notes=tuple(notes))
 
 
-def _whole(hf: PretrainedConfig, base: Path, checkpoint: Path, weights: str) -> tuple[dict[str, Tensor], Any]:
+def _again(checkpoint: Path, base: Path, output: Path, source: dict[str, str], card: Card | None) -> ExportResult:
+    """An export that is there already: its weights stay, its card is written anew, with figures that came later."""
+    facts = read_json_object(output / FACTS) if (output / FACTS).is_file() else {}
+    if any(facts.get(k) != v for k, v in source.items()):
+        raise SdrrlError(f"{output}: exists already and is no export of {checkpoint}; remove it or choose another")
+    if card is not None:
+        with atomic_write(output / CARD) as f:
+            f.write(card(base, checkpoint, facts))
+    return ExportResult(facts["max_abs_logit_diff"], facts["compared_tokens"], already_there=True)
+
+
+def _whole(
+    hf: PretrainedConfig, base: Path, checkpoint: Path, weights: str, tokens: int
+) -> tuple[dict[str, Tensor], Any]:
     """(HF state dict fp32, Megatron model fp32 at TP=1, PP=1) of a checkpoint, with adapters or with all weights."""
     tensors = {k: v.float() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
     facts = standalone.common_state(checkpoint).get("lora")
     if facts is not None:
         return _with_adapters(hf, base, checkpoint, tensors, Lora.of(facts))
     config = _config_of_checkpoint(hf, tensors, checkpoint)
+    _keep_untouched_rows(tensors, HFTensors(base), config, tokens)
     model = standalone.build(config)
     standalone.load_into(model, tensors)
     return megatron_to_hf(lambda name: standalone.unstacked(tensors, name), config), model
+
+
+def _keep_untouched_rows(tensors: dict[str, Tensor], base: HFTensors, c: SdrrlGPTConfig, tokens: int) -> None:
+    """Put the base model's bits back into rows of the vocabulary that training has not changed.
+
+    A row that is no token of the tokenizer gets no gradient, but weight decay shrinks it. A row of a token that no
+    sample has keeps its value, but a bf16 run started from it rounded.
+    """
+    for name in ("embedding.word_embeddings.weight", "output_layer.weight"):
+        if name not in tensors:
+            continue
+        before = full_tensor(base, name, c).float()
+        rows = tensors[name][: before.shape[0]]
+        if rows.shape != before.shape:
+            return  # another model's: the check of shapes has a sentence for it
+        untouched = torch.arange(before.shape[0]) >= tokens
+        for start in (before, before.bfloat16().float(), before.half().float()):
+            untouched |= (rows == start).all(dim=1)
+        rows[untouched] = before[untouched]
 
 
 def _with_adapters(
@@ -174,31 +214,13 @@ def _load_exactly(hf_model: PreTrainedModel, state: dict[str, Tensor], tied: boo
     hf_model.tie_weights()
 
 
-def compare_logits(model: object, hf_model: PreTrainedModel, base: Path) -> ExportResult:
-    """Both models on one fixed prompt in the model's chat template, fp32."""
-    tokenizer = load_tokenizer(base)
+def compare_logits(model: object, hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ExportResult:
+    """Both models on one fixed text in two languages, fp32; all columns, those that are no token too."""
     text = "Explain in two sentences why the sky is blue. Explique em duas frases por que o céu é azul."
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
     ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    ids = ids[:, : getattr(hf_model.config, "sliding_window", None)]  # within the window both are plainly causal
+    limits = [getattr(hf_model.config, k, None) for k in ("sliding_window", "max_position_embeddings")]
+    ids = ids[:, : min((n for n in limits if n is not None), default=None)]  # within a window both are plainly causal
     with torch.no_grad():
         theirs = hf_model.eval()(ids).logits.float()
     ours = standalone.logits(model, ids.to(torch.cuda.current_device())).cpu()[..., : theirs.shape[-1]]
     return ExportResult(float((ours - theirs).abs().max()), ids.numel())
-
-
-def _write(
-    hf_model: PreTrainedModel, base: Path, output: Path, facts: dict[str, Any], card: str | None, carry: Carry | None
-) -> None:
-    with whole_folder(output) as temporary:
-        hf_model.save_pretrained(temporary)
-        for name in CARRIED:
-            if (base / name).is_file():
-                shutil.copy(base / name, temporary / name)
-        for_both_versions(temporary)
-        if carry is not None:
-            carry(temporary, Path(facts["checkpoint"]))
-        if card is not None:
-            (temporary / CARD).write_text(card, encoding="utf-8")
-        write_json(temporary / FACTS, facts)

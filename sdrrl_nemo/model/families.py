@@ -1,18 +1,14 @@
-"""Which Hugging Face model families are served, how they differ, and which fields of a config are refused.
-
-A field that would change what the model computes and that Megatron is not told about is an error, never ignored.
-"""
+"""Which Hugging Face model families are served, how they differ, and why well-known others are not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-from transformers import PretrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.compat.transformers5 import partial_rotary_factor, rope_scaling
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -20,86 +16,76 @@ class Family:
     """What a decoder adds to Llama's: RMSNorm, rotary positions, grouped queries, SwiGLU, no biases."""
 
     qkv_bias: bool = False
-    """Biases on the query, key and value projections; none on the output projection."""
+    """Biases on the query, key and value projections."""
+    proj_bias: bool = False
+    """A bias on the output projection of attention."""
+    mlp_bias: bool = False
+    """Biases on gate, up and down projection."""
     qk_norm: bool = False
     """RMSNorm over each query and key head, before the rotary positions."""
 
 
 FAMILIES = {
-    "llama": Family(),  # Llama 2 and 3.x, SeaLLM, SmolLM2
+    "llama": Family(),  # Llama 2 and 3.x, SeaLLM, SmolLM2, EuroLLM, Salamandra
     "mistral": Family(),
-    "qwen2": Family(qkv_bias=True),  # Qwen2, Qwen2.5
+    "qwen2": Family(qkv_bias=True),  # Qwen2, Qwen2.5, SeaLLMs-v3
     "qwen3": Family(qk_norm=True),
 }
 """By ``model_type`` of config.json."""
+ATTENTION_BIAS = ("llama", "qwen3")
+"""Families that read ``attention_bias``: biases on all four projections."""
 
 _EXPERTS = "mixture-of-experts layers are not served"
+_PARALLEL = (
+    "attention and feed-forward side by side after one LayerNorm, which the transformer layer of megatron-core 0.15 "
+    "has no form of, and scaled logits"
+)
 REASONS = {
-    "gemma2": "soft-capped attention and final logits, and sliding windows in every other layer, are not served",
+    "gemma": "norms of 1 + weight, GeGLU and scaled embeddings are not served",
+    "gemma2": "norms before and after each part, soft-capped attention and logits, and windows in every other layer, "
+    "are not served: the transformer layer of megatron-core 0.15 has two norms and one window for all layers",
     "gemma3": "images, and a second rotary base for its sliding-window layers, are not served",
-    "gemma3_text": "a second rotary base for its sliding-window layers is not served",
+    "gemma3_text": "norms before and after each part, and a second rotary base for its sliding-window layers, are not "
+    "served: a GPT of megatron-core 0.15 has one rotary embedding for all layers",
+    "cohere": _PARALLEL + ", are not served",
+    "cohere2": _PARALLEL + ", and layers without rotary positions, are not served",
+    "apertus": "a feed-forward layer without a gate and with xIELU, two trained numbers a layer, is not served",
     "mixtral": _EXPERTS,
     "qwen2_moe": _EXPERTS,
     "qwen3_moe": _EXPERTS,
 }
 """Why some well-known families are refused (docs/models.md)."""
 
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-"""Rotary scalings whose frequencies are constants; ``dynamic`` and ``longrope`` change with the sequence's length."""
 
-
-def family(config: PretrainedConfig, where: str) -> Family:
-    """Family of a config; SdrrlError naming the model type or the field that is not served.
-
-    Args:
-        where: the config.json, named in the error.
-    """
-    kind = config.model_type
-    if kind not in FAMILIES:
-        reason = f" ({REASONS[kind]})" if kind in REASONS else ""
+def check_kind(kind: Any, where: str) -> None:
+    """SdrrlError when ``kind``, the ``model_type`` of the config.json ``where``, is no served family."""
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        reason = f" ({REASONS[kind]})" if isinstance(kind, str) and kind in REASONS else ""
         raise SdrrlError(f"{where}: model type '{kind}' is not supported{reason}; known: {', '.join(FAMILIES)}")
-    for field, (value, accepted) in _fields(config).items():
-        if value not in accepted:
-            raise SdrrlError(f"{where}: {field} = {value!r} is not supported, only {accepted[0]!r} is")
-    rotary(config, where)
-    return FAMILIES[kind]
 
 
-def _fields(config: PretrainedConfig) -> dict[str, tuple[object, tuple[object, ...]]]:
-    """Fields with one accepted meaning: (value, the values that have it)."""
-    return {
-        "hidden_act": (config.hidden_act, ("silu", "swish")),
-        "attention_bias": (getattr(config, "attention_bias", False), (False, None)),
-        "mlp_bias": (getattr(config, "mlp_bias", False), (False, None)),
-        "attention_dropout": (config.attention_dropout, (0.0, None)),
-        "partial_rotary_factor": (partial_rotary_factor(config), (1.0, None)),
-        "quantization_config": (getattr(config, "quantization_config", None), (None,)),
-    }
-
-
-def rotary(config: PretrainedConfig, where: str) -> tuple[Tensor, float] | None:
-    """(inverse frequencies fp32 [head size / 2], factor on cosines and sines) of a scaled rotary embedding.
-
-    transformers computes them, so they are the ones the model is served with. None: plain rotary positions.
-    """
-    kind = rope_scaling(config).get("rope_type", "default")
-    if kind not in ROPE_TYPES:
-        raise SdrrlError(f"{where}: rope_scaling of type '{kind}' is not supported; known: {', '.join(ROPE_TYPES)}")
-    if kind == "default":
-        return None
-    try:
-        frequencies, factor = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
-    except (KeyError, TypeError) as e:
-        raise SdrrlError(f"{where}: rope_scaling of type '{kind}' lacks or misuses the key {e}") from None
-    return frequencies, float(factor)
+def family(config: PretrainedConfig) -> Family:
+    """Family of a config whose model type is served, with the biases that this model has."""
+    found, kind = FAMILIES[config.model_type], config.model_type
+    if kind in ATTENTION_BIAS and getattr(config, "attention_bias", False):
+        found = replace(found, qkv_bias=True, proj_bias=True)
+    if kind == "llama" and getattr(config, "mlp_bias", False):
+        found = replace(found, mlp_bias=True)
+    return found
 
 
 def check_window(config: PretrainedConfig, longest: int, where: str) -> None:
-    """SdrrlError when a sample of ``longest`` tokens would reach beyond the model's sliding window.
+    """SdrrlError when a sample of ``longest`` tokens would reach beyond the model's sliding window or its positions.
 
     Attention here is causal over the whole sample, which is the same function while no sample is longer than the
-    window.
+    window. Beyond ``max_position_embeddings`` a model has never been: its answers there are not its own.
     """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise SdrrlError(
+            f"{where}: max_position_embeddings = {positions} is shorter than the longest sample ({longest} tokens); "
+            "preprocess again with a packing.seq_length of at most that"
+        )
     window = getattr(config, "sliding_window", None)
     if window is not None and longest > window:
         raise SdrrlError(

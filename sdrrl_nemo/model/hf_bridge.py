@@ -6,7 +6,9 @@ Layouts (h hidden, d head size, g key/value groups, r query heads per group, f f
     linear_qkv.bias     [g * (r + 2) * d]      the same order
     q_layernorm, k_layernorm  [d]              where queries and keys are normalised, shared by all heads
     linear_proj.weight  [h, g * r * d]
+    linear_proj.bias    [h]                    where attention_bias says so; whole on every rank
     linear_fc1.weight   [2 * f, h]             gate rows, then up rows (under TP each rank holds its own pair)
+    linear_fc1.bias     [2 * f]                the same order, where mlp_bias says so; linear_fc2.bias [h] is whole
     word_embeddings     [V padded, h]
 
 Groups beyond the true ones, and vocabulary rows beyond the true ones, are zeros.
@@ -24,8 +26,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.model.provider import SdrrlGPTConfig
+from sdrrl_nemo.model.published.weight_files import tensors_of
 
 LAYER = re.compile(r"^decoder\.layers\.(\d+)\.(.+)$")
 NORMS = {
@@ -38,20 +40,19 @@ NORMS = {
 }
 
 
+AS_THEY_ARE = {
+    "self_attention.linear_proj.bias": "self_attn.o_proj.bias",
+    "mlp.linear_fc2.weight": "mlp.down_proj.weight",
+    "mlp.linear_fc2.bias": "mlp.down_proj.bias",
+}
+
+
 class HFTensors:
     """Lazy reader of an HF folder's safetensors, sharded or not; ``[name]`` gives the tensor."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            self.file_of: dict[str, str] = read_json(index)["weight_map"]
-        else:
-            single = self.folder / "model.safetensors"
-            if not single.is_file():
-                raise SdrrlError(f"{self.folder}: neither model.safetensors nor its index is here")
-            with safe_open(single, framework="pt") as f:
-                self.file_of = dict.fromkeys(f.keys(), single.name)
+        self.file_of = {name: tensor.file.name for name, tensor in tensors_of(self.folder).items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self.file_of
@@ -105,10 +106,11 @@ def _full_layer_tensor(hf: HFTensors, layer: int, rest: str, c: SdrrlGPTConfig) 
     if rest == "self_attention.linear_proj.weight":
         width = c.num_attention_heads * c.kv_channels
         return _pad_rows(hf[f"{base}.self_attn.o_proj.weight"].t(), width).t().contiguous()
-    if rest == "mlp.linear_fc1.weight":
-        return torch.cat([hf[f"{base}.mlp.gate_proj.weight"], hf[f"{base}.mlp.up_proj.weight"]])
-    if rest == "mlp.linear_fc2.weight":
-        return hf[f"{base}.mlp.down_proj.weight"]
+    if rest in AS_THEY_ARE:
+        return hf[f"{base}.{AS_THEY_ARE[rest]}"]
+    name, _, kind = rest.rpartition(".")
+    if name == "mlp.linear_fc1":
+        return torch.cat([hf[f"{base}.mlp.{x}_proj.{kind}"] for x in ("gate", "up")])
     raise SdrrlError(f"Megatron parameter 'layer {layer}: {rest}' has no Hugging Face counterpart here")
 
 
@@ -128,7 +130,7 @@ def full_tensor(hf: HFTensors, name: str, c: SdrrlGPTConfig) -> Tensor:
 
 def shard(full: Tensor, name: str, shape: torch.Size, rank: int, size: int) -> Tensor:
     """This TP rank's slice of a whole tensor; ``shape`` is the slice's expected shape."""
-    if name.endswith("linear_fc1.weight"):
+    if name.endswith(("linear_fc1.weight", "linear_fc1.bias")):
         gate, up = full.chunk(2)
         return torch.cat([gate.chunk(size)[rank], up.chunk(size)[rank]])
     if "word_embeddings" in name or name == "output_layer.weight":
@@ -187,6 +189,13 @@ def megatron_to_hf(get: Callable[[str], Tensor], c: SdrrlGPTConfig) -> dict[str,
         if c.add_qkv_bias:
             parts = unpack_qkv(get(f"{pre}.self_attention.linear_qkv.bias").unsqueeze(1), c)
             out |= {f"{hf}.self_attn.{x}_proj.bias": t.squeeze(1) for x, t in zip("qkv", parts, strict=True)}
+        if c.proj_bias:
+            out[f"{hf}.self_attn.o_proj.bias"] = get(f"{pre}.self_attention.linear_proj.bias")
+        if c.mlp_bias:
+            gate, up = get(f"{pre}.mlp.linear_fc1.bias").chunk(2)
+            down = get(f"{pre}.mlp.linear_fc2.bias")
+            biases = {"gate": gate, "up": up, "down": down}
+            out |= {f"{hf}.mlp.{x}_proj.bias": t for x, t in biases.items()}
         if c.qk_layernorm:
             for x in "qk":
                 out[f"{hf}.self_attn.{x}_norm.weight"] = get(f"{pre}.self_attention.{x}_layernorm.weight")

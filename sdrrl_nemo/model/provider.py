@@ -13,21 +13,14 @@ from nemo.collections import llm
 from transformers import PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.compat.megatron import replace_inverse_frequencies
-from sdrrl_nemo.compat.transformers5 import read_config, rope_theta
+from sdrrl_nemo.compat.transformers5 import read_config, rope_scaling, rope_theta
 from sdrrl_nemo.cost.flops import padded_vocabulary
-from sdrrl_nemo.model.families import family, rotary
+from sdrrl_nemo.model.families import check_kind, family
 from sdrrl_nemo.model.layer_spec import layer_spec
-
-SIZES = (
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "vocab_size",
-)
-"""Fields of config.json without which there is no model."""
+from sdrrl_nemo.model.published.config_keys import check_keys
+from sdrrl_nemo.model.published.reference import frequencies, head_size
 
 
 @dataclass
@@ -45,6 +38,10 @@ class SdrrlGPTConfig(llm.LlamaConfig):
     true_vocab_size: int = 0
     layers: str = "local"
     """``te`` or ``local`` (layer_spec.py)."""
+    proj_bias: bool = False
+    """Bias on attention's output projection; Megatron's ``add_bias_linear`` knows only all biases or none."""
+    mlp_bias: bool = False
+    """Biases on gate, up and down projection."""
     inverse_frequencies: list[float] | None = None
     """Of the rotary embedding, where they are scaled (Llama 3.x and others); megatron-core's own scaling knows only
     one of Llama 3's four factors."""
@@ -63,34 +60,23 @@ class SdrrlGPTConfig(llm.LlamaConfig):
 
 
 def read_hf_config(folder: str | Path) -> PretrainedConfig:
-    """Config of an HF folder; SdrrlError when the folder is missing, or the family or a field of it is not served."""
+    """Config of an HF folder; SdrrlError when the folder is missing, or the family or a key of it is not served."""
     path = Path(folder)
+    where = f"{path}/config.json"
     if not (path / "config.json").is_file():
         raise SdrrlError(f"{path}: no Hugging Face model here (config.json is missing); see tools/import_gguf.py")
+    document = read_json_object(where)
+    check_kind(document.get("model_type"), where)
+    check_keys(document, where)
     try:
         config = read_config(path)
+        frequencies(config)
+    except SdrrlError:
+        raise
     except Exception as e:  # whatever a field of another type leads to inside transformers
         reason = str(e).strip().partition("\n")[0] or type(e).__name__
-        raise SdrrlError(f"{path}/config.json: transformers cannot read it ({reason})") from None
-    try:
-        family(config, f"{path}/config.json")
-    except (TypeError, ValueError, AttributeError, ArithmeticError, KeyError, RuntimeError) as e:
-        raise SdrrlError(f"{path}/config.json: a field has a value of the wrong kind ({e})") from None
-    _check_sizes(config, f"{path}/config.json")
+        raise SdrrlError(f"{where}: transformers cannot read it ({reason})") from None
     return config
-
-
-def _check_sizes(hf: PretrainedConfig, where: str) -> None:
-    """SdrrlError for a size that is no number above 0."""
-    for name in SIZES:
-        value = getattr(hf, name, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SdrrlError(f"{where}: {name} must be a whole number above 0, is {value!r}")
-
-
-def head_size(hf: PretrainedConfig) -> int:
-    """Size of one attention head; not every config states it."""
-    return int(getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads)
 
 
 def padded_heads(hf: PretrainedConfig, multiple: int) -> tuple[int, int]:
@@ -135,10 +121,15 @@ def gpt_config(
     """
     heads, groups = padded_heads(hf, pad_heads_to)
     check_parallelism(hf, heads, groups, tp, pp, where)
-    kind = family(hf, where)
-    scaled = rotary(hf, where)
+    kind = family(hf)
+    inverse, factor = frequencies(hf)
     d, base = head_size(hf), rope_theta(hf)
     fused = layers == "te"
+    if fused and kind.proj_bias != kind.mlp_bias:
+        raise SdrrlError(
+            f"{where}: Transformer Engine's layers have biases on all projections or none, this model on attention's "
+            "or the feed-forward layer's alone; set model.layers=local"
+        )
     return SdrrlGPTConfig(
         num_layers=hf.num_hidden_layers,
         hidden_size=hf.hidden_size,
@@ -146,14 +137,17 @@ def gpt_config(
         num_query_groups=groups,
         kv_channels=d,
         add_qkv_bias=kind.qkv_bias,
+        add_bias_linear=kind.proj_bias or kind.mlp_bias,
+        proj_bias=kind.proj_bias,
+        mlp_bias=kind.mlp_bias,
         qk_layernorm=kind.qk_norm,
         ffn_hidden_size=hf.intermediate_size,
         layernorm_epsilon=hf.rms_norm_eps,
         init_method_std=hf.initializer_range,
         rotary_base=int(base) if base == int(base) else base,
-        inverse_frequencies=scaled[0].tolist() if scaled else None,
+        inverse_frequencies=inverse.tolist() if rope_scaling(hf) else None,
         # a factor on the cosines and sines of queries and keys is its square on the attention scores
-        softmax_scale=d**-0.5 * scaled[1] ** 2 if scaled and scaled[1] != 1.0 else None,
+        softmax_scale=d**-0.5 * factor**2 if factor != 1.0 else None,
         share_embeddings_and_output_weights=bool(hf.tie_word_embeddings),
         seq_length=seq_length,
         vocab_size=padded_vocabulary(hf.vocab_size, tp),

@@ -113,3 +113,21 @@ def logits(model: Any, token_ids: Tensor) -> Tensor:
     with torch.no_grad():
         out: Tensor = model(token_ids, positions, None)
     return out.float()
+
+
+def logits_across_ranks(model: Any, token_ids: Tensor) -> Tensor | None:
+    """Logits fp32 [b, s, V padded] of a model in any layout, on the ranks of its last stage; None on the others."""
+    model.eval()
+    positions = torch.arange(token_ids.shape[1], device=token_ids.device).expand_as(token_ids)
+    with torch.no_grad():
+        if not model.pre_process:
+            shape = token_ids.shape[1], token_ids.shape[0], model.config.hidden_size
+            hidden = torch.empty(shape, device=token_ids.device)
+            dist.recv(hidden, src=parallel_state.get_pipeline_model_parallel_prev_rank())
+            model.set_input_tensor(hidden)
+        out: Tensor = model(token_ids, positions, None)
+        if not model.post_process:
+            dist.send(out.contiguous(), dst=parallel_state.get_pipeline_model_parallel_next_rank())
+            return None
+        gathered: Tensor = tensor_parallel.gather_from_tensor_model_parallel_region(out)
+        return gathered.float()

@@ -12,8 +12,10 @@ import yaml
 from transformers import AutoConfig, PretrainedConfig
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.compat.transformers5 import read_config
-from sdrrl_nemo.model.families import family
+from sdrrl_nemo.model.families import check_kind
+from sdrrl_nemo.model.published.config_keys import check_keys
 
 
 @cache
@@ -60,10 +62,11 @@ def _by_folder(folder: str) -> str | None:
 
 
 def _read(file: Path) -> PretrainedConfig:
+    document = read_json_object(file)
+    check_kind(document.get("model_type"), str(file))
+    check_keys(document, str(file))
     try:
-        config = read_config(file)
+        return read_config(file)
     except (ValueError, KeyError, OSError, TypeError) as e:
         reason = str(e).strip().partition("\n")[0]
         raise SdrrlError(f"{file}: transformers cannot read it ({reason})") from None
-    family(config, str(file))
-    return config

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import read_json
+from sdrrl_nemo.common.fileio import read_json, read_json_object
 from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.licences import FORBIDS_COMMERCE, FORBIDS_OTHER_MODELS, model_licence, restrictions
 from sdrrl_nemo.data.methods import METHODS
@@ -28,11 +28,12 @@ def run_of(checkpoint: Path) -> Path | None:
     return run if checkpoint.resolve().parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
 
 
-def model_card(base: Path, checkpoint: Path, export: dict[str, Any]) -> str:
+def model_card(base: Path, checkpoint: Path, export: dict[str, Any], evaluation: Path | None = None) -> str:
     """The card as Markdown.
 
-    ``export``: the facts of export.json (weights, dtype, max_abs_logit_diff, compared_tokens, versions). What the run
-    or the data do not hold any more is said to be unknown. SdrrlError for files that are there and broken.
+    ``export``: the facts of export.json (weights, dtype, types, max_abs_logit_diff, compared_tokens, versions, notes).
+    ``evaluation``: a folder of ``sdrrl evaluate`` whose figures the card shows. What the run or the data do not hold
+    any more is said to be unknown. SdrrlError for files that are there and broken.
     """
     run = run_of(checkpoint)
     config = _yaml(run / "config.yaml") if run else {}
@@ -54,7 +55,12 @@ def model_card(base: Path, checkpoint: Path, export: dict[str, Any]) -> str:
         "kinds": _kinds(stats) if stats else [],
         "settings": _settings(run, config) if run else [],
         "held_out": _held_out(run),
+        "figures": _figures(evaluation) if evaluation else [],
         "export": export,
+        "types": ", ".join(export.get("types") or [str(export["dtype"])]),
+        "notes": [
+            str(note).replace(f"{base}/", "").replace(str(base), base.name) for note in export.get("notes") or []
+        ],
         "weights": _weights(str(export["weights"]), lora),
         "checkpoint": checkpoint.name,
         "versions": export.get("versions") or {},
@@ -147,6 +153,22 @@ def _held_out(run: Path | None) -> dict[str, Any] | None:
     if run is None or not end or end.get("best_loss") is None:
         return None
     return end | {"mean": is_mean_over_subsets(identity_of(run))}
+
+
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    """title, unit, base and trained (as texts) of each measure of an evaluation of both models."""
+    results = read_json_object(folder / "results.json")
+    measures = [m for section in ("loss", "off_target", "translation") for m in results.get(section) or []]
+    try:
+        found = [
+            {"title": m["title"], "unit": m["unit"], **{r: f"{m[r]:.3f}" for r in ("base", "trained")}}
+            for m in measures
+        ]
+    except (KeyError, TypeError, ValueError):
+        found = []
+    if not found:
+        raise SdrrlError(f"{folder}/results.json: holds no measures of a base and a trained model; run sdrrl evaluate")
+    return found
 
 
 def _weights(weights: str, lora: int) -> str:

@@ -49,12 +49,13 @@ def check_kernel(kernel: str, device: torch.device) -> None:
         raise SdrrlError(f"loss.kernel: {e}") from None
 
 
-def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: LossSettings) -> None:
+def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSettings) -> None:
     """Make a GPTModel of megatron-core compute the loss vector fp32 [1 + num_subsets] in place of per-token losses.
 
     Args:
         model: this rank's part of the model; a part without the output layer is left as it is.
-        true_vocab_size: vocabulary without the columns that padding adds; those get no probability.
+        tokens: ids of the tokenizer. Columns beyond them get no probability, be they rows of the published model that
+            no token has, or padding; so their rows get no gradient.
         settings: kernel, label smoothing and z-loss. With ``fused_linear`` the output layer hands its input through,
             and projection and loss are one function in chunks of rows, so the logits of a micro-batch never exist at
             once. Such a model has no logits to give; it is for training.
@@ -73,7 +74,7 @@ def attach_loss(model: Any, true_vocab_size: int, num_subsets: int, settings: Lo
         per_rank = (weight[0] if fused else output).shape[0 if fused else -1]
         common: dict[str, Any] = {
             "vocab_start": parallel_state.get_tensor_model_parallel_rank() * per_rank,
-            "vocab_size": true_vocab_size,
+            "vocab_size": tokens,
             "tp_group": parallel_state.get_tensor_model_parallel_group(),
             "label_smoothing": settings.label_smoothing,
             "z_loss": settings.z_loss,

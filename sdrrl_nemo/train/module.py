@@ -102,7 +102,7 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
         load_hf_weights(model, m.hf_path, gpt, rank, t.tp)
         if adapters is not None:
             add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
-        attach_loss(model, gpt.true_vocab_size, subsets, config.loss)
+        attach_loss(model, run.tokens, subsets, config.loss)
 
     gpt.on_model_built = built
     gpt.forward_step_fn = forward_step

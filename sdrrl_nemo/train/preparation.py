@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import PretrainedConfig
@@ -15,11 +16,14 @@ from transformers import PretrainedConfig
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import resolve as resolve_precision
+from sdrrl_nemo.compat.transformers5 import load_tokenizer, token_count
 from sdrrl_nemo.data.packing.packed import PackedDataset, rendering
 from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.layer_spec import has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, read_hf_config
+from sdrrl_nemo.model.published.reference import check_rotary
+from sdrrl_nemo.model.published.weight_files import check_weights
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.loss import check_kernel
@@ -30,13 +34,15 @@ class Inputs:
     """A run whose settings, model and data fit together.
 
     ``batches``: the training set as micro-batches with the weights of Eq. 6; ``held_out``: the same of the held-out
-    set, where there is one; ``steps``: length of the run in optimiser steps.
+    set, where there is one; ``steps``: length of the run in optimiser steps; ``tokens``: ids of the tokenizer, which a
+    model can have more rows than.
     """
 
     hf: PretrainedConfig
     batches: MicroBatches
     held_out: MicroBatches | None
     steps: int
+    tokens: int
 
     @classmethod
     def fitting(
@@ -50,7 +56,7 @@ class Inputs:
         """All together, once the longest sample is known to fit into the model's positions."""
         longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
         check_window(hf, longest, f"{config.model.hf_path}/config.json")
-        return cls(hf, batches, held_out, steps)
+        return cls(hf, batches, held_out, steps, token_count(load_tokenizer(config.model.hf_path)))
 
 
 def read_inputs(config: RunConfig, world_size: int) -> Inputs:
@@ -86,8 +92,13 @@ def check_machine(config: RunConfig) -> None:
 
 
 def model_sizes(config: RunConfig) -> PretrainedConfig:
-    """The model's Hugging Face configuration; SdrrlError where Megatron cannot build it in this layout."""
-    hf = read_hf_config(config.model.hf_path)
+    """The model's Hugging Face configuration; SdrrlError where Megatron cannot build it in this layout, where its
+    weight files are not what the configuration asks for, or its rotary positions not what transformers makes of them.
+    """
+    folder = Path(config.model.hf_path)
+    hf = read_hf_config(folder)
+    check_weights(folder)
+    check_rotary(folder, hf)
     # built once for its checks alone, which come before a byte of the data is hashed
     gpt_config(hf, seq_length=1, tp=config.trainer.tp, pp=config.trainer.pp, pad_heads_to=config.model.pad_heads_to)
     if config.lora.rank and hf.hidden_size % config.trainer.tp:
@@ -116,12 +127,19 @@ def weighted_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, 
 
 
 def open_data(config: RunConfig, vocab_size: int, name: str) -> PackedDataset:
-    """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's."""
-    chat = load_chat(config.model.hf_path, **rendering(config.data.path, name))
-    fingerprint = tokenizer_sha256(chat.tokenizer)
-    dataset = PackedDataset(config.data.path, name, fingerprint)
+    """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's.
+
+    A model can have more rows than its tokenizer has tokens (Qwen2.5 does), never fewer.
+    """
+    tokenizer = load_chat(config.model.hf_path, **rendering(config.data.path, name)).tokenizer
+    if (tokens := token_count(tokenizer)) > vocab_size:
+        raise SdrrlError(
+            f"{config.model.hf_path}/config.json: the tokenizer has {tokens} tokens, the model only vocab_size = "
+            f"{vocab_size} rows; one of the two is of another model"
+        )
+    dataset = PackedDataset(config.data.path, name, tokenizer_sha256(tokenizer))
     packed_for = int(dataset.manifest["vocab_size"])
-    if packed_for != vocab_size:
+    if packed_for > vocab_size:
         raise SdrrlError(
             f"{config.data.path}/{name}.manifest.json: packed for a vocabulary of {packed_for}, "
             f"{config.model.hf_path} has {vocab_size}; preprocess again with this model"

@@ -14,6 +14,7 @@ from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of
+from sdrrl_nemo.model.published.weight_files import model_key
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
 from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss
@@ -48,7 +49,7 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     run = Path(config.run_dir)
     identity = {
         "data": batches.dataset.manifest["files"],
-        "model": str(config.model.hf_path),
+        "model": model_key(Path(config.model.hf_path)),
         "pad_heads_to": config.model.pad_heads_to,
         "global_batch_size": config.trainer.global_batch_size,
         "packed": config.data.packed,
@@ -62,7 +63,7 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     }
     path = identity_file(config)
     if path.is_file():
-        changed = differences(as_written_now(read_json(path)), identity)
+        changed = differences(as_written_now(read_json(path), config), identity)
         if changed:
             raise SdrrlError(
                 f"{run}: holds a run with other settings ({', '.join(changed)}); set them as they were, or choose "
@@ -79,9 +80,15 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     remove_unfinished(checkpoints_of(config))
 
 
-def as_written_now(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity of an earlier version with the keys that came later: what runs did before there was a choice."""
-    return {**identity, "loss": {"normalise": "sum", **identity.get("loss", {})}}
+def as_written_now(identity: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """An identity of an earlier version with the keys that came later: what runs did before there was a choice.
+
+    Earlier versions named the model by its path: the same path is taken for the same model.
+    """
+    model = identity.get("model")
+    if model == str(config.model.hf_path):
+        model = model_key(Path(model))
+    return {**identity, "model": model, "loss": {"normalise": "sum", **identity.get("loss", {})}}
 
 
 def differences(before: dict[str, Any], here: dict[str, Any], section: str = "") -> list[str]:

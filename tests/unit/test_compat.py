@@ -182,7 +182,6 @@ def test_plain_rotary_settings_of_either_version(written: dict[str, Any], tmp_pa
     (tmp_path / "config.json").write_text(json.dumps(written))
     config = transformers5.read_config(tmp_path)
     assert transformers5.rope_theta(config) == 1e5 and transformers5.rope_scaling(config) == {}
-    assert transformers5.partial_rotary_factor(config) is None
     both = transformers5.with_both_ropes(written)
     assert both["rope_theta"] == 1e5 and both["rope_scaling"] is None
     assert both["rope_parameters"] == PLAIN5["rope_parameters"]

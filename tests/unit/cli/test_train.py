@@ -17,15 +17,17 @@ from sdrrl_nemo.cli import train as command
 from sdrrl_nemo.cli.main import COMMANDS
 from sdrrl_nemo.common.errors import SdrrlError
 from tests.launch import IMPORT_PATHS, ROOT, descendants, environment, signalled
+from tests.tiny_weights import tiny_folder
 
 SCRIPT = COMMANDS["train"].script
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """A configuration of two tensor-parallel ranks; model and data are not there."""
+    """A configuration of two tensor-parallel ranks; the model has weights and no tokenizer, data are not there."""
+    model = tiny_folder(tmp_path / "model")
     path = tmp_path / "run.yaml"
-    path.write_text("run_dir: out\nmodel: {hf_path: no-model}\ndata: {path: no-data}\ntrainer: {tp: 2}\n")
+    path.write_text(f"run_dir: out\nmodel: {{hf_path: '{model}'}}\ndata: {{path: no-data}}\ntrainer: {{tp: 2}}\n")
     return str(path)
 
 
@@ -89,6 +91,17 @@ def test_torchruns_options_are_taken_as_they_are(config: str, started: list[Any]
 def test_a_wrong_key_is_said_before_torchrun_starts(config: str, started: list[Any]) -> None:
     with pytest.raises(SdrrlError, match=r"unknown key 'trainer\.tpp'; did you mean 'trainer\.tp'"):
         command.train(["--config", config, "trainer.tpp=2"], SCRIPT)
+    assert not started
+
+
+def test_a_damaged_weight_file_is_said_before_torchrun_starts(config: str, started: list[Any], tmp_path: Path) -> None:
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(SdrrlError, match=r"model\.safetensors: cut: it has [\d,]+ bytes"):
+        command.train(["--config", config], SCRIPT)
+    weights.unlink()
+    with pytest.raises(SdrrlError, match="so it has no weights"):
+        command.train(["--config", config], SCRIPT)
     assert not started
 
 

@@ -29,6 +29,7 @@ from sdrrl_nemo.train.config import OptimSettings, RunConfig
 from sdrrl_nemo.train.preparation import micro_batches
 from sdrrl_nemo.train.schedule import resolve
 from sdrrl_nemo.train.strategy import SdrrlStrategy
+from tests.tiny_weights import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,7 +47,7 @@ def dataset(tmp_path: Path) -> PackedDataset:
 
 def config_of(tmp_path: Path) -> RunConfig:
     config = RunConfig(run_dir=str(tmp_path / "run"))
-    config.model.hf_path, config.data.path = "m", "d"
+    config.model.hf_path, config.data.path = str(tiny_folder(tmp_path / "m")), "d"
     return config
 
 
@@ -119,6 +120,22 @@ def test_a_run_says_at_its_end_how_many_steps_were_clipped(tmp_path: Path, capsy
     (folder / "metrics.jsonl").unlink()  # a run that was at its end before it began
     run_dir.finish(config, 4, None, interrupted=False)
     assert "clipped_share" not in read_json(folder / "finished.json")
+
+
+def test_a_model_is_what_its_files_hold_wherever_they_lie(tmp_path: Path, dataset: PackedDataset) -> None:
+    config = config_of(tmp_path)
+    batches = batches_of(config, dataset)
+    run_dir.claim(config, batches, 9)
+    identity = Path(config.run_dir) / "identity.json"
+    moved = Path(config.model.hf_path).rename(tmp_path / "moved")
+    config.model.hf_path = str(moved)
+    run_dir.claim(config, batches, 9)
+    write_json(identity, {**read_json(identity), "model": str(moved)})  # an earlier version wrote the path
+    run_dir.claim(config, batches, 9)
+    weights = moved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")  # the last byte of one weight
+    with pytest.raises(SdrrlError, match=r"other settings \(model: [0-9a-f]{16} there, [0-9a-f]{16} here\)"):
+        run_dir.claim(config, batches, 9)
 
 
 def test_a_folder_takes_the_run_it_holds_and_no_other(tmp_path: Path, dataset: PackedDataset) -> None:
