@@ -28,6 +28,10 @@ NO_CORPUS = "none"
 """``parallel.engine.name`` of a pair that no parallel corpus serves: no mt, comp, and no held-out pairs for it."""
 
 
+LATER = {"later": True}
+"""Marks a key that came to the configuration later, for `without_later`."""
+
+
 @dataclass
 class EngineConfig:
     """A registered backend by name, with its own options."""
@@ -41,7 +45,8 @@ class InstructionsConfig:
     """Instruction set D and its split."""
 
     path: str = MISSING
-    """``.json``, ``.jsonl``, ``.parquet``, a directory of ``datasets.save_to_disk``, or ``hub:NAME``."""
+    """``.json``, ``.jsonl``, ``.csv`` (each also with ``.gz`` or ``.zst`` behind it), ``.parquet``, a directory of
+    ``datasets.save_to_disk``, or ``hub:NAME``."""
     format: str = "auto"
     """``alpaca``, ``sharegpt``, ``messages``, or ``auto``: told by the fields of the first record."""
     fields: dict[str, str] = field(default_factory=dict)
@@ -49,7 +54,12 @@ class InstructionsConfig:
     split: str = "train"
     """Part of a data set that has parts."""
     drop_empty: bool = False
-    """Reject an empty question or answer instead of failing."""
+    """Leave out records with an empty question or answer, however many they are."""
+    max_rejected: float = field(default=0.1, metadata=LATER)
+    """The run stops when more than this share of the records cannot be used (broken lines, null or a number for a text,
+    tool calls, ...); repeats, and what ``drop_empty`` leaves out, do not count."""
+    max_characters: int = field(default=1_000_000, metadata=LATER)
+    """A record whose texts together are longer is rejected."""
     licence: str = "unstated"
     """SPDX id, for the data card."""
     held_out: int = 40
@@ -222,3 +232,21 @@ def settings(config: PreprocessConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     del plain["output_dir"], plain["execution"]
     return plain
+
+
+def without_later(section: Any) -> dict[str, Any]:
+    """A section, or the whole configuration, as plain data without the keys marked `LATER` that hold their default: for
+    fingerprints, which thereby stay what they were before those keys came, and so do finished stages."""
+    plain = dataclasses.asdict(section)
+    _prune(section, plain)
+    return plain
+
+
+def _prune(section: Any, plain: dict[str, Any]) -> None:
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if "later" in f.metadata and value == default:
+            del plain[f.name]
+        elif dataclasses.is_dataclass(value):
+            _prune(value, plain[f.name])

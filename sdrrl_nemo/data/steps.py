@@ -38,7 +38,7 @@ from sdrrl_nemo.data.stages.code_switch import CodeSwitch, SwitchDictionary
 from sdrrl_nemo.data.stages.combine import DrawnSubsets, Subsets
 from sdrrl_nemo.data.stages.deduplicate import Duplicates
 from sdrrl_nemo.data.stages.generate import Generate
-from sdrrl_nemo.data.stages.ingest import Ingest
+from sdrrl_nemo.data.stages.ingest import Ingest, require_share
 from sdrrl_nemo.data.stages.judge import Heuristics, LanguageId, Quality
 from sdrrl_nemo.data.stages.order import Order, for_validation, require_rows
 from sdrrl_nemo.data.stages.parallel_corpus import SelectPairs, Templates
@@ -66,20 +66,25 @@ class Steps:
         self.sources = sources_of(self.pairs)
 
     def _run(self, stage: Stage[In, Out], rows: Source[In], where: str | Pair) -> Source[Out]:
+        return self._result(stage, rows, where).source()
+
+    def _result(self, stage: Stage[In, Out], rows: Source[In], where: str | Pair) -> StageResult[Out]:
         """Run a stage; where a run has several sources or pairs its name says for which one."""
         if isinstance(where, str):
             suffix = f".{where}" if len(self.sources) > 1 else ""
         else:
             suffix = f".{pair_name(where)}" if len(self.pairs) > 1 else ""
         stage.name += suffix
-        return self.runner.run(stage, rows).source()
+        return self.runner.run(stage, rows)
 
     # --- D: instructions in a resource-rich language ---
 
     def instructions(self, source: str) -> tuple[Source[InstructionRow], Source[InstructionRow]]:
         """(training questions with their answers y, held-out ones)."""
         section = for_language(self.config, source).instructions
-        rows = self._run(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
+        read = self._result(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
+        require_share(section, read.statistics()["in"], read.rejects())
+        rows = read.source()
         train = rows.where("train", lambda r: r["split"] == "train")
         return train, rows.where("held-out", lambda r: r["split"] == "held-out")
 

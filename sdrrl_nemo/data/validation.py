@@ -62,6 +62,8 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
     _at_least("generation.shard_size", config.generation.shard_size, 1)
     _at_least("instructions.held_out", config.instructions.held_out, 1)
     _at_least("instructions.limit", config.instructions.limit, 1)
+    _at_least("instructions.max_characters", config.instructions.max_characters, 1)
+    _probability("instructions.max_rejected", config.instructions.max_rejected)
     _choice("instructions.format", config.instructions.format, FORMATS)
     if files and not config.instructions.path.startswith("hub:") and not Path(config.instructions.path).exists():
         raise SdrrlError(f"{config.instructions.path}: no such file; set instructions.path to an instruction set")
