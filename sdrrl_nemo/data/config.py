@@ -60,6 +60,9 @@ class InstructionsConfig:
     tool calls, ...); repeats, and what ``drop_empty`` leaves out, do not count."""
     max_characters: int = field(default=1_000_000, metadata=LATER)
     """A record whose texts together are longer is rejected."""
+    thinking: str = field(default="strip", metadata=LATER)
+    """What becomes of ``<think>…</think>`` in y: ``strip`` takes it out, ``keep`` leaves it, ``forbid`` rejects the
+    record."""
     licence: str = "unstated"
     """SPDX id, for the data card."""
     held_out: int = 40
@@ -78,6 +81,8 @@ class GenerationConfig:
     within a call."""
     filters: list[EngineConfig] = field(default_factory=list)
     """Filters that look at the answer alone (``repetition``, ``length``)."""
+    thinking: str = field(default="strip", metadata=LATER)
+    """The same of y_hat, where the model reasons before it answers; the filters see what is left."""
 
 
 @dataclass

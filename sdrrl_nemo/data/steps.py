@@ -110,6 +110,7 @@ class Steps:
                 chosen_engines.plain(c.generation.engine),
                 [chosen_engines.plain(f) for f in c.generation.filters],
             ],
+            thinking=c.generation.thinking,
         )
         return concatenate([*others, self._run(stage, asked, source)])
 

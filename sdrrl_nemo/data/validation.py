@@ -20,6 +20,7 @@ from sdrrl_nemo.data.filters.duplicates import SIDES
 from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, language_pairs, pair_name, sources_of
 from sdrrl_nemo.data.readers import FORMATS
+from sdrrl_nemo.data.text import thinking
 from sdrrl_nemo.data.text.templates import INSTRUCTION_LANGUAGES, SPLITS
 
 
@@ -64,6 +65,8 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
     _at_least("instructions.limit", config.instructions.limit, 1)
     _at_least("instructions.max_characters", config.instructions.max_characters, 1)
     _probability("instructions.max_rejected", config.instructions.max_rejected)
+    _choice("instructions.thinking", config.instructions.thinking, thinking.MODES)
+    _choice("generation.thinking", config.generation.thinking, thinking.MODES)
     _choice("instructions.format", config.instructions.format, FORMATS)
     if files and not config.instructions.path.startswith("hub:") and not Path(config.instructions.path).exists():
         raise SdrrlError(f"{config.instructions.path}: no such file; set instructions.path to an instruction set")

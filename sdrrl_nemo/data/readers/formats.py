@@ -11,6 +11,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.readers import turns
 from sdrrl_nemo.data.readers.records import Broken, Record, records
 from sdrrl_nemo.data.readers.values import Unusable, text_of
+from sdrrl_nemo.data.text import thinking
 
 FIELDS = {
     "alpaca": {
@@ -48,7 +49,7 @@ class Skipped:
     """A record that has no question and answer to take.
 
     ``reason`` says why, in the same words for all alike; ``hint`` goes on with what is special here. ``wanted``: the
-    configuration asks for it to be left out (``drop_empty``), so that it says nothing against the set.
+    configuration asks for it to be left out (``drop_empty``, ``thinking: forbid``), which says nothing against the set.
     """
 
     where: str
@@ -68,6 +69,7 @@ class Reading:
     keep_system: bool = True
     most: int | None = None
     max_characters: int = 1_000_000
+    thinking: str = "strip"
 
 
 def join_alpaca(instruction: str, context: str) -> str:
@@ -192,8 +194,18 @@ def _history(value: Any, name: str, notes: list[str]) -> Iterator[tuple[str, str
 
 
 def _checked(where: str, found: turns.Conversation, reading: Reading, notes: list[str]) -> Example | Skipped:
-    """The example, where none of its texts is empty and all together are not too long."""
-    for question, answer in found.exchanges:
+    """The example without thoughts in its answers, where none of its texts is empty and all together are not too
+    long."""
+    size = len(found.system) + sum(len(text) for exchange in found.exchanges for text in exchange)
+    if size > reading.max_characters:
+        return Skipped(where, "longer than instructions.max_characters", f" ({size:,}, {reading.max_characters:,} may)")
+    exchanges: list[tuple[str, str]] = []
+    for question, given in found.exchanges:
+        (answer, blocks), reason = thinking.settle(given, reading.thinking)
+        if reason:
+            return Skipped(where, reason, wanted=reason == thinking.FORBIDDEN)
+        notes += [thinking.NOTES.get(reading.thinking, "")] * blocks
+        exchanges.append((question, answer))
         if not question or not answer:
             what = "answer" if question else "question"
             if reading.drop_empty:
@@ -201,8 +213,5 @@ def _checked(where: str, found: turns.Conversation, reading: Reading, notes: lis
             return Skipped(
                 where, f"the {what} is empty", "; fill it in, remove it, or set instructions.drop_empty=true"
             )
-    size = len(found.system) + sum(len(text) for exchange in found.exchanges for text in exchange)
-    if size > reading.max_characters:
-        return Skipped(where, "longer than instructions.max_characters", f" ({size:,}, {reading.max_characters:,} may)")
-    *earlier, (question, answer) = found.exchanges
+    *earlier, (question, answer) = exchanges
     return Example(where, question, answer, tuple(notes), found.system, tuple(earlier))

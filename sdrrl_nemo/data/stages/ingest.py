@@ -13,9 +13,10 @@ from sdrrl_nemo.data.config import InstructionsConfig, without_later
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.readers import Reading, Skipped, read_examples
 from sdrrl_nemo.data.rows import InstructionRow, NoRow, RejectRow, Split
+from sdrrl_nemo.data.text import thinking
 
 DUPLICATE = "duplicate question"
-NOT_AGAINST_THE_SET = (DUPLICATE, "empty question", "empty answer")
+NOT_AGAINST_THE_SET = (DUPLICATE, "empty question", "empty answer", thinking.FORBIDDEN)
 """Reasons that do not count for ``instructions.max_rejected``."""
 ALL_WRONG = 100
 """When the first records are all rejected, this many of them are enough to stop."""
@@ -81,6 +82,7 @@ def reading(config: InstructionsConfig) -> Reading:
         keep_system=False,
         most=1,
         max_characters=config.max_characters,
+        thinking=config.thinking,
     )
 
 
