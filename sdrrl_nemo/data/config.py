@@ -16,6 +16,8 @@ Pair = tuple[str, str]
 SYNTH_MODES = ("sample", "both", "answers")
 SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
+SYSTEM_TURNS = ("keep", "drop")
+SUPERVISE = ("all", "last")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
@@ -69,6 +71,18 @@ class InstructionsConfig:
     """Questions set aside for evaluation, chosen by content key."""
     limit: int | None = None
     """At most this many training questions, chosen by content key; None: all."""
+
+
+@dataclass
+class TurnsConfig:
+    """Conversations of several turns."""
+
+    system: str = "keep"
+    """A system turn stays before the conversation, untranslated (``keep``), or is left out (``drop``)."""
+    most: int | None = None
+    """At most this many exchanges of a conversation, the first ones; None: all."""
+    supervise: str = "all"
+    """Every answer of a conversation carries loss (``all``), or its last one alone (``last``)."""
 
 
 @dataclass
@@ -213,6 +227,7 @@ class PreprocessConfig:
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register engines and filters of their own."""
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig, metadata=LATER)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     synth: SynthConfig = field(default_factory=SynthConfig)
     translation: TranslationConfig = field(default_factory=TranslationConfig)

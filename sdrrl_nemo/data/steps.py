@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sdrrl_nemo.data import chosen_engines, licences
 from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, Pair, PreprocessConfig, settings
+from sdrrl_nemo.data.conversations import first_exchange
 from sdrrl_nemo.data.execution import Executor
 from sdrrl_nemo.data.execution.stage import In, Out
 from sdrrl_nemo.data.execution.stage_runner import (
@@ -82,7 +83,12 @@ class Steps:
     def instructions(self, source: str) -> tuple[Source[InstructionRow], Source[InstructionRow]]:
         """(training questions with their answers y, held-out ones)."""
         section = for_language(self.config, source).instructions
-        read = self._result(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
+        stage = Ingest(section, content_of(section.path), self.config.seed, self.config.turns)
+        read = self._result(stage, NO_INPUT, source)
+        if stage.left_out(read.statistics()["notes"]):
+            stage.name, stage.anew = Ingest.name, True
+            self.runner.results.pop()
+            read = self._result(stage, NO_INPUT, source)
         require_share(section, read.statistics()["in"], read.rejects())
         rows = read.source()
         train = rows.where("train", lambda r: r["split"] == "train")
@@ -202,13 +208,16 @@ class Steps:
     # --- what evaluation gets ---
 
     def held_out_questions(self, pair: Pair, held_out: Source[InstructionRow]) -> Source[TranslatedRow]:
-        """Held-out questions whose question and answer both have a translation that passed; none without translator."""
+        """Held-out questions whose question and answer both have a translation that passed; none without translator.
+
+        Of a conversation the first exchange, for evaluation asks one question at a time.
+        """
         c = for_pair(self.config, pair)
         if c.translation.name == NO_TRANSLATOR:
             return NOTHING
         plain = Source(
             fingerprint([held_out.fingerprint, "y"]),
-            lambda: (synth_row(r, "y", r["answer"]) for r in held_out.read()),
+            lambda: (synth_row(r, "y", r["answer"]) for r in map(first_exchange, held_out.read())),
             held_out.total,
         )
         judged = self._translate_and_judge(c, pair, plain, "held-out-")

@@ -10,8 +10,10 @@ from sdrrl_nemo.data.config import (
     ANSWER_LANGUAGE,
     COMBINATIONS,
     PARALLEL_KINDS,
+    SUPERVISE,
     SWITCH_TARGET,
     SYNTH_MODES,
+    SYSTEM_TURNS,
     Pair,
     PreprocessConfig,
 )
@@ -30,6 +32,9 @@ def validate(config: PreprocessConfig, files: bool = True) -> None:
     _unused_overrides(config, pairs)
     validate_execution(config.execution)
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
+    _choice("turns.system", config.turns.system, SYSTEM_TURNS)
+    _choice("turns.supervise", config.turns.supervise, SUPERVISE)
+    _at_least("turns.most", config.turns.most, 1)
     _probability("cit.cross_probability", config.cit.cross_probability)
     _at_least("cit.repeat", config.cit.repeat, 1)
     _at_least("shard_size", config.shard_size, 1)

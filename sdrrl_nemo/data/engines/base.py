@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
+from sdrrl_nemo.data.rows import Message
 
 
 class Engine(ABC):  # noqa: B024  each role adds its own abstract method
@@ -44,6 +46,18 @@ class Generator(Engine):
     @abstractmethod
     def generate(self, questions: Sequence[str]) -> list[str]:
         """One answer per question; the chat template is the generator's business."""
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        """The next answer of each conversation, which ends with a question. SdrrlError where the engine takes single
+        questions alone and a conversation has more before its question; engines that take more say so themselves."""
+        for messages in conversations:
+            if [m["role"] for m in messages] != ["user"]:
+                raise SdrrlError(
+                    f"generator '{type(self).__name__}' takes one question at a time, and a conversation has a system "
+                    "turn or earlier turns before it; choose hf, openai_server or nemo_checkpoint as "
+                    "generation.engine, or set turns.system=drop and turns.most=1"
+                )
+        return self.generate([messages[0]["content"] for messages in conversations])
 
 
 class Translator(Engine):

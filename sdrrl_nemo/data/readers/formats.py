@@ -173,11 +173,11 @@ def _alpaca(record: Record, names: Mapping[str, str], reading: Reading, notes: l
     answer = text_of(turns.field(record, names["output"]), names["output"], notes).strip()
     system = _optional(record, names["system"], notes).strip() if reading.keep_system else ""
     if not reading.keep_system and record.get(names["system"]):
-        notes.append("system turn left out")
+        notes.append(turns.SYSTEM_TURN)
     exchanges = [*_history(record.get(names["history"]), names["history"], notes)]
     exchanges.append((join_alpaca(instruction, context), answer))
     if reading.most is not None and len(exchanges) > reading.most:
-        notes.append("later turns left out")
+        notes.append(turns.LATER_TURNS)
         exchanges = exchanges[: reading.most]
     return turns.Conversation(system, exchanges)
 

@@ -14,6 +14,8 @@ ASSISTANTS = {"assistant", "gpt", "chatgpt", "bing", "bard", "model"}
 SYSTEMS = {"system", "developer"}
 CALLS = ("tool_calls", "function_call")
 """Fields of an assistant's turn that hold calls of tools."""
+LATER_TURNS, SYSTEM_TURN = "later turns left out", "system turn left out"
+"""What the statistics count of conversations that were not taken whole."""
 NO_TOOLS = ("[]", "{}", "null", "None")
 """How a column of texts says that a conversation has no tools."""
 
@@ -56,13 +58,13 @@ def conversation(record: Record, names: Names, keep_system: bool, most: int | No
     question: str | None = None
     for inside, turn in _turns(record, names):
         if len(exchanges) == most:
-            notes.append("later turns left out")
+            notes.append(LATER_TURNS)
             return Conversation(system, exchanges)
         try:
             role = _role(turn, names)
             if role in SYSTEMS:
                 if not keep_system:
-                    notes.append("system turn left out")
+                    notes.append(SYSTEM_TURN)
                 elif system or exchanges or question is not None:
                     raise Unusable("a second system turn, or one behind the first question")
                 else:

@@ -314,13 +314,13 @@ def test_every_kind_of_broken_row_is_rejected_with_its_line(tmp_path: Path, firs
     assert "instructions.max_rejected=0.3" in str(caught.value)
 
 
-def test_a_set_of_another_kind_fails_before_it_is_read(tmp_path: Path) -> None:
+def test_a_set_of_another_kind_fails_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x"}\n' * LOOK_AHEAD + "{" * 10, encoding="utf-8")
     with pytest.raises(SdrrlError, match=r"line 1: the fields text fit none of the formats"):
         read_instructions(InstructionsConfig(path=str(path)))
     path.write_text('{"instruction": "x", "response": "y"}\n' * 1000, encoding="utf-8")
-    with pytest.raises(SdrrlError, match=r"line 1: field 'output' is missing.*; 100 of 100 records are rejected"):
+    with pytest.raises(SdrrlError, match=r"line 1: field 'output' is missing.*; 1000 of 1000 records are rejected"):
         read_instructions(InstructionsConfig(path=str(path), max_rejected=1.0 - 1e-9))
 
 
