@@ -19,6 +19,18 @@ class SdrrlError(Exception):
         super().__init__(one_line(message))
 
 
+class RowError(SdrrlError):
+    """An engine cannot take one row, whatever the others are: too long for the model, refused by the server.
+
+    A stage drops that row alone and counts it by ``reason``, a few words that are the same for all alike
+    (``execution.max_failed_fraction``); outside of a stage this is a SdrrlError like any other.
+    """
+
+    def __init__(self, message: str, reason: str = "row refused") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def one_line(message: str) -> str:
     """A message in one line: names out of damaged files can hold line breaks and control characters."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _visible, message)

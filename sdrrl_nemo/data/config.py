@@ -17,6 +17,8 @@ Pair = tuple[str, str]
 SYNTH_MODES = ("sample", "both", "answers")
 SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
+SYSTEM_TURNS = ("keep", "drop")
+SUPERVISE = ("all", "last")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
@@ -27,6 +29,10 @@ NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
 NO_CORPUS = "none"
 """``parallel.engine.name`` of a pair that no parallel corpus serves: no mt, comp, and no held-out pairs for it."""
+
+
+LATER = {"later": True}
+"""Marks a key that came to the configuration later, for `without_later`."""
 
 
 @dataclass
@@ -42,7 +48,8 @@ class InstructionsConfig:
     """Instruction set D and its split."""
 
     path: str = MISSING
-    """``.json``, ``.jsonl``, ``.parquet``, a directory of ``datasets.save_to_disk``, or ``hub:NAME``."""
+    """``.json``, ``.jsonl``, ``.csv`` (each also with ``.gz`` or ``.zst`` behind it), ``.parquet``, a directory of
+    ``datasets.save_to_disk``, or ``hub:NAME``."""
     format: str = "auto"
     """``alpaca``, ``sharegpt``, ``messages``, or ``auto``: told by the fields of the first record."""
     fields: dict[str, str] = field(default_factory=dict)
@@ -50,13 +57,33 @@ class InstructionsConfig:
     split: str = "train"
     """Part of a data set that has parts."""
     drop_empty: bool = False
-    """Reject an empty question or answer instead of failing."""
+    """Leave out records with an empty question or answer, however many they are."""
+    max_rejected: float = field(default=0.1, metadata=LATER)
+    """The run stops when more than this share of the records cannot be used (broken lines, null or a number for a text,
+    tool calls, ...); repeats, and what ``drop_empty`` leaves out, do not count."""
+    max_characters: int = field(default=1_000_000, metadata=LATER)
+    """A record whose texts together are longer is rejected."""
+    thinking: str = field(default="strip", metadata=LATER)
+    """What becomes of ``<think>…</think>`` in y: ``strip`` takes it out, ``keep`` leaves it, ``forbid`` rejects the
+    record."""
     licence: str = "unstated"
     """SPDX id, for the data card."""
     held_out: int = 40
     """Questions set aside for evaluation, chosen by content key."""
     limit: int | None = None
     """At most this many training questions, chosen by content key; None: all."""
+
+
+@dataclass
+class TurnsConfig:
+    """Conversations of several turns."""
+
+    system: str = "keep"
+    """A system turn stays before the conversation, untranslated (``keep``), or is left out (``drop``)."""
+    most: int | None = None
+    """At most this many exchanges of a conversation, the first ones; None: all."""
+    supervise: str = "all"
+    """Every answer of a conversation carries loss (``all``), or its last one alone (``last``)."""
 
 
 @dataclass
@@ -69,6 +96,8 @@ class GenerationConfig:
     within a call."""
     filters: list[EngineConfig] = field(default_factory=list)
     """Filters that look at the answer alone (``repetition``, ``length``)."""
+    thinking: str = field(default="strip", metadata=LATER)
+    """The same of y_hat, where the model reasons before it answers; the filters see what is left."""
 
 
 @dataclass
@@ -200,6 +229,7 @@ class PreprocessConfig:
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register engines and filters of their own."""
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig, metadata=LATER)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     synth: SynthConfig = field(default_factory=SynthConfig)
     translation: TranslationConfig = field(default_factory=TranslationConfig)
@@ -224,3 +254,21 @@ def settings(config: PreprocessConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config)
     del plain["output_dir"], plain["execution"]
     return plain
+
+
+def without_later(section: Any) -> dict[str, Any]:
+    """A section, or the whole configuration, as plain data without the keys marked `LATER` that hold their default: for
+    fingerprints, which thereby stay what they were before those keys came, and so do finished stages."""
+    plain = dataclasses.asdict(section)
+    _prune(section, plain)
+    return plain
+
+
+def _prune(section: Any, plain: dict[str, Any]) -> None:
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if "later" in f.metadata and value == default:
+            del plain[f.name]
+        elif dataclasses.is_dataclass(value):
+            _prune(value, plain[f.name])

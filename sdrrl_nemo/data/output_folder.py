@@ -10,7 +10,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, sha256_file
-from sdrrl_nemo.data.config import PreprocessConfig, settings
+from sdrrl_nemo.data.config import PreprocessConfig, without_later
 from sdrrl_nemo.data.execution.stage_runner import fingerprint
 from sdrrl_nemo.data.pairs import for_language, language_pairs, sources_of
 from sdrrl_nemo.data.readers import content_of
@@ -45,7 +45,9 @@ def request_fingerprint(config: PreprocessConfig) -> str:
     }
     sources = sources_of(language_pairs(config))
     instructions = [content_of(for_language(config, source).instructions.path) for source in sources]
-    return fingerprint([FORMAT, settings(config), instructions, model])
+    asked = without_later(config)
+    del asked["output_dir"], asked["execution"]
+    return fingerprint([FORMAT, asked, instructions, model])
 
 
 def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:

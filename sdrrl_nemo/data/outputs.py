@@ -24,6 +24,7 @@ from sdrrl_nemo.data.config import PackingConfig, Pair
 from sdrrl_nemo.data.execution.stage_runner import Source, StageResult
 from sdrrl_nemo.data.methods import Plan
 from sdrrl_nemo.data.packing.best_fit import pack_windows
+from sdrrl_nemo.data.packing.shown_mask import ShownMasks
 from sdrrl_nemo.data.pairs import pair_name
 from sdrrl_nemo.data.rows import TOKEN_FIELDS, HeldOutPair, HeldOutQuestion, PairRow, TokenizedRow, TranslatedRow
 from sdrrl_nemo.data.stages.order import for_validation
@@ -74,7 +75,8 @@ def publish_outputs(
     (directory / "stats.json").unlink(missing_ok=True)
     write_jsonl(directory / "rejects.jsonl", (row for stage in publication.stages for row in stage.rejects()))
     held = {pair_name(pair): _write_held_out(directory, pair, rows) for pair, rows in held_out.items()}
-    manifest = _write_samples(publication, tokenized.source())
+    masks = ShownMasks(_decoder(publication.tokenizer))
+    manifest = _write_samples(publication, tokenized.source(), masks)
     subsets = {d: manifest["subsets"][d] for d in manifest["subset_names"]}
     stats = {
         "request": publication.request,
@@ -86,6 +88,7 @@ def publish_outputs(
         "subsets": {d: {**facts, "weight": 1 / facts["samples"]} for d, facts in subsets.items()},
         "packing": {k: manifest[k] for k in ("packs", "samples", "tokens", "seq_length", "packing_efficiency")},
         "heldout": held,
+        "loss_masks": masks.table(),
         "files": {str(p.relative_to(directory)): sha256_file(p) for p in _final_files(directory, held)},
     }
     write_json(directory / "stats.json", stats)
@@ -136,7 +139,11 @@ def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
         yield from sorted(p for p in (directory / folder).iterdir() if p.is_file())
 
 
-def _write_samples(publication: Publication, rows: Source[TokenizedRow]) -> dict[str, Any]:
+def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _write_samples(publication: Publication, rows: Source[TokenizedRow], masks: ShownMasks) -> dict[str, Any]:
     """transfer_set.jsonl and the packed sets; returns the manifest of the one for training."""
     fraction, seed = publication.packing.validation_fraction, publication.seed
 
@@ -149,20 +156,22 @@ def _write_samples(publication: Publication, rows: Source[TokenizedRow]) -> dict
         with atomic_write(publication.directory / "transfer_set.jsonl") as text:
             split = (lambda r: SPLITS[held_out(r)]) if fraction else None
             written = _with_text(progress(rows.read(), "pack", total=rows.total), text, split)
-            manifest = _write_packed(publication, PACKED_NAME, (r for r in written if not held_out(r)))
+            manifest = _write_packed(publication, PACKED_NAME, (r for r in written if not held_out(r)), masks)
         if fraction:
-            _write_packed(publication, VALIDATION_NAME, (r for r in rows.read() if held_out(r)))
+            _write_packed(publication, VALIDATION_NAME, (r for r in rows.read() if held_out(r)), masks)
     return manifest
 
 
-def _write_packed(publication: Publication, name: str, rows: Iterable[TokenizedRow]) -> dict[str, Any]:
+def _write_packed(
+    publication: Publication, name: str, rows: Iterable[TokenizedRow], masks: ShownMasks
+) -> dict[str, Any]:
     """One packed set; returns its manifest."""
     from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
     size, names = publication.packing.seq_length, publication.plan.subset_names()
     writer = PackedWriter(publication.directory / "packed", name, token_count(publication.tokenizer), size, names)
     try:
-        samples = (_sample(row, TokenizedSample) for row in rows)
+        samples = masks.watch((row, _sample(row, TokenizedSample)) for row in rows)
         for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):
             writer.add_pack(pack)
         return writer.finish(

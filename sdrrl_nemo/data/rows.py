@@ -50,15 +50,45 @@ class Message(TypedDict):
     content: str
 
 
+class Exchange(TypedDict):
+    """A question and its answer."""
+
+    question: str
+    answer: str
+
+
+class TranslatedExchange(TypedDict):
+    """The translations of both; None: rejected."""
+
+    question: str | None
+    answer: str | None
+
+
+class ExchangeQuality(TypedDict):
+    """The estimated quality of both translations, as far as they were judged."""
+
+    question: NotRequired[float]
+    answer: NotRequired[float]
+
+
+class History(TypedDict):
+    """What stands before a row's question in its conversation; a row of one exchange has neither key."""
+
+    system: NotRequired[str]
+    """The system turn, in the language it was written in: it is never translated."""
+    earlier: NotRequired[list[Exchange]]
+    """The exchanges before the last, in order; ``question`` and ``answer`` of the row are the last."""
+
+
 class NoRow(TypedDict):
     """The one empty row that a stage gets which reads a file of its own."""
 
 
-class InstructionRow(TypedDict):
+class InstructionRow(History):
     """One instruction of D (section 3.1), as ``ingest`` writes it."""
 
     key: str
-    """Hash of question and answer."""
+    """Hash of question and answer, and of what stands before them."""
     question: str
     """x: the instruction, with its input where it has one."""
     answer: str
@@ -67,13 +97,15 @@ class InstructionRow(TypedDict):
     """Whether training sees the question; set once all questions are read."""
     generated: NotRequired[str | None]
     """y_hat, the model's own answer; None where it was rejected. ``generate`` adds it to the questions it asks."""
+    generated_earlier: NotRequired[list[str]]
+    """The model's own answers to the earlier questions, each given after its own answers before."""
 
 
-class SynthRow(TypedDict):
+class SynthRow(History):
     """One question and answer of D_synth (Eq. 4), in the source language."""
 
     key: str
-    """Hash of question, origin and answer."""
+    """Hash of question, origin and answer; of a conversation, of all its answers."""
     source_key: str
     """Key of the instruction: all samples that come from one question share it."""
     origin: Origin
@@ -98,6 +130,10 @@ class TranslatedRow(SynthRow):
     """Estimated quality of T(x), which tau is compared with; ``quality`` adds it."""
     answer_quality: NotRequired[float]
     """The same of the answer's translation."""
+    earlier_target: NotRequired[list[TranslatedExchange]]
+    """The translations of ``earlier``, turn by turn; ``translate`` adds them where there are earlier exchanges."""
+    earlier_quality: NotRequired[list[ExchangeQuality]]
+    """Their estimated qualities."""
 
 
 class PairRow(TypedDict):
@@ -113,7 +149,7 @@ class PairRow(TypedDict):
     """Whether training sees the pair; set once the pair is chosen."""
 
 
-class SampleRow(TypedDict):
+class SampleRow(History):
     """A training sample in the making: a question, the answer to learn, and the languages of both."""
 
     subset: str
@@ -138,7 +174,9 @@ class SampleRow(TypedDict):
     question_plain: NotRequired[str]
     """The question before code-switching (Eq. 5)."""
     switched: NotRequired[int]
-    """Words that code-switching replaced."""
+    """Words that code-switching replaced, in all questions together."""
+    earlier_plain: NotRequired[list[str]]
+    """The earlier questions before code-switching."""
 
 
 class OrderedRow(SampleRow):
@@ -146,7 +184,7 @@ class OrderedRow(SampleRow):
     set."""
 
     key: str
-    """Hash of subset, question and answer; decides the place."""
+    """Hash of subset, question and answer, and of what stands before them; decides the place."""
 
 
 class TokenizedRow(OrderedRow):
@@ -193,6 +231,8 @@ class RejectRow(TypedDict):
     """The measured figure and its bound, or where the row stood."""
     component: NotRequired[Component]
     """Which part of the row was rejected."""
+    turn: NotRequired[int]
+    """Number of its exchange, from 1, where that is not the last one."""
     source: NotRequired[str]
     """The text in the source language."""
     target: NotRequired[str | None]

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from sdrrl_nemo.data import chosen_engines, licences
 from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, Pair, PreprocessConfig, settings
+from sdrrl_nemo.data.conversations import first_exchange
 from sdrrl_nemo.data.execution import Executor
 from sdrrl_nemo.data.execution.stage import In, Out
 from sdrrl_nemo.data.execution.stage_runner import (
@@ -38,7 +39,7 @@ from sdrrl_nemo.data.stages.code_switch import CodeSwitch, SwitchDictionary
 from sdrrl_nemo.data.stages.combine import DrawnSubsets, Subsets
 from sdrrl_nemo.data.stages.deduplicate import Duplicates
 from sdrrl_nemo.data.stages.generate import Generate
-from sdrrl_nemo.data.stages.ingest import Ingest
+from sdrrl_nemo.data.stages.ingest import Ingest, require_share
 from sdrrl_nemo.data.stages.judge import Heuristics, LanguageId, Quality
 from sdrrl_nemo.data.stages.order import Order, for_validation, require_rows
 from sdrrl_nemo.data.stages.parallel_corpus import SelectPairs, Templates
@@ -64,20 +65,30 @@ class Steps:
         self.sources = sources_of(self.pairs)
 
     def _run(self, stage: Stage[In, Out], rows: Source[In], where: str | Pair) -> Source[Out]:
+        return self._result(stage, rows, where).source()
+
+    def _result(self, stage: Stage[In, Out], rows: Source[In], where: str | Pair) -> StageResult[Out]:
         """Run a stage; where a run has several sources or pairs its name says for which one."""
         if isinstance(where, str):
             suffix = f".{where}" if len(self.sources) > 1 else ""
         else:
             suffix = f".{pair_name(where)}" if len(self.pairs) > 1 else ""
         stage.name += suffix
-        return self.runner.run(stage, rows).source()
+        return self.runner.run(stage, rows)
 
     # --- D: instructions in a resource-rich language ---
 
     def instructions(self, source: str) -> tuple[Source[InstructionRow], Source[InstructionRow]]:
         """(training questions with their answers y, held-out ones)."""
         section = for_language(self.config, source).instructions
-        rows = self._run(Ingest(section, content_of(section.path), self.config.seed), NO_INPUT, source)
+        stage = Ingest(section, content_of(section.path), self.config.seed, self.config.turns)
+        read = self._result(stage, NO_INPUT, source)
+        if stage.left_out(read.statistics()["notes"]):
+            stage.name, stage.anew = Ingest.name, True
+            self.runner.results.pop()
+            read = self._result(stage, NO_INPUT, source)
+        require_share(section, read.statistics()["in"], read.rejects())
+        rows = read.source()
         train = rows.where("train", lambda r: r["split"] == "train")
         return train, rows.where("held-out", lambda r: r["split"] == "held-out")
 
@@ -103,6 +114,7 @@ class Steps:
                 chosen_engines.plain(c.generation.engine),
                 [chosen_engines.plain(f) for f in c.generation.filters],
             ],
+            thinking=c.generation.thinking,
         )
         return concatenate([*others, self._run(stage, asked, source)])
 
@@ -194,13 +206,16 @@ class Steps:
     # --- what evaluation gets ---
 
     def held_out_questions(self, pair: Pair, held_out: Source[InstructionRow]) -> Source[TranslatedRow]:
-        """Held-out questions whose question and answer both have a translation that passed; none without translator."""
+        """Held-out questions whose question and answer both have a translation that passed; none without translator.
+
+        Of a conversation the first exchange, for evaluation asks one question at a time.
+        """
         c = for_pair(self.config, pair)
         if c.translation.name == NO_TRANSLATOR:
             return NOTHING
         plain = Source(
             fingerprint([held_out.fingerprint, "y"]),
-            lambda: (synth_row(r, "y", r["answer"]) for r in held_out.read()),
+            lambda: (synth_row(r, "y", r["answer"]) for r in map(first_exchange, held_out.read())),
             held_out.total,
         )
         judged = self._translate_and_judge(c, pair, plain, "held-out-")

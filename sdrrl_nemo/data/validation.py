@@ -10,8 +10,10 @@ from sdrrl_nemo.data.config import (
     ANSWER_LANGUAGE,
     COMBINATIONS,
     PARALLEL_KINDS,
+    SUPERVISE,
     SWITCH_TARGET,
     SYNTH_MODES,
+    SYSTEM_TURNS,
     Pair,
     PreprocessConfig,
 )
@@ -20,6 +22,7 @@ from sdrrl_nemo.data.filters.duplicates import SIDES
 from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, language_pairs, pair_name, sources_of
 from sdrrl_nemo.data.readers import FORMATS
+from sdrrl_nemo.data.text import thinking
 from sdrrl_nemo.data.text.templates import INSTRUCTION_LANGUAGES, SPLITS
 
 
@@ -29,6 +32,9 @@ def validate(config: PreprocessConfig, files: bool = True) -> None:
     _unused_overrides(config, pairs)
     validate_execution(config.execution)
     _choice("synth.mode", config.synth.mode, SYNTH_MODES)
+    _choice("turns.system", config.turns.system, SYSTEM_TURNS)
+    _choice("turns.supervise", config.turns.supervise, SUPERVISE)
+    _at_least("turns.most", config.turns.most, 1)
     _probability("cit.cross_probability", config.cit.cross_probability)
     _at_least("cit.repeat", config.cit.repeat, 1)
     _at_least("shard_size", config.shard_size, 1)
@@ -62,6 +68,10 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
     _at_least("generation.shard_size", config.generation.shard_size, 1)
     _at_least("instructions.held_out", config.instructions.held_out, 1)
     _at_least("instructions.limit", config.instructions.limit, 1)
+    _at_least("instructions.max_characters", config.instructions.max_characters, 1)
+    _probability("instructions.max_rejected", config.instructions.max_rejected)
+    _choice("instructions.thinking", config.instructions.thinking, thinking.MODES)
+    _choice("generation.thinking", config.generation.thinking, thinking.MODES)
     _choice("instructions.format", config.instructions.format, FORMATS)
     if files and not config.instructions.path.startswith("hub:") and not Path(config.instructions.path).exists():
         raise SdrrlError(f"{config.instructions.path}: no such file; set instructions.path to an instruction set")

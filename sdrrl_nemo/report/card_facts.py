@@ -75,6 +75,10 @@ class SubsetText:
     """Samples with at least one word replaced by code-switching."""
     switchable: int = 0
     """Samples that went through code-switching."""
+    exchanges: Counter[int] = field(default_factory=Counter)
+    """Number of exchanges -> samples that have so many."""
+    systems: int = 0
+    """Samples with a system turn."""
 
 
 @dataclass
@@ -221,6 +225,8 @@ def read_texts(path: Path, stats: dict[str, Any], draw: Draw) -> Texts:
             asked.questions += 1
             answered.answers += 1
             answered.characters += len(row["answer"])
+            found.exchanges[1 + len(row.get("earlier", ()))] += 1
+            found.systems += "system" in row
             draw.offer(row["subset"], row["key"], row)
         except KeyError as e:
             raise SdrrlError(f"{path}, line {n}: {e} is unknown or missing; preprocess again") from None
@@ -289,9 +295,10 @@ def read_scores(folder: Path, stats: dict[str, Any]) -> list[Scores]:
         counts: dict[str, Counter[int]] = {"question": Counter(), "answer": Counter()}
         for row in _stage_rows(folder, stage, "rows"):
             for component, counter in counts.items():
-                score = row.get(f"{component}_quality")
-                if score is not None:
-                    counter[int(np.floor(score / SCORE_BIN + 1e-9))] += 1  # 0.58 / 0.01 is 57.99...
+                earlier = [turn.get(component) for turn in row.get("earlier_quality", ())]
+                for score in (*earlier, row.get(f"{component}_quality")):
+                    if score is not None:
+                        counter[int(np.floor(score / SCORE_BIN + 1e-9))] += 1  # 0.58 / 0.01 is 57.99...
         pair = scope_of(stage["name"], stats["pairs"])
         out.append(Scores(stage["name"], pair, settings["engine"], settings["tau"], counts))
     return out

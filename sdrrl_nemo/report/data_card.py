@@ -19,6 +19,7 @@ from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.report import card_charts as charts
 from sdrrl_nemo.report.build import SUBSET_MEANING, count, page_environment, to_plain_yaml
 from sdrrl_nemo.report.card_facts import HELD_OUT, Facts, Row, base_name, collect, plain_reason, quantile, scope_of
+from sdrrl_nemo.report.card_turns import history_of, mask_rows, text_notes, turn_counts
 from sdrrl_nemo.report.front_matter import dataset_head
 
 FILES = ("data_card.html", "data_card.md")
@@ -152,6 +153,9 @@ def make_view(facts: Facts) -> dict[str, Any]:
             "fullness": charts.fullness_chart(facts),
             "languages": charts.language_chart(languages),
         },
+        "turns": turn_counts(facts),
+        "text_notes": text_notes(facts),
+        "masks": mask_rows(facts),
         "samples": [(name, sample_rows(facts, name)) for name in facts.names],
         "rejects": reject_groups(facts),
         "rejects_not_drawn": facts.rejects.not_drawn,
@@ -387,6 +391,7 @@ def sample_rows(facts: Facts, name: str) -> list[dict[str, Any]]:
             "answer": row["answer"],
             "plain": row.get("question_plain") if row.get("switched") else None,
             "switched": row.get("switched"),
+            **history_of(row),
         }
         for row in facts.texts.draw[name]
     ]
@@ -413,7 +418,8 @@ def reject_row(row: Row, pairs: list[str]) -> dict[str, Any]:
         for name in TEXT_FIELDS
         if isinstance(row.get(name), str)
     ]
-    about = [str(row[k]) for k in ("component", "detail") if row.get(k)]
+    about = [f"exchange {row['turn']}"] if "turn" in row else []
+    about += [str(row[k]) for k in ("component", "detail") if row.get(k)]
     if not texts and row.get("row") is not None:
         texts = [("row", canonical_json(row["row"]), "")]
     return {"key": row.get("key") or "", "scope": scope, "about": ", ".join(about), "texts": texts}

@@ -45,6 +45,7 @@ ALPACA = [
     {"instruction": "B\u2028", "input": "c", "output": "D"},
 ]
 TURNS = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+CSV = b'instruction,input,output\r\n"Ol\xc3\xa1 ""x"", y?",,A\r\nB,c,"D\nE"\r\n'
 TMX = """<?xml version="1.0" encoding="UTF-8"?><tmx version="1.4"><header srclang="en"/><body>
 <tu><tuv xml:lang="en-US"><seg>A <hi>dog</hi><bpt i="1">x</bpt>.</seg></tuv>
 <tuv xml:lang="pt"><seg>Um cão.</seg></tuv></tu>
@@ -176,6 +177,10 @@ INDEX = "".join(_index_line(*x) for x in (("00-database-info", "dog"), ("dog", "
 DICT, INDEX_NAME = "freedict-eng-por.dict.dz", "freedict-eng-por.index"
 
 
+def _packed() -> bytes:
+    return gzip.compress(_lines(*ALPACA)(), mtime=0)
+
+
 def _zipped() -> bytes:
     return gzip.compress(ARTICLES.encode(), mtime=0)
 
@@ -214,6 +219,8 @@ PARSERS: dict[str, Parser] = {
     "sharegpt": Parser("rows.jsonl", _lines({"conversations": TURNS}), lambda p: list(read_examples(p))),
     "records.json": Parser("rows.json", lambda: json.dumps(ALPACA).encode(), lambda p: list(read_examples(p))),
     "records.parquet": Parser("rows.parquet", lambda: _parquet(False), lambda p: list(read_examples(p))),
+    "records.csv": Parser("rows.csv", lambda: CSV, lambda p: list(read_examples(p)), part=0.02),
+    "records.gz": Parser("rows.jsonl.gz", _packed, lambda p: list(read_examples(p)), part=0.02),
     "opus.parquet": Parser("en-pt/train-0.parquet", lambda: _parquet(True), _opus, part=0.02),
     "moses": Parser("a.en", "One é.\nTwo.\n".encode, _moses, lambda: {"b.pt": b"Um.\nDois.\n"}),
     "tmx": Parser("memory.tmx", TMX.encode, lambda p: list(Tmx(str(p)).pairs("eng", "por")), part=0.06),

@@ -48,15 +48,16 @@ class Generator(Engine):
         """One answer per question; the chat template is the generator's business."""
 
     def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
-        """One answer per conversation, each of which ends with a question; SdrrlError where the engine takes single
-        questions alone and a conversation has more."""
-        for conversation in conversations:
-            if len(conversation) != 1:
+        """The next answer of each conversation, which ends with a question. SdrrlError where the engine takes single
+        questions alone and a conversation has more before its question; engines that take more say so themselves."""
+        for messages in conversations:
+            if [m["role"] for m in messages] != ["user"]:
                 raise SdrrlError(
-                    f"generator '{type(self).__name__}': answers single questions, and the instruction set has "
-                    "conversations of several turns; use one of the engines hf, openai_server or nemo_checkpoint"
+                    f"generator '{type(self).__name__}' takes one question at a time, and a conversation has a system "
+                    "turn or earlier turns before it; choose hf, openai_server or nemo_checkpoint as "
+                    "generation.engine, or set turns.system=drop and turns.most=1"
                 )
-        return self.generate([conversation[0]["content"] for conversation in conversations])
+        return self.generate([messages[0]["content"] for messages in conversations])
 
 
 class Translator(Engine):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.errors import RowError, SdrrlError
 from sdrrl_nemo.common.fileio import BROKEN_JSON
 from sdrrl_nemo.common.seeding import named_random
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP states after which the same request may succeed."""
+OF_A_ROW = frozenset({400, 413, 422})
+"""HTTP states that speak of what was asked, not of who asks or of the server."""
+REFUSED = "refused by the server"
 LONGEST_WAIT_S = 120.0
 """Bound of one wait between tries, whatever Retry-After asks for."""
 
@@ -127,7 +130,9 @@ class JsonClient:
         said = f"HTTP {reply.status_code} {self._hide(_message(reply))}".rstrip()
         if reply.status_code in TRANSIENT:
             raise _Transient(said, _retry_after(reply.headers.get("Retry-After")))
-        raise SdrrlError(f"{self._url}{path}: the server refused ({said})")
+        refused = f"{self._url}{path}: the server refused ({said})"
+        # These answer what was asked (too long, forbidden content), others who asks: the next row may fare better.
+        raise RowError(refused, REFUSED) if body is not None and reply.status_code in OF_A_ROW else SdrrlError(refused)
 
     def _key(self) -> str:
         return os.environ.get(self._key_name, "") if self._key_name else ""

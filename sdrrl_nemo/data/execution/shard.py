@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.errors import RowError, SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file, write_json, write_jsonl
 from sdrrl_nemo.data.execution.isolation import Killers, Span, note_path
 from sdrrl_nemo.data.execution.stage import Outcome, Row, Stage
@@ -113,6 +113,9 @@ def _bisect(task: Task, shard: list[Row], span: Span, failed: list[Row], killers
             if killers is not None:
                 killers.trying(span)
             return task.stage.process(rows)
+        except RowError as e:
+            if len(rows) == 1:
+                return _drop(task, rows[0], e.reason, _one_line(e), failed)
         except (SdrrlError, OSError):
             raise
         except Exception as e:

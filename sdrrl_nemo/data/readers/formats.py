@@ -1,154 +1,217 @@
-"""Question and answer of a record, in the shapes that instruction sets have."""
+"""Questions and answers of a record, in the shapes that instruction sets have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.data.readers.records import Record, records
+from sdrrl_nemo.data.readers import turns
+from sdrrl_nemo.data.readers.records import Broken, Record, records
+from sdrrl_nemo.data.readers.values import Unusable, text_of
+from sdrrl_nemo.data.text import thinking
 
 FIELDS = {
-    "alpaca": {"instruction": "instruction", "input": "input", "output": "output"},
-    "sharegpt": {"conversations": "conversations", "from": "from", "value": "value"},
-    "messages": {"messages": "messages", "role": "role", "content": "content"},
+    "alpaca": {
+        "instruction": "instruction",
+        "input": "input",
+        "output": "output",
+        "system": "system",
+        "history": "history",
+    },
+    "sharegpt": {"conversations": "conversations", "from": "from", "value": "value", "system": "system"},
+    "messages": {"messages": "messages", "role": "role", "content": "content", "system": "system"},
 }
 """Format -> the names its fields have unless ``instructions.fields`` says otherwise."""
 FORMATS = ("auto", *FIELDS)
-USERS = {"user", "human"}
-ASSISTANTS = {"assistant", "gpt", "chatgpt", "bing", "bard"}
-SYSTEMS = {"system"}
+LOOK_AHEAD = 100
+"""Records at the beginning that may be broken before the format of the set counts as unknown."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer; ``where`` is its place in the file, ``notes`` what was left out of it."""
+    """A question with its answer, the last of a conversation where it is one; ``where`` is its place in the file,
+    ``notes`` what was left out of it or changed in it."""
 
     where: str
     question: str
     answer: str
     notes: tuple[str, ...] = ()
+    system: str = ""
+    earlier: tuple[tuple[str, str], ...] = ()
+    """The questions with their answers that stand before the last, in order."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that has no question and answer to take; ``reason`` says why."""
+    """A record that has no question and answer to take.
+
+    ``reason`` says why, in the same words for all alike; ``hint`` goes on with what is special here. ``wanted``: the
+    configuration asks for it to be left out (``drop_empty``, ``thinking: forbid``), which says nothing against the set.
+    """
 
     where: str
     reason: str
+    hint: str = ""
+    wanted: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a set is read; keys of the same names in InstructionsConfig and TurnsConfig."""
+
+    format: str = "auto"
+    fields: Mapping[str, str] = field(default_factory=dict)
+    split: str = "train"
+    drop_empty: bool = False
+    keep_system: bool = True
+    most: int | None = None
+    max_characters: int = 1_000_000
+    thinking: str = "strip"
 
 
 def join_alpaca(instruction: str, context: str) -> str:
     """The question of one Alpaca row: the instruction, and on the next line its input where there is one.
 
     This is how Alpaca rows become a chat turn in LLaMA-Factory, whose settings the paper follows; Alpaca's own
-    ``### Instruction`` headings would be a second template inside the model's chat template.
+    ``### Instruction`` headings would be a second template inside the model's chat template. Where one of the two is
+    empty the other is the question.
     """
-    return f"{instruction.strip()}\n{context.strip()}" if context.strip() else instruction.strip()
+    return "\n".join(part for part in (instruction.strip(), context.strip()) if part)
 
 
-def read_examples(
-    path: str | Path,
-    format: str = "auto",
-    fields: Mapping[str, str] | None = None,
-    split: str = "train",
-    drop_empty: bool = False,
-) -> Iterator[Example | Skipped]:
+def read_examples(path: str | Path, reading: Reading | None = None) -> Iterator[Example | Skipped]:
     """Questions and answers of an instruction set, in its order.
 
-    ``auto`` looks at the first record. ``fields`` renames: ``{instruction: prompt}`` reads the instruction from the
-    field ``prompt``. Of a conversation the first question and its answer are taken; system turns and later turns are
-    counted as left out. ``drop_empty``: an empty question or answer is skipped (Alpaca has 28 empty answers) and not
-    an error. SdrrlError names file, line and key.
+    ``auto`` looks at the first record that has the fields of a format. ``fields`` renames: ``{instruction: prompt}``
+    reads the instruction from the field ``prompt``. A record that cannot be used is Skipped; so is one with an empty
+    question or answer (Alpaca has 28 empty answers). SdrrlError names the file where the file as a whole cannot be
+    read, and where no format fits its first records.
     """
-    names: dict[str, str] | None = None
-    for where, record in records(path, split):
-        if names is None:
-            format, names = _shape(where, record, format, dict(fields or {}))
-        if format == "alpaca":
-            found: Example | Skipped = _alpaca(where, record, names)
+    reading = reading or Reading()
+    shape: tuple[str, dict[str, str]] | None = None
+    waiting: list[tuple[str, Record | Broken]] = []
+    for where, record in records(path, reading.split):
+        if shape is None:
+            waiting.append((where, record))
+            shape = None if isinstance(record, Broken) else _shape(where, record, reading)
+            if shape is None and len(waiting) < LOOK_AHEAD:
+                continue
+            if shape is None:
+                raise _unknown(waiting, reading)
+            yield from (_example(*item, *shape, reading) for item in waiting)
         else:
-            found = _turns(where, record, *_keys(format, names))
-        yield _filled(found, drop_empty)
+            yield _example(where, record, *shape, reading)
+    if shape is None and waiting:
+        raise _unknown(waiting, reading)
 
 
-def _shape(where: str, record: Record, format: str, renamed: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """(format, its field names) for a file whose first record this is."""
-    if format == "auto":
-        has = [f for f, names in FIELDS.items() if renamed.get(next(iter(names)), next(iter(names))) in record]
+def _shape(where: str, record: Record, reading: Reading) -> tuple[str, dict[str, str]] | None:
+    """(format, its field names) of a set where this record has them; None where it fits none, or several."""
+    found = reading.format
+    if found == "auto":
+        has = _fitting(record, reading.fields)
         if len(has) != 1:
-            fits = " and ".join(has) if has else "none"
-            raise SdrrlError(
-                f"{where}: the fields {', '.join(sorted(record))} fit {fits} of the formats {', '.join(FIELDS)}; set "
-                "instructions.format, and instructions.fields if they have other names"
-            )
-        format = has[0]
-    unknown = sorted(set(renamed) - set(FIELDS[format]))
+            return None
+        found = has[0]
+    unknown = sorted(set(reading.fields) - set(FIELDS[found]))
     if unknown:
-        hint = suggest(unknown[0], FIELDS[format])
-        raise SdrrlError(f"instructions.fields: format '{format}' has no field '{unknown[0]}'{hint}")
-    return format, {**FIELDS[format], **renamed}
+        hint = suggest(unknown[0], FIELDS[found])
+        raise SdrrlError(f"instructions.fields: format '{found}' has no field '{unknown[0]}'{hint}")
+    return found, {**FIELDS[found], **reading.fields}
 
 
-def _keys(format: str, names: Mapping[str, str]) -> tuple[str, str, str]:
-    a, b, c = (names[k] for k in FIELDS[format])
-    return a, b, c
+def _fitting(record: Record, renamed: Mapping[str, str]) -> list[str]:
+    """The formats that a record may be of, by the name of their first field; Alpaca also by input and output."""
+    firsts = {name: next(iter(names)) for name, names in FIELDS.items()}
+    has = [name for name, first in firsts.items() if renamed.get(first, first) in record]
+    if not has and {renamed.get(name, name) for name in ("input", "output")} <= set(record):
+        return ["alpaca"]
+    return has
 
 
-def _text(record: Mapping[str, Any], name: str, where: str, optional: bool = False) -> str:
-    value = record.get(name)
-    if value is None and optional:
-        return ""
-    if value is None:
-        raise SdrrlError(f"{where}: field '{name}' is missing{suggest(name, record)}")
-    if not isinstance(value, str):
-        raise SdrrlError(f"{where}: field '{name}' must be a text, found {type(value).__name__}")
-    return value
-
-
-def _alpaca(where: str, record: Record, names: Mapping[str, str]) -> Example:
-    instruction = _text(record, names["instruction"], where)
-    question = (
-        join_alpaca(instruction, _text(record, names["input"], where, optional=True)) if instruction.strip() else ""
+def _unknown(waiting: list[tuple[str, Record | Broken]], reading: Reading) -> SdrrlError:
+    """The sentence for a set whose format nobody can tell: that of its first record that could be read at all."""
+    where, first = next((item for item in waiting if not isinstance(item[1], Broken)), waiting[0])
+    if isinstance(first, Broken):
+        return SdrrlError(f"{where}: {first.reason}{first.hint}")
+    fits = " and ".join(_fitting(first, reading.fields)) or "none"
+    return SdrrlError(
+        f"{where}: the fields {', '.join(sorted(map(str, first)))} fit {fits} of the formats {', '.join(FIELDS)}; set "
+        "instructions.format, and instructions.fields if they have other names"
     )
-    return Example(where, question, _text(record, names["output"], where).strip())
 
 
-def _turns(where: str, record: Record, list_name: str, role_name: str, text_name: str) -> Example | Skipped:
-    """First question and its answer of a conversation."""
-    turns = record.get(list_name)
-    if not isinstance(turns, list):
-        raise SdrrlError(f"{where}: field '{list_name}' must be a list of turns, found {type(turns).__name__}")
+def _example(
+    where: str, record: Record | Broken, format: str, names: dict[str, str], reading: Reading
+) -> Example | Skipped:
+    if isinstance(record, Broken):
+        return Skipped(where, record.reason, record.hint)
     notes: list[str] = []
-    question: str | None = None
-    for i, turn in enumerate(turns, 1):
-        place = f"{where}, {list_name}[{i}]"
-        if not isinstance(turn, dict):
-            raise SdrrlError(f"{place}: expected an object, found {type(turn).__name__}")
-        role = _text(turn, role_name, place).strip().lower()
-        if role in SYSTEMS:
-            notes.append("system turn left out")
-        elif role in USERS:
-            if question is not None:
-                return Skipped(where, "two questions before an answer")
-            question = _text(turn, text_name, place).strip()
-        elif role in ASSISTANTS:
-            if question is None:
-                continue  # ShareGPT threads can begin in the middle: an answer whose question is not there
-            if len(turns) > i:
-                notes.append("later turns left out")
-            return Example(where, question, _text(turn, text_name, place).strip(), tuple(dict.fromkeys(notes)))
+    try:
+        if format == "alpaca":
+            found = _alpaca(record, names, reading, notes)
         else:
-            return Skipped(where, f"turn of a '{role}'")
-    return Skipped(where, "no question with an answer")
+            keys = turns.Names(*(names[key] for key in FIELDS[format]))
+            found = turns.conversation(record, keys, reading.keep_system, reading.most, notes)
+        return _checked(where, found, reading, notes)
+    except Unusable as e:
+        return Skipped(", ".join(filter(None, (where, e.inside))), e.reason, e.hint)
 
 
-def _filled(found: Example | Skipped, drop_empty: bool) -> Example | Skipped:
-    if isinstance(found, Skipped) or (found.question and found.answer):
-        return found
-    what = "question" if not found.question else "answer"
-    if drop_empty:
-        return Skipped(found.where, f"empty {what}")
-    raise SdrrlError(f"{found.where}: the {what} is empty; fill it in, remove it, or set instructions.drop_empty=true")
+def _optional(record: Mapping[str, Any], name: str, notes: list[str]) -> str:
+    return "" if record.get(name) is None else text_of(record[name], name, notes)
+
+
+def _alpaca(record: Record, names: Mapping[str, str], reading: Reading, notes: list[str]) -> turns.Conversation:
+    context = _optional(record, names["input"], notes)
+    # Some sets have rows, or a whole file, with the question in input and no instruction.
+    only_input = context.strip() and record.get(names["instruction"]) is None
+    instruction = "" if only_input else text_of(turns.field(record, names["instruction"]), names["instruction"], notes)
+    answer = text_of(turns.field(record, names["output"]), names["output"], notes).strip()
+    system = _optional(record, names["system"], notes).strip() if reading.keep_system else ""
+    if not reading.keep_system and record.get(names["system"]):
+        notes.append(turns.SYSTEM_TURN)
+    exchanges = [*_history(record.get(names["history"]), names["history"], notes)]
+    exchanges.append((join_alpaca(instruction, context), answer))
+    if reading.most is not None and len(exchanges) > reading.most:
+        notes.append(turns.LATER_TURNS)
+        exchanges = exchanges[: reading.most]
+    return turns.Conversation(system, exchanges)
+
+
+def _history(value: Any, name: str, notes: list[str]) -> Iterator[tuple[str, str]]:
+    """The earlier exchanges of an Alpaca row as LLaMA-Factory has them: ``[[question, answer], ...]``."""
+    if value is None or value == "":
+        return
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise Unusable(f"field '{name}' must be a list of [question, answer]")
+    for i, (question, answer) in enumerate(value, 1):
+        where = f"{name}[{i}]"
+        yield text_of(question, where, notes).strip(), text_of(answer, where, notes).strip()
+
+
+def _checked(where: str, found: turns.Conversation, reading: Reading, notes: list[str]) -> Example | Skipped:
+    """The example without thoughts in its answers, where none of its texts is empty and all together are not too
+    long."""
+    size = len(found.system) + sum(len(text) for exchange in found.exchanges for text in exchange)
+    if size > reading.max_characters:
+        return Skipped(where, "longer than instructions.max_characters", f" ({size:,}, {reading.max_characters:,} may)")
+    exchanges: list[tuple[str, str]] = []
+    for question, given in found.exchanges:
+        (answer, blocks), reason = thinking.settle(given, reading.thinking)
+        if reason:
+            return Skipped(where, reason, wanted=reason == thinking.FORBIDDEN)
+        notes += [thinking.NOTES.get(reading.thinking, "")] * blocks
+        exchanges.append((question, answer))
+        if not question or not answer:
+            what = "answer" if question else "question"
+            if reading.drop_empty:
+                return Skipped(where, f"empty {what}", wanted=True)
+            return Skipped(
+                where, f"the {what} is empty", "; fill it in, remove it, or set instructions.drop_empty=true"
+            )
+    *earlier, (question, answer) = exchanges
+    return Example(where, question, answer, tuple(notes), found.system, tuple(earlier))

@@ -231,7 +231,8 @@ class SwitchDictionary:
 
 
 class CodeSwitch(Stage[SampleRow, SampleRow]):
-    """Eq. 5 on the questions of LL, TL, LT and TT; code, addresses and template lines in them are left alone.
+    """Eq. 5 on the questions of LL, TL, LT and TT, each of a conversation; code, addresses and template lines in them
+    are left alone.
 
     LL and LT share a question and draw independently, since the sample's combination is part of the seed's name; so is
     the pair, so that other pairs of the run change nothing.
@@ -252,14 +253,28 @@ class CodeSwitch(Stage[SampleRow, SampleRow]):
         notes: Counter[str] = Counter()
         for row in rows:
             about = (row["pair"], row["combination"], row["source_key"], row["origin"])
-            # A generator of its own for each sample: which words are replaced does not depend on the samples before it.
-            rng = named_random(self.seed, "code-switch", *about)
-            plain, code = row["question"], row["question_language"]
-            switched = code_switch(
-                plain, self.dictionary.entries(code), self.probability, rng, code=code, protected=protected_parts(plain)
-            )
-            notes["tokens in the dictionary"] += switched.found
-            notes["tokens replaced"] += switched.replaced
-            # The answer stays as it is: the paper switches "only the question components".
-            out.append({**row, "question": switched.text, "question_plain": plain, "switched": switched.replaced})
+            last = self._switch(row["question"], row["question_language"], about, notes)
+            # The answers stay as they are: the paper switches "only the question components".
+            new: SampleRow = {
+                **row,
+                "question": last.text,
+                "question_plain": row["question"],
+                "switched": last.replaced,
+            }
+            if "earlier" in row:
+                plain = [e["question"] for e in row["earlier"]]
+                done = [self._switch(q, row["question_language"], (*about, n), notes) for n, q in enumerate(plain)]
+                pairs = zip(done, row["earlier"], strict=True)
+                new["earlier"] = [{"question": s.text, "answer": e["answer"]} for s, e in pairs]
+                new["earlier_plain"], new["switched"] = plain, last.replaced + sum(s.replaced for s in done)
+            out.append(new)
         return Outcome(out, len(rows), len(rows), notes=notes)
+
+    def _switch(self, text: str, code: str, about: tuple[Any, ...], notes: Counter[str]) -> Switched:
+        # A generator of its own for each question: which words are replaced does not depend on those before it.
+        rng = named_random(self.seed, "code-switch", *about)
+        entries = self.dictionary.entries(code)
+        switched = code_switch(text, entries, self.probability, rng, code=code, protected=protected_parts(text))
+        notes["tokens in the dictionary"] += switched.found
+        notes["tokens replaced"] += switched.replaced
+        return switched

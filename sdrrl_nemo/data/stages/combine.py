@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from sdrrl_nemo.common.seeding import named_random
 from sdrrl_nemo.data.config import CrossLingualConfig, Pair
+from sdrrl_nemo.data.conversations import Place, history, places, target_at, text_at
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.pairs import pair_name
-from sdrrl_nemo.data.rows import RejectRow, SampleRow, TranslatedRow
+from sdrrl_nemo.data.rows import COMPONENTS, RejectRow, SampleRow, TranslatedRow
 
 
 class Subsets(Stage[TranslatedRow, SampleRow]):
@@ -48,12 +49,17 @@ class Subsets(Stage[TranslatedRow, SampleRow]):
         return Outcome(out, entered, len(out), rejects)
 
     def _sample(self, row: TranslatedRow, combination: str) -> SampleRow | None:
-        # First letter: the question's language; second: the answer's. L is the source language, T the target.
-        question = row["question"] if combination[0] == "L" else row["question_target"]
-        answer = row["answer"] if combination[1] == "L" else row["answer_target"]
-        if question is None or answer is None:
+        # First letter: the questions' language; second: the answers'. L is the source language, T the target. One turn
+        # whose translation was rejected costs the conversation every combination that needs such turns.
+        texts = [_said(row, place, combination) for place in places(row)]
+        if None in texts:
             return None
+        *earlier, (question, answer) = _pairs(cast("list[str]", texts))
+        before = history(row)
+        if "earlier" in before:
+            before["earlier"] = [{"question": q, "answer": a} for q, a in earlier]
         return {
+            **before,
             "subset": self.subsets[combination],
             "combination": combination,
             "pair": pair_name(self.pair),
@@ -64,6 +70,17 @@ class Subsets(Stage[TranslatedRow, SampleRow]):
             "source_key": row["source_key"],
             "origin": row["origin"],
         }
+
+
+def _said(row: TranslatedRow, place: Place, combination: str) -> str | None:
+    """A text of the row in the language that the combination wants for it; None where its translation was rejected."""
+    letter = combination[COMPONENTS.index(place.component)]
+    return text_at(row, place) if letter == "L" else target_at(row, place)
+
+
+def _pairs(texts: list[str]) -> list[tuple[str, str]]:
+    """Question and answer, question and answer, ... as pairs."""
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 class DrawnSubsets(Subsets):

@@ -10,6 +10,7 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import read_jsonl, write_jsonl
 from sdrrl_nemo.data.config import Pair
+from sdrrl_nemo.data.conversations import questions, questions_target
 from sdrrl_nemo.data.execution.external_sort import external_sort
 from sdrrl_nemo.data.execution.stage_runner import Outcome, StreamStage
 from sdrrl_nemo.data.filters import Duplicate, TextPair
@@ -24,8 +25,9 @@ class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
     """Rejects a translated question where another row has the same question, or the same translation of another one.
 
     Two instructions may become one in translation; with two answers they would contradict each other in TL and TT.
-    Answers are not compared: the same answer to two questions is no mistake. Which row keeps its question follows from
-    the rows' content, not from their order. Counts questions. Memory holds one sorted run and one shard.
+    Conversations are compared by all their questions together. Answers are not compared: the same answer to two
+    questions is no mistake. Which row keeps its question follows from the rows' content, not from their order. Counts
+    questions. Memory holds one sorted run and one shard.
     """
 
     def __init__(self, name: str, judge: Duplicate, pair: Pair, shard_size: int) -> None:
@@ -46,7 +48,7 @@ class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
         found = ((_number(name), NUMBER.sub("", reason)) for name, reason in repeats)
         judged = self._judged(spill, found)
         while part := list(islice(judged, self.part)):
-            entered = sum(row["question_target"] is not None for row, _ in part)
+            entered = sum(questions_target(row) is not None for row, _ in part)
             rejects = [_reject(row, detail) for row, detail in part if detail]
             out = [_without_question(row) if detail else row for row, detail in part]
             yield Outcome(out, entered, entered - len(rejects), rejects)
@@ -54,8 +56,9 @@ class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
     def _marks(self, spill: Path) -> Iterator[Mark]:
         for _, item in read_jsonl(spill):
             row = item["row"]
-            if row["question_target"] is not None:
-                pair = TextPair(row["question"], row["question_target"], *self.pair)
+            target = questions_target(row)
+            if target is not None:
+                pair = TextPair(questions(row), target, *self.pair)
                 yield from self.judge.marks(f"{row['source_key']}:{item['group']:012d}", pair)
 
     def _judged(self, spill: Path, found: Iterator[tuple[int, str]]) -> Iterator[tuple[TranslatedRow, str | None]]:
@@ -64,7 +67,7 @@ class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
         for _, item in read_jsonl(spill):
             while 0 <= number < item["group"]:
                 number, reason = next(found, (-1, ""))
-            hit = number == item["group"] and item["row"]["question_target"] is not None
+            hit = number == item["group"] and questions_target(item["row"]) is not None
             yield item["row"], reason if hit else None
 
 
@@ -89,8 +92,8 @@ def _reject(row: TranslatedRow, detail: str) -> RejectRow:
     return {
         "key": row["key"],
         "component": "question",
-        "source": row["question"],
-        "target": row["question_target"],
+        "source": questions(row),
+        "target": questions_target(row),
         "reason": "duplicate",
         "detail": detail,
     }

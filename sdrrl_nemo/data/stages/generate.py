@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from sdrrl_nemo.data.conversations import exchanges, history, messages_before
 from sdrrl_nemo.data.engines.base import Generator
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.rows import InstructionRow, RejectRow
 from sdrrl_nemo.data.text import words
+from sdrrl_nemo.data.text.thinking import NOTES, settle
 
 
 class Generate(Stage[InstructionRow, InstructionRow]):
@@ -28,9 +31,10 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         language: str,
         shard_size: int,
         options: Any,
+        thinking: str = "strip",
     ) -> None:
         self.engine, self.filters, self.language, self.options = engine, filters, language, options
-        self.shard_size = shard_size
+        self.shard_size, self.thinking = shard_size, thinking
 
     def settings(self) -> Any:
         return {
@@ -39,27 +43,71 @@ class Generate(Stage[InstructionRow, InstructionRow]):
             "filters": [f.version for f in self.filters.values()],
             "language": self.language,
             "words": words.identity(),
+            # The default is not named, so that what was generated before there was a choice stays.
+            **({} if self.thinking == "strip" else {"thinking": self.thinking}),
         }
 
     def process(self, rows: list[InstructionRow]) -> Outcome[InstructionRow]:
-        questions = [row["question"] for row in rows]
-        answers = self.engine.generate(questions)
-        out: list[InstructionRow] = []
         rejects: list[RejectRow] = []
-        for row, raw in zip(rows, answers, strict=True):
-            text = raw.strip()
-            reason, detail = self._judge(text)
-            if reason:
-                rejects.append({"key": row["key"], "reason": reason, "detail": detail, "text": raw})
-            out.append({**row, "generated": None if reason else text})
-        return Outcome(out, len(rows), len(rows) - len(rejects), rejects)
+        notes: Counter[str] = Counter()
+        said: dict[int, list[str]] = {}
+        alone = [i for i, row in enumerate(rows) if not history(row)]
+        raw = self.engine.generate([rows[i]["question"] for i in alone]) if alone else []
+        for i, answer in zip(alone, raw, strict=True):
+            self._take(rows[i], said.setdefault(i, []), answer, rejects, notes)
+        self._converse(rows, said, rejects, notes)
+        out = [_answered(row, said[i]) for i, row in enumerate(rows)]
+        return Outcome(out, len(rows), len(rows) - len(rejects), rejects, notes=notes)
 
-    def _judge(self, text: str) -> tuple[str | None, str | None]:
-        """(reason to reject, detail). Engines return nothing for an answer they could not finish."""
-        if not text:
-            return "empty or unfinished answer", None
+    def _converse(
+        self, rows: list[InstructionRow], said: dict[int, list[str]], rejects: list[RejectRow], notes: Counter[str]
+    ) -> None:
+        """Conversations, all in step: what the model answers next is asked with its own answers before, as it would
+        see them in use. One that gave no usable answer is asked nothing more."""
+        live = [i for i in range(len(rows)) if i not in said]
+        said |= {i: [] for i in live}
+        while live:
+            raw = self.engine.converse([messages_before(rows[i], said[i]) for i in live])
+            good = [
+                i for i, answer in zip(live, raw, strict=True) if self._take(rows[i], said[i], answer, rejects, notes)
+            ]
+            live = [i for i in good if len(said[i]) < len(exchanges(rows[i]))]
+
+    def _take(
+        self, row: InstructionRow, said: list[str], raw: str, rejects: list[RejectRow], notes: Counter[str]
+    ) -> bool:
+        """Put the next answer behind those of the row, where it is usable."""
+        text, reason, detail = self._judge(raw.strip(), notes)
+        if reason is None:
+            said.append(text)
+            return True
+        about: RejectRow = {"key": row["key"], "reason": reason, "detail": detail, "text": raw}
+        if len(said) + 1 < len(exchanges(row)):
+            about["turn"] = len(said) + 1
+        rejects.append(about)
+        return False
+
+    def _judge(self, raw: str, notes: Counter[str]) -> tuple[str, str | None, str | None]:
+        """(answer without thoughts, reason to reject it, detail). Engines return nothing for an answer they could not
+        finish."""
+        (text, blocks), reason = settle(raw, self.thinking)
+        if blocks and self.thinking in NOTES:
+            notes[NOTES[self.thinking]] += blocks
+        if reason or not text:
+            return text, reason or "empty or unfinished answer", None
         for name, judge in self.filters.items():
             detail = judge.reject(TextPair(text, text, self.language, self.language))
             if detail:
-                return name, detail
-        return None, None
+                return text, name, detail
+        return text, None, None
+
+
+def _answered(row: InstructionRow, said: list[str]) -> InstructionRow:
+    """The row with the model's answers; None where it did not give all."""
+    if len(said) < len(exchanges(row)):
+        return {**row, "generated": None}
+    *earlier, last = said
+    new: InstructionRow = {**row, "generated": last}
+    if "earlier" in row:
+        new["generated_earlier"] = earlier
+    return new

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sdrrl_nemo.data.config import EngineConfig, Pair
+from sdrrl_nemo.data.conversations import Place, numbered, own_copy, places, set_target, target_at, text_at
 from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, QualityEstimator
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
-from sdrrl_nemo.data.rows import COMPONENTS, QUALITY, TARGET, RejectRow, TranslatedRow
+from sdrrl_nemo.data.rows import QUALITY, RejectRow, TranslatedRow
 from sdrrl_nemo.data.text import words
 
 
@@ -33,7 +34,7 @@ class Judge(Stage[TranslatedRow, TranslatedRow]):
     """Base of the stages that reject translations.
 
     A rejected translation becomes None and its row stays: a bad answer costs LT and TT, a bad question TL and TT, and
-    LL needs no translation at all.
+    LL needs no translation at all. Every turn of a conversation is judged by itself.
     """
 
     source: str
@@ -45,28 +46,35 @@ class Judge(Stage[TranslatedRow, TranslatedRow]):
 
     def process(self, rows: list[TranslatedRow]) -> Outcome[TranslatedRow]:
         # What an earlier judge rejected is not asked about again: a rejection is counted once, with its first reason.
-        live = [(i, c) for i, row in enumerate(rows) for c in COMPONENTS if row[TARGET[c]] is not None]
-        pairs = [TextPair(rows[i][c], rows[i][TARGET[c]] or "", self.source, self.target) for i, c in live]
-        out = [row.copy() for row in rows]
+        live = [(i, p) for i, row in enumerate(rows) for p in places(row) if target_at(row, p) is not None]
+        pairs = [TextPair(text_at(rows[i], p), target_at(rows[i], p) or "", self.source, self.target) for i, p in live]
+        out = [own_copy(row) for row in rows]
         rejects: list[RejectRow] = []
-        for (i, c), pair, verdict in zip(live, pairs, self.judge(pairs) if pairs else [], strict=True):
+        for (i, place), pair, verdict in zip(live, pairs, self.judge(pairs) if pairs else [], strict=True):
             if verdict.quality is not None:
-                out[i][QUALITY[c]] = verdict.quality
+                _remember(out[i], place, verdict.quality)
             if verdict.rejection is None:
                 continue
-            out[i][TARGET[c]] = None
+            set_target(out[i], place, None)
             reason, detail = verdict.rejection
-            rejects.append(
-                {
-                    "key": rows[i]["key"],
-                    "component": c,
-                    "source": pair.source,
-                    "target": pair.target,
-                    "reason": reason,
-                    "detail": detail,
-                }
-            )
+            about: RejectRow = {
+                "key": rows[i]["key"],
+                "component": place.component,
+                "source": pair.source,
+                "target": pair.target,
+                "reason": reason,
+                "detail": detail,
+            }
+            rejects.append({**about, **numbered(place)})  # type: ignore[typeddict-item]
         return Outcome(out, len(live), len(live) - len(rejects), rejects)
+
+
+def _remember(row: TranslatedRow, place: Place, quality: float) -> None:
+    if place.turn is None:
+        row[QUALITY[place.component]] = quality
+    else:
+        scores = row.setdefault("earlier_quality", [{} for _ in row["earlier"]])
+        scores[place.turn][place.component] = quality
 
 
 class Quality(Judge):

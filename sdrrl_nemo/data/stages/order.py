@@ -10,6 +10,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
+from sdrrl_nemo.data.conversations import history
 from sdrrl_nemo.data.execution.external_sort import external_sort
 from sdrrl_nemo.data.execution.stage_runner import Outcome, StreamStage
 from sdrrl_nemo.data.rows import OrderedRow, RejectRow, SampleRow
@@ -74,4 +75,6 @@ class Order(StreamStage[SampleRow, OrderedRow]):
 
 
 def _keyed(row: SampleRow) -> OrderedRow:
-    return {"key": content_key(row["subset"], row["question"], row["answer"]), **row}
+    before = history(row)
+    parts = (row["subset"], row["question"], row["answer"], *([before] if before else []))
+    return {"key": content_key(*parts), **row}

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
+from sdrrl_nemo.data.conversations import history
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import InstructionRow, Origin, RejectRow, SynthRow
 
@@ -46,17 +47,37 @@ class Sample(Stage[InstructionRow, SynthRow]):
         notes: Counter[str] = Counter()
         for row in rows:
             for origin in self._origins(row["key"]):
-                answer = row["answer"] if origin == "y" else row["generated"]
-                if answer is None:  # y in its place would tilt the draw towards questions that the model fails on
+                said = row if origin == "y" else _self_answered(row)
+                if said is None:  # y in its place would tilt the draw towards questions that the model fails on
                     rejects.append({"key": row["key"], "reason": "no usable y_hat", "question": row["question"]})
                     continue
                 notes[origin] += 1
-                out.append(synth_row(row, origin, answer))
+                out.append(synth_row(said, origin, said["answer"]))
         return Outcome(out, len(out) + len(rejects), len(out), rejects, notes=notes)
 
 
 def synth_row(row: InstructionRow, origin: Origin, answer: str) -> SynthRow:
     """One row of D_synth: the question of ``row`` with ``answer``, which is y or y_hat as ``origin`` says."""
     # y and y_hat of one question are two rows and need two keys; what they share is the source key.
-    key = content_key("synth", row["key"], origin, answer)
-    return {"key": key, "source_key": row["key"], "origin": origin, "question": row["question"], "answer": answer}
+    before = history(row)
+    earlier = [e["answer"] for e in before.get("earlier", ())]
+    key = content_key("synth", row["key"], origin, answer, *([earlier] if earlier else []))
+    about: SynthRow = {
+        "key": key,
+        "source_key": row["key"],
+        "origin": origin,
+        "question": row["question"],
+        "answer": answer,
+    }
+    return {**about, **before}
+
+
+def _self_answered(row: InstructionRow) -> InstructionRow | None:
+    """The row with the model's answers in all its exchanges; None where one of them was not usable."""
+    if row["generated"] is None:
+        return None
+    said: InstructionRow = {**row, "answer": row["generated"]}
+    if "earlier" in row:
+        pairs = zip(row["earlier"], row["generated_earlier"], strict=True)
+        said["earlier"] = [{"question": e["question"], "answer": answer} for e, answer in pairs]
+    return said

@@ -24,6 +24,7 @@ from sdrrl_nemo.data.engines.base import (
     QualityEstimator,
     Translator,
 )
+from sdrrl_nemo.data.rows import Message
 
 MARK = "ão"
 
@@ -50,6 +51,18 @@ class TinyGenerator(Generator):
         time.sleep(self.delay * len(questions))
         batch = number_of("|".join(questions)) % 1000
         return [f"Generated answer {batch} about {' '.join(q.split()[-3:])}." for q in questions]
+
+
+@GENERATORS.register("tiny_talker")
+class TinyTalker(TinyGenerator):
+    """Takes conversations: an answer tells how many turns it was shown and names the answer before it."""
+
+    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        out = []
+        for turns in conversations:
+            before = [m["content"] for m in turns if m["role"] == "assistant"]
+            out.append(f"Answer after {len(turns)} turns, number {number_of(before[-1]) if before else 'none'}.")
+        return out
 
 
 @TRANSLATORS.register("tiny")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sdrrl_nemo.common.errors import SdrrlError, suggest
+from sdrrl_nemo.common.errors import RowError, SdrrlError, suggest
 from sdrrl_nemo.common.fileio import canonical_json, content_key, whole_text
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
@@ -99,6 +99,8 @@ class OpenAiServerGenerator(Generator):
         }
         try:
             return client.call("/chat/completions", body, (self._seed, question), _read_answer, stop)
+        except RowError as e:
+            raise RowError(f"{e}; asked: '{' '.join(question.split())[:60]}'", e.reason) from None
         except SdrrlError as e:
             raise SdrrlError(f"{e}; asked: '{' '.join(question.split())[:60]}'") from None
 

@@ -13,6 +13,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.data.engines.base import GENERATORS, TRANSLATORS, Generator, Translator
 from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.data.text.thinking import without_thoughts
 
 REVISION = 1
 """Changes whenever the code here may give another translation of the same text."""
@@ -127,12 +128,13 @@ def read_examples(path: Path, shots: int) -> list[tuple[str, str]]:
 
 
 def clean(answer: str, text: str, source: str, target: str) -> str:
-    """The translation inside an answer: without a label, a turn that the model goes on to invent, or added quotes.
+    """The translation inside an answer: without thoughts, a label, a turn that the model goes on to invent, or added
+    quotes.
 
     Args:
         answer: what the model said; text: what it was to translate; source, target: the languages' English names.
     """
-    kept = answer.strip()
+    kept = (answer if without_thoughts(text).blocks else without_thoughts(answer).text).strip()
     label = rf"(?:\*\*)?(?:translation|translated text|{re.escape(target)}(?: translation)?)(?:\*\*)?\s*:(?:\*\*)?\s*"
     preface = rf"(?:sure|certainly|of course|here is|here's|here’s)\b[^\n:]{{0,80}}:[ \t]*(?:\n\s*|(?={label}))"
     for pattern in (preface, label):

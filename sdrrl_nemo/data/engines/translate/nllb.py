@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.errors import RowError, SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json_object, sha256_file
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.languages import language
@@ -143,9 +143,10 @@ class NllbTranslator(Translator):
         rows = self._encode(lines, source)
         for line, row in zip(lines, rows, strict=True):
             if len(row) > self.max_units:
-                raise SdrrlError(
+                raise RowError(
                     f"translator '{self.name}': a line of {len(row)} tokens exceeds the limit of {self.max_units}: "
-                    f"'{line[:60]}...'; cut texts into sentences first (translation.segment: true)"
+                    f"'{line[:60]}...'; cut texts into sentences first (translation.segment: true)",
+                    "line too long for the translator",
                 )
         found = self._decode(rows, target)
         return {

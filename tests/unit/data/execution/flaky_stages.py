@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sdrrl_nemo.common.errors import RowError
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.execution import Outcome, Row, Stage
 
@@ -38,9 +39,9 @@ class CountingTranslator(Translator):
 class Flaky(Stage):
     """Triples numbers. ``trouble``: number -> what happens at it.
 
-    ``raise``: always; ``kill once``: the process dies, the first time; ``kill``: every time; ``segfault``: every time,
-    as native code does; ``oserror once``;
-    ``disk``: a file that is too large for this process; ``oom N``: more than N rows together do not fit.
+    ``raise``: always; ``refuse``: an engine cannot take the row; ``kill once``: the process dies, the first time;
+    ``kill``: every time; ``segfault``: every time, as native code does; ``oserror once``; ``disk``: a file that is too
+    large for this process; ``oom N``: more than N rows together do not fit.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Flaky(Stage):
         kind = self.trouble.get(n, "")
         if kind == "raise":
             raise ValueError(f"cannot do {n}: <object at 0x7f{os.getpid():010x}>")
+        if kind == "refuse":
+            raise RowError(f"row {n} is too long", "too long for the engine")
         if kind == "kill" or (kind == "kill once" and self._first_time(n)):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "segfault":

@@ -155,6 +155,16 @@ def test_a_poisoned_row_is_rejected_alone_and_counted(tmp_path: Path, pool: Exec
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_a_row_that_an_engine_refuses_is_dropped_alone_with_the_engines_words(tmp_path: Path) -> None:
+    result = run(tmp_path / "a", Flaky({6: "refuse"}))
+    assert [r["n"] // 3 for r in result.source().read()] == [n for n in range(30) if n % 5 and n != 6]
+    (refused,) = [r for r in result.rejects() if r["reason"] != "divisible by five"]
+    assert (refused["key"], refused["reason"]) == ("0006", "error: too long for the engine")
+    assert refused["detail"] == "row 6 is too long"
+    with pytest.raises(SdrrlError, match=r"2 rows failed where 1 may .* too long for the engine: row 22 is too long"):
+        run(tmp_path / "b", Flaky({6: "refuse", 22: "refuse"}))
+
+
 @pytest.mark.parametrize("config", [ExecutionConfig(max_failed_fraction=0.05), ExecutionConfig(on_error="fail")])
 def test_too_many_poisoned_rows_stop_the_run_in_one_sentence(tmp_path: Path, config: ExecutionConfig) -> None:
     stage = Flaky(dict.fromkeys((1, 13, 29), "raise"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pyarrow.parquet
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.readers import Example, Skipped, content_of, read_examples
-from sdrrl_nemo.data.readers.formats import join_alpaca
+from sdrrl_nemo.data.config import InstructionsConfig
+from sdrrl_nemo.data.readers import Example, Reading, Skipped, content_of, read_examples
+from sdrrl_nemo.data.readers.formats import LOOK_AHEAD, join_alpaca
+from sdrrl_nemo.data.stages.ingest import read_instructions
 
 ROWS = [
     {"instruction": "Add.", "input": "1 and 2\u2028and 3", "output": "6"},
@@ -23,12 +26,19 @@ PAIRS = [("Add.\n1 and 2\u2028and 3", "6"), ("Say 'olá'.", "olá\n\n- olá")]
 
 
 def pairs(path: Path | str, **options: Any) -> list[tuple[str, str]]:
-    return [(e.question, e.answer) for e in read_examples(path, **options) if isinstance(e, Example)]
+    return [(e.question, e.answer) for e in read_examples(path, Reading(**options)) if isinstance(e, Example)]
+
+
+def skipped(path: Path, **options: Any) -> list[tuple[str, str]]:
+    """(last part of the place, reason) of what cannot be used."""
+    found = read_examples(path, Reading(**options))
+    return [(s.where.removeprefix(f"{path}, "), s.reason) for s in found if isinstance(s, Skipped)]
 
 
 def test_join_alpaca() -> None:
     assert join_alpaca("Add.", "1 and 2\n3") == "Add.\n1 and 2\n3"
     assert join_alpaca("Add. ", " ") == "Add."
+    assert join_alpaca(" ", "1 and 2 ") == "1 and 2"
 
 
 def lines(path: Path, rows: list[dict[str, Any]], end: str = "\n", bom: bool = False) -> Path:
@@ -77,15 +87,103 @@ def test_conversations(tmp_path: Path) -> None:
         {"conversations": []},
         {"conversations": [{"from": "human", "value": "Q"}, {"from": "tool", "value": "x"}]},
     ]
-    found = list(read_examples(lines(tmp_path / "s.jsonl", sharegpt)))
-    assert [(e.question, e.answer, e.notes) for e in found if isinstance(e, Example)] == [
+    path = lines(tmp_path / "s.jsonl", sharegpt)
+    found = [e for e in read_examples(path, Reading(keep_system=False)) if isinstance(e, Example)]
+    assert [(e.question, e.answer, e.notes) for e in found] == [
         ("Q1", "A1", ()),
-        ("Q2", "A2", ("system turn left out", "later turns left out")),
+        ("Q2", "A2", ("system turn left out", "last question without an answer left out")),
     ]
-    reasons = ["two questions before an answer", "no question with an answer", "turn of a 'tool'"]
-    assert [s.reason for s in found if isinstance(s, Skipped)] == reasons
-    messages = [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}]
-    assert pairs(lines(tmp_path / "m.jsonl", messages)) == [("Q", "A")]
+    kept = [e for e in read_examples(path) if isinstance(e, Example)]
+    assert [(e.system, e.question, e.earlier) for e in kept] == [("", "Q1", ()), ("be kind", "Q2", ())]
+    assert skipped(path) == [
+        ("line 3, conversations[2]", "two questions before an answer"),
+        ("line 4", "no question with an answer"),
+        ("line 5, conversations[2]", "turn of a 'tool'"),
+    ]
+
+
+def turns(*texts: str, first: str = "user") -> list[dict[str, Any]]:
+    roles = {"user": ("user", "assistant"), "assistant": ("assistant", "user")}[first]
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_every_turn_of_a_conversation_is_read(tmp_path: Path) -> None:
+    whole = [{"role": "developer", "content": "S"}, *turns("Q1", "A1", "Q2", "A2", "Q3", "A3")]
+    path = lines(tmp_path / "m.jsonl", [{"messages": whole}, {"system": "T", "messages": turns("Q", "A")}])
+    three, one = (e for e in read_examples(path) if isinstance(e, Example))
+    assert (three.system, three.earlier) == ("S", (("Q1", "A1"), ("Q2", "A2")))
+    assert (three.question, three.answer, three.notes) == ("Q3", "A3", ())
+    assert (one.system, one.earlier, one.question) == ("T", (), "Q")
+    (first, _) = read_examples(path, Reading(most=1, keep_system=False))
+    assert isinstance(first, Example)
+    assert (first.question, first.answer, first.system, first.earlier) == ("Q1", "A1", "", ())
+    assert first.notes == ("system turn left out", "later turns left out")
+
+
+PART = {"type": "text", "text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([*turns("Q1", "A1"), {"role": "assistant", "content": "A2"}], "two answers to one question"),
+        ([*turns("Q1", "A1", "Q2"), {"role": "user", "content": "Q3"}], "two questions before an answer"),
+        ([*turns("Q"), {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "tool call"),
+        ([*turns("Q"), {"role": "assistant", "content": "A", "function_call": {"name": "f"}}], "tool call"),
+        ([*turns("Q"), {"role": "assistant", "content": None}], "field 'content' is null"),
+        ([*turns("Q"), {"role": "assistant", "content": 3}], "field 'content' must be a text, found int"),
+        ([*turns("Q"), {"role": "assistant", "content": ["A"]}], "field 'content' must be a text, found list"),
+        ([*turns("Q"), {"role": "assistant", "content": [PART, {"type": "image"}]}], "content part of type 'image'"),
+        ([*turns("Q"), {"role": "assistant", "content": [{"type": "text"}]}], "field 'text' is null"),
+        ([*turns("Q"), {"role": "assistant"}], "field 'content' is missing"),
+        ([*turns("Q"), {"content": "A"}], "field 'role' is missing"),
+        ([*turns("Q"), {"role": "ipython\n", "content": "A"}], "turn of a 'ipython'"),
+        ([*turns("Q"), {"role": "assistant", "content": "A", "weight": 0}], "an answer marked as not to be learned"),
+        ([*turns("Q", "A"), {"role": "system", "content": "S"}, *turns("Q", "A")], "a second system turn, or one"),
+        (turns("Q", "", "Q", "A"), "the answer is empty"),
+    ],
+)
+def test_a_turn_that_cannot_be_used_costs_its_row(tmp_path: Path, messages: list[Any], reason: str) -> None:
+    good = [{"messages": turns(f"Q{i}", "A", "and?", "B")} for i in range(12)]
+    path = lines(tmp_path / "m.jsonl", [*good, {"messages": messages}])
+    ((place, said),) = skipped(path)
+    assert said.startswith(reason)
+    assert place.startswith("line 13")
+
+
+def test_tools_beside_the_turns_cost_the_row_and_an_empty_list_of_them_does_not(tmp_path: Path) -> None:
+    rows = [{"messages": turns("Q", "A"), "tools": tools} for tools in ([], "[]", None, [{"name": "f"}], '[{"n": 1}]')]
+    assert [reason for _, reason in skipped(lines(tmp_path / "m.jsonl", rows))] == ["tool definitions"] * 2
+
+
+def test_parts_of_text_are_joined(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "m.jsonl", [{"messages": [{"role": "user", "content": [PART, PART]}, *turns("Q", "A")[1:]]}]
+    )
+    (found,) = read_examples(path)
+    assert isinstance(found, Example)
+    assert (found.question, found.notes) == ("a\na", ("texts joined of content parts",))
+
+
+def test_alpaca_with_system_history_or_input_alone(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Q2", "input": "c", "output": "A2", "system": "S", "history": [["Q1", "A1"]]},
+        {"instruction": "", "input": "only", "output": "A"},
+        {"input": "no key", "output": "A", "history": None, "system": None},
+        {"instruction": "Q", "output": "A", "history": [["Q1"]]},
+        {"instruction": "Q", "output": "A", "history": [["Q1", None]]},
+    ]
+    path = lines(tmp_path / "a.jsonl", rows)
+    first, second, third, *_ = (e for e in read_examples(path) if isinstance(e, Example))
+    assert (first.system, first.earlier, first.question) == ("S", (("Q1", "A1"),), "Q2\nc")
+    assert [(e.question, e.system, e.earlier) for e in (second, third)] == [("only", "", ()), ("no key", "", ())]
+    assert skipped(path) == [
+        ("line 4", "field 'history' must be a list of [question, answer]"),
+        ("line 5", "field 'history[1]' is null"),
+    ]
+    assert pairs(path, most=1)[0] == ("Q1", "A1")
+    inputs = lines(tmp_path / "b.jsonl", rows[2:3])
+    assert pairs(inputs) == [("no key", "A")]
 
 
 def test_other_field_names(tmp_path: Path) -> None:
@@ -102,7 +200,7 @@ def test_other_field_names(tmp_path: Path) -> None:
         ("a.jsonl", '{"question": "x"}\n', "line 1: the fields question fit none of the formats"),
         ("a.jsonl", '{"messages": [], "conversations": []}\n', "fit sharegpt and messages"),
         ("a.jsonl", '{"instruction": "x"}\n', "line 1: field 'output' is missing"),
-        ("a.jsonl", '{"instruction": "x", "output": null}\n', "line 1: field 'output' is missing"),
+        ("a.jsonl", '{"instruction": "x", "output": null}\n', "line 1: field 'output' is null; 1 of 1 records"),
         ("a.jsonl", '{"messages": "x"}\n', "line 1: field 'messages' must be a list of turns, found str"),
         ("a.jsonl", '{"messages": ["x"]}\n', r"line 1, messages\[1\]: expected an object"),
         (
@@ -115,24 +213,130 @@ def test_other_field_names(tmp_path: Path) -> None:
         ("a.json", "[1]", "entry 1: expected an object, found int"),
         ("a.json", "[", "line 1: no JSON"),
         ("a.parquet", "PAR1", "cannot be read as Parquet after row 0"),
-        ("a.csv", "x", r"'\.csv' is not one of \.json, \.jsonl, \.parquet"),
+        ("a.tsv", "x", r"'\.tsv' is not one of \.json, \.jsonl, \.csv"),
+        ("a.parquet.gz", "x", r"'\.parquet\.gz' is not one of"),
+        ("a.csv", "a,a\n1,2\n", "line 1: a CSV file begins with the names of its columns, each once"),
+        ("a.csv", '"a\nb', "line 1: no CSV header"),
+        ("a.jsonl.gz", "no gzip", "cannot be read after line 0"),
+        ("a.jsonl.zst", "no zstd", "cannot be read after line 0"),
+        ("a.jsonl", "", "no instruction in this file"),
     ],
 )
 def test_what_is_wrong_and_where(tmp_path: Path, name: str, text: str, message: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SdrrlError, match=message) as caught:
-        pairs(path)
+        read_instructions(InstructionsConfig(path=str(path)))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_empty_answers_fail_or_are_counted(tmp_path: Path) -> None:
+def test_csv_and_packed_files(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    body = '\ufeffinstruction,input,output\r\nAdd.,"1 and 2\u2028and 3",6\r\n\r\n"Say \'olá\'.",,"olá\n\n- olá"\r\n'
+    table.write_bytes(body.encode())
+    assert pairs(table) == PAIRS
+    whole = lines(tmp_path / "a.jsonl", ROWS)
+    for source in (table, whole):
+        (tmp_path / f"{source.name}.gz").write_bytes(gzip.compress(source.read_bytes()))
+        with pyarrow.CompressedOutputStream(str(tmp_path / f"{source.name}.zst"), "zstd") as f:
+            f.write(source.read_bytes())
+        for suffix in ("gz", "zst"):
+            assert pairs(tmp_path / f"{source.name}.{suffix}") == PAIRS, suffix
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_packed_file_that_was_cut_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.jsonl.{suffix}"
+    data = b"".join(json.dumps({"instruction": f"q{i} {i * i}", "output": "a"}).encode() + b"\n" for i in range(5000))
+    if suffix == "gz":
+        path.write_bytes(gzip.compress(data))
+    else:
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as f:
+            f.write(data)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(SdrrlError, match=r"cannot be read after line \d+"):
+        pairs(path)
+
+
+def test_broken_rows_of_csv_cost_themselves_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    long = "x" * 200_000
+    rows = [
+        b"instruction,output",
+        b"a,b",
+        b"a,b,c",
+        b"\xff\xfe,b",
+        b'"a"x,b',
+        b"d\x00,e",
+        f"{long},f".encode(),
+        b'"u,v',
+    ]
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    assert pairs(path) == [("a", "b"), ("d", "e"), (long, "f")]
+    assert skipped(path) == [
+        ("line 3", "another number of columns than the header"),
+        ("line 4", "not UTF-8"),
+        ("line 5", "not valid CSV"),
+        ("line 8", "not valid CSV"),
+    ]
+
+
+BAD_LINES = [
+    (rb'{"instruction": "a", "output": null}', "field 'output' is null"),
+    (rb'{"instruction": "a", "output": 3}', "field 'output' must be a text, found int"),
+    (rb'{"instruction": ["a"], "output": "b"}', "field 'instruction' must be a text, found list"),
+    (rb'{"instruction": "half \ud83d", "output": "b"}', "half of a surrogate pair"),
+    (b'{"instruction": "\xed\xa0\xbd", "output": "b"}', "not UTF-8"),
+    (b'{"instruction": "a", ', "not valid JSON"),
+    (b'["a"]', "expected an object, found list"),
+    (b'{"instruction": "a"}', "field 'output' is missing"),
+    (b'{"instruction": "a", "output": ""}', "the answer is empty"),
+    (b'{"instruction": "' + b"a" * 300 + b'", "output": "b"}', "longer than instructions.max_characters"),
+]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_kind_of_broken_row_is_rejected_with_its_line(tmp_path: Path, first: bool) -> None:
+    good = [json.dumps({"instruction": f"q{i}", "output": "a \U0001f600"}).encode() for i in range(20)]
+    bad = [line for line, _ in BAD_LINES]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join([*bad, *good] if first else [*good, *bad]) + b"\n")
+    found = read_instructions(InstructionsConfig(path=str(path), max_rejected=0.34, max_characters=250))
+    assert [(r["question"], r["answer"]) for r in found.rows] == [(f"q{i}", "a \U0001f600") for i in range(20)]
+    start = 1 if first else 21
+    expected = [(f"{path}, line {n}", reason) for n, (_, reason) in enumerate(BAD_LINES, start)]
+    assert [(r["detail"], r["reason"]) for r in found.rejects] == expected
+    with pytest.raises(
+        SdrrlError, match=rf"line {start}: field 'output' is null; 10 of 30 records are rejected"
+    ) as caught:
+        read_instructions(InstructionsConfig(path=str(path), max_rejected=0.3, max_characters=250))
+    assert "instructions.max_rejected=0.3" in str(caught.value)
+
+
+def test_a_set_of_another_kind_fails_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x"}\n' * LOOK_AHEAD + "{" * 10, encoding="utf-8")
+    with pytest.raises(SdrrlError, match=r"line 1: the fields text fit none of the formats"):
+        read_instructions(InstructionsConfig(path=str(path)))
+    path.write_text('{"instruction": "x", "response": "y"}\n' * 1000, encoding="utf-8")
+    with pytest.raises(SdrrlError, match=r"line 1: field 'output' is missing.*; 1000 of 1000 records are rejected"):
+        read_instructions(InstructionsConfig(path=str(path), max_rejected=1.0 - 1e-9))
+
+
+def test_nul_and_line_breaks_become_plain_and_are_counted(tmp_path: Path) -> None:
+    rows = [{"instruction": "a\r\nb\x00\rc", "output": "d\r\n"}, {"instruction": "x", "output": "y\x00"}]
+    found = read_instructions(InstructionsConfig(path=str(lines(tmp_path / "a.jsonl", rows))))
+    assert [(r["question"], r["answer"]) for r in found.rows] == [("a\nb\nc", "d"), ("x", "y")]
+    assert found.notes == {"texts with NUL, removed": 2, "texts with CRLF, now LF": 2}
+
+
+def test_empty_answers_count_or_are_left_out_as_wished(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", [*ROWS, {"instruction": "x", "input": "", "output": " "}])
     with pytest.raises(SdrrlError, match=r"line 3: the answer is empty; .* instructions.drop_empty=true"):
-        pairs(path)
-    (skipped,) = [s for s in read_examples(path, drop_empty=True) if isinstance(s, Skipped)]
-    assert skipped.reason == "empty answer"
+        read_instructions(InstructionsConfig(path=str(path)))
+    (row,) = read_instructions(InstructionsConfig(path=str(path), drop_empty=True)).rejects
+    assert row["reason"] == "empty answer"
 
 
 def test_a_directory_that_is_no_data_set(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_duplicates_are_dropped_with_reason(tmp_path: Path) -> None:
         ('{"instruction": "", "output": "b"}', r"line 2: the question is empty"),
         ('{"instruction": "a", "output": 3}', r"line 2: field 'output' must be a text, found int"),
         ('{"instruction": "a", ', r"line 2: not valid JSON"),
-        ('["a"]', r"line 2: expected a JSON object"),
+        ('["a"]', r"line 2: expected an object, found list"),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:
