@@ -235,7 +235,8 @@ class Steps:
     def tokenize(self, samples: Source[OrderedRow]) -> StageResult[TokenizedRow]:
         """Token ids with the loss mask; SdrrlError when a subset is left without a sample."""
         size = self.config.packing.seq_length
-        stage = Tokenize(self.chat, tokenizer_sha256(self.chat.tokenizer), size, self.config.shard_size)
+        about = (tokenizer_sha256(self.chat.tokenizer), size, self.config.shard_size)
+        stage = Tokenize(self.chat, *about, supervise=self.config.turns.supervise)
         tokens = self.runner.run(stage, samples)
         self._require_samples(tokens)
         return tokens

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sdrrl_nemo.data.conversations import conversation_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import OrderedRow, TokenizedRow, UntokenizedRow
-from sdrrl_nemo.data.text.conversation import Chat, Unmaskable, assistant, user
+from sdrrl_nemo.data.text.conversation import Chat, Unmaskable
 
 REVISION = 2
 """Changes whenever the code here may give other ids for the same row."""
@@ -19,14 +20,17 @@ class Tokenize(Stage[OrderedRow, TokenizedRow]):
 
     name = "tokenize"
 
-    def __init__(self, chat: Chat, sha256: str, seq_length: int, shard_size: int) -> None:
+    def __init__(self, chat: Chat, sha256: str, seq_length: int, shard_size: int, supervise: str = "all") -> None:
+        """``supervise``: the loss is on ``all`` answers of a conversation, or on the ``last``."""
         self.chat, self.sha256, self.seq_length, self.shard_size = chat, sha256, seq_length, shard_size
+        self.supervise = supervise
 
     def settings(self) -> Any:
-        return {"tokenizer": self.sha256, "seq_length": self.seq_length, "revision": REVISION}
+        asked = {"seq_length": self.seq_length, "supervise": self.supervise}
+        return {"tokenizer": self.sha256, **asked, "revision": REVISION}
 
     def process(self, rows: list[OrderedRow]) -> Outcome[TokenizedRow]:
-        encoded = self.chat.encode([[user(r["question"]), assistant(r["answer"])] for r in rows])
+        encoded = self.chat.encode([conversation_of(row) for row in rows], self.supervise)
         out: list[TokenizedRow] = []
         rejects: list[UntokenizedRow] = []
         notes: Counter[str] = Counter()
