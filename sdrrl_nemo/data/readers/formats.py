@@ -26,7 +26,7 @@ FIELDS = {
 }
 """Format -> the names its fields have unless ``instructions.fields`` says otherwise."""
 FORMATS = ("auto", *FIELDS)
-LOOK_AHEAD = 100
+LOOK_AHEAD = 1000
 """Records at the beginning that may be broken before the format of the set counts as unknown."""
 
 
@@ -91,12 +91,12 @@ def read_examples(path: str | Path, reading: Reading | None = None) -> Iterator[
     read, and where no format fits its first records.
     """
     reading = reading or Reading()
-    shape: tuple[str, dict[str, str]] | None = None
+    shape = None if reading.format == "auto" else (reading.format, _renamed(reading.format, reading))
     waiting: list[tuple[str, Record | Broken]] = []
     for where, record in records(path, reading.split):
         if shape is None:
             waiting.append((where, record))
-            shape = None if isinstance(record, Broken) else _shape(where, record, reading)
+            shape = None if isinstance(record, Broken) else _shape(record, reading)
             if shape is None and len(waiting) < LOOK_AHEAD:
                 continue
             if shape is None:
@@ -108,19 +108,19 @@ def read_examples(path: str | Path, reading: Reading | None = None) -> Iterator[
         raise _unknown(waiting, reading)
 
 
-def _shape(where: str, record: Record, reading: Reading) -> tuple[str, dict[str, str]] | None:
+def _shape(record: Record, reading: Reading) -> tuple[str, dict[str, str]] | None:
     """(format, its field names) of a set where this record has them; None where it fits none, or several."""
-    found = reading.format
-    if found == "auto":
-        has = _fitting(record, reading.fields)
-        if len(has) != 1:
-            return None
-        found = has[0]
-    unknown = sorted(set(reading.fields) - set(FIELDS[found]))
+    has = _fitting(record, reading.fields)
+    return (has[0], _renamed(has[0], reading)) if len(has) == 1 else None
+
+
+def _renamed(format: str, reading: Reading) -> dict[str, str]:
+    """The names of a format's fields; SdrrlError where ``instructions.fields`` renames one that it has not."""
+    unknown = sorted(set(reading.fields) - set(FIELDS[format]))
     if unknown:
-        hint = suggest(unknown[0], FIELDS[found])
-        raise SdrrlError(f"instructions.fields: format '{found}' has no field '{unknown[0]}'{hint}")
-    return found, {**FIELDS[found], **reading.fields}
+        hint = suggest(unknown[0], FIELDS[format])
+        raise SdrrlError(f"instructions.fields: format '{format}' has no field '{unknown[0]}'{hint}")
+    return {**FIELDS[format], **reading.fields}
 
 
 def _fitting(record: Record, renamed: Mapping[str, str]) -> list[str]:
@@ -184,7 +184,7 @@ def _alpaca(record: Record, names: Mapping[str, str], reading: Reading, notes: l
 
 def _history(value: Any, name: str, notes: list[str]) -> Iterator[tuple[str, str]]:
     """The earlier exchanges of an Alpaca row as LLaMA-Factory has them: ``[[question, answer], ...]``."""
-    if value is None or value == "":
+    if value is None or value in ("", "[]"):  # tables say so that there is none
         return
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise Unusable(f"field '{name}' must be a list of [question, answer]")

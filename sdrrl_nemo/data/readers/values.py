@@ -39,13 +39,18 @@ def text_of(value: Any, name: str, notes: list[str]) -> str:
         raise Unusable(f"field '{name}' must be a text, found {type(value).__name__}")
     if SURROGATE.search(value):
         raise Unusable("half of a surrogate pair", f" in field '{name}', which is no character")
-    if "\x00" in value:
+    return tidied(value, notes)
+
+
+def tidied(text: str, notes: list[str]) -> str:
+    """``text`` without NUL, at which libraries in C end a text, and with LF alone as line break."""
+    if "\x00" in text:
         notes.append(NUL_NOTE)
-        value = value.replace("\x00", "")
-    if "\r" in value:
+        text = text.replace("\x00", "")
+    if "\r" in text:
         notes.append(CRLF_NOTE)
-        value = value.replace("\r\n", "\n").replace("\r", "\n")
-    return value
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
 def content_of_turn(value: Any, name: str, notes: list[str]) -> str:

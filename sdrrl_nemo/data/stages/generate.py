@@ -10,6 +10,7 @@ from sdrrl_nemo.data.conversations import exchanges, history, messages_before
 from sdrrl_nemo.data.engines.base import Generator
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
+from sdrrl_nemo.data.readers.values import tidied
 from sdrrl_nemo.data.rows import InstructionRow, RejectRow
 from sdrrl_nemo.data.text import words
 from sdrrl_nemo.data.text.thinking import NOTES, settle
@@ -77,7 +78,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         self, row: InstructionRow, said: list[str], raw: str, rejects: list[RejectRow], notes: Counter[str]
     ) -> bool:
         """Put the next answer behind those of the row, where it is usable."""
-        text, reason, detail = self._judge(raw.strip(), notes)
+        text, reason, detail = self._judge(raw, notes)
         if reason is None:
             said.append(text)
             return True
@@ -90,7 +91,9 @@ class Generate(Stage[InstructionRow, InstructionRow]):
     def _judge(self, raw: str, notes: Counter[str]) -> tuple[str, str | None, str | None]:
         """(answer without thoughts, reason to reject it, detail). Engines return nothing for an answer they could not
         finish."""
-        (text, blocks), reason = settle(raw, self.thinking)
+        changes: list[str] = []
+        (text, blocks), reason = settle(tidied(raw, changes).strip(), self.thinking)
+        notes.update(changes)
         if blocks and self.thinking in NOTES:
             notes[NOTES[self.thinking]] += blocks
         if reason or not text:

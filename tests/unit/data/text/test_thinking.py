@@ -102,6 +102,16 @@ def test_y_hat_with_thoughts(mode: str, answers: list[str | None], notes: dict[s
         assert [(r["key"], r["reason"]) for r in outcome.rejects] == [("long", "nothing but thinking")]
 
 
+def test_y_hat_is_as_plain_as_y() -> None:
+    class Careless(Generator):
+        def generate(self, questions: list[str]) -> list[str]:  # type: ignore[override]
+            return ["one\r\ntwo\x00\r"]
+
+    outcome = Generate(Careless(), {}, "eng", 8, {}).process([{"key": "k", "question": "q", "answer": "y"}])
+    assert outcome.rows[0]["generated"] == "one\ntwo"
+    assert outcome.facts()["notes"] == {"texts with NUL, removed": 1, "texts with CRLF, now LF": 1}
+
+
 def test_filters_see_the_answer_without_its_thoughts() -> None:
     stage = Generate(Thinker(), make_filters([("length", {"maximum": 6})]), "eng", 8, {})
     assert stage.process([{"key": "k", "question": "think", "answer": "y"}]).rows[0]["generated"] == "Paris."

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import GENERATORS
 from sdrrl_nemo.data.engines.generate.openai_server import OpenAiServerGenerator
+from sdrrl_nemo.data.execution.stage_runner import Runner, Source
+from sdrrl_nemo.data.stages.generate import Generate
 
 Reply = tuple[int, bytes, dict[str, str]]
 
@@ -215,6 +218,18 @@ def test_one_hopeless_request_ends_the_waiting_of_the_others(server: Server) -> 
         engine(server).generate(["a", "b"])
     assert time.monotonic() - began < 10
     assert server.tries["b"] == 1
+
+
+def test_a_refused_question_costs_its_row_and_a_refused_key_the_run(server: Server, tmp_path: Path) -> None:
+    rows: list[Any] = [{"key": q, "question": q, "answer": "y"} for q in "abcde"]
+    stage = Generate(engine(server), {}, "eng", 8, {})
+    server.trouble = lambda question, attempt: error(400, "too long: 9000 tokens") if question == "b" else None
+    result = Runner(tmp_path / "a").run(stage, Source("five", lambda: iter(rows), len(rows)))
+    assert [(r["key"], r["generated"]) for r in result.source().read()] == [(q, q.upper()) for q in "acde"]
+    assert [(r["key"], r["reason"]) for r in result.rejects()] == [("b", "error: refused by the server")]
+    server.trouble = lambda question, attempt: error(403, "no") if question == "b" else None
+    with pytest.raises(SdrrlError, match=r"the server refused \(HTTP 403 no\)"):
+        Runner(tmp_path / "b").run(stage, Source("five", lambda: iter(rows), len(rows)))
 
 
 def test_redirects_are_not_followed(server: Server) -> None:
