@@ -223,7 +223,7 @@ class PreprocessConfig:
     output_dir: str = MISSING
     model: str = MISSING
     """Hugging Face folder whose tokenizer and chat template the samples are made with."""
-    templates: TemplateConfig = field(default_factory=TemplateConfig)
+    templates: TemplateConfig = field(default_factory=TemplateConfig, metadata=LATER)
     shard_size: int = 256
     """Rows between two restart points in the stages that only compute."""
     plugins: list[str] = field(default_factory=list)

@@ -16,7 +16,8 @@ from sdrrl_nemo.data.pairs import for_language, language_pairs, sources_of
 from sdrrl_nemo.data.readers import content_of
 from sdrrl_nemo.data.text.tokenizer import check_model_folder
 
-FORMAT = "sdrrl-transfer-set/2"
+FORMAT = "sdrrl-transfer-set/3"
+"""3: samples are the ids of the rendered conversation; a folder of format 2 keeps its stages but for the last."""
 
 
 @contextlib.contextmanager
@@ -47,7 +48,9 @@ def request_fingerprint(config: PreprocessConfig) -> str:
     instructions = [content_of(for_language(config, source).instructions.path) for source in sources]
     asked = without_later(config)
     del asked["output_dir"], asked["execution"]
-    return fingerprint([FORMAT, asked, instructions, model])
+    template = Path(config.templates.chat_template)
+    named = [sha256_file(template)] if template.is_file() else []
+    return fingerprint([FORMAT, asked, instructions, model, *named])
 
 
 def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:

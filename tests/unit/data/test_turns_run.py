@@ -153,6 +153,7 @@ def test_the_card_shows_turns_what_was_changed_and_the_mask_of_each_kind(output:
     for shown in stats["loss_masks"]:
         row = rows[shown["key"]]
         learned = [p["text"] for p in shown["pieces"] if p["loss"]]
+        assert len(learned) == 1 + len(row.get("earlier", []))
         assert learned[-1].startswith(row["answer"])
         assert row["question"] in shown["pieces"][-2]["text"]
         assert ("earlier" in row) == shown["kind"].startswith("several")
