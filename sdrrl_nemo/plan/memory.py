@@ -100,6 +100,22 @@ def saved_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> 
     return trained * each / (layout.dp * layout.cp)
 
 
+def loaded_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> float:
+    """What reading a checkpoint holds on a rank of stage ``stage`` beside weights, gradients and optimiser.
+
+    It is gone before the first step, so it stands where activations will. Megatron reads into the run's own tensors,
+    but for the gate and up projections, which it joins, and for what another of the replicas reads and sends.
+    """
+    trained = trained_parameters(shape, layout, build, stage)
+    joined = 0.0 if build.adapters else 2 * shape.hidden * shape.feed_forward * shape.layers / (layout.pp * layout.tp)
+    replicas = layout.dp * layout.cp
+    sliced = replicas if build.distributed_optimizer else 1
+    master = FP32 if build.width != FP32 or build.distributed_optimizer else 0
+    state = master + MOMENTS
+    sent = (1 - 1 / replicas) * (trained - joined) * (build.width + (0 if build.distributed_optimizer else state))
+    return joined * (build.width + state / sliced) + sent
+
+
 def checkpoint_bytes(shape: ModelShape, layout: Layout, build: Build) -> float:
     """A whole checkpoint: of all ranks together."""
     ranks = layout.gpus // layout.pp

@@ -115,10 +115,22 @@ def lines(planner: Planner, result: Result, source: str, top: int) -> Iterator[s
     saved = planner.checkpoint_bytes((own or best).layout)
     yield (
         f"checkpoint: {saved / GB:,.3g} GB on disk; while it is written the nodes hold as much in host memory, "
-        f"{saved / best.layout.gpus / GB:,.3g} GB a GPU, and none on the GPUs"
+        f"{saved / best.layout.gpus / GB:,.3g} GB a GPU, and none on the GPUs; reading it takes up to "
+        f"{planner.loaded_bytes((own or best).layout) / GB:,.3g} GB more a GPU, before there are activations"
     )
+    if (at_load := _at_load(planner, own or best)) > card.memory_gb * GB:
+        yield (
+            f"a resumed run needs up to {at_load / GB:,.1f} GB a GPU while it reads its checkpoint, more than the "
+            f"{card.memory_gb:.0f} GB there are; split the model further (trainer.tp, trainer.pp)"
+        )
     if not steps:
         yield "hours: give --tokens, or --samples with --sample-length, or make the packed set"
+
+
+def _at_load(planner: Planner, plan: Plan) -> float:
+    """Bytes of the fullest rank while a checkpoint is read: what stays, and what is read beside it."""
+    m = plan.memory
+    return m.parameters + m.gradients + m.optimizer + m.overhead + planner.loaded_bytes(plan.layout)
 
 
 def as_json(planner: Planner, result: Result, source: str, top: int) -> dict[str, Any]:
@@ -145,6 +157,7 @@ def _plan_json(planner: Planner, plan: Plan) -> dict[str, Any]:
         "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
         "step_seconds": {**asdict(plan.step), "total": plan.step.total},
         "checkpoint_bytes": planner.checkpoint_bytes(plan.layout),
+        "loaded_bytes": planner.loaded_bytes(plan.layout),
         "tokens_per_second": plan.tokens_per_second,
         "hours": plan.hours or None,
         "mfu": plan.mfu,

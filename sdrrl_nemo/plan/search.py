@@ -13,7 +13,7 @@ from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.cost.flops import ModelShape, training_flops
 from sdrrl_nemo.cost.gpus import Gpu
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
-from sdrrl_nemo.plan.memory import Memory, checkpoint_bytes, fullest
+from sdrrl_nemo.plan.memory import Memory, checkpoint_bytes, fullest, loaded_bytes
 from sdrrl_nemo.plan.speed import GPUS_PER_NODE, Step, Work, step_seconds
 from sdrrl_nemo.plan.workload import Workload
 from sdrrl_nemo.train.config import RunConfig, check
@@ -144,6 +144,11 @@ class Planner:
         """Of a whole checkpoint of the run in ``layout``."""
         shape = padded(self.shape, self.config.model.pad_heads_to, layout.tp)
         return checkpoint_bytes(shape, layout, self.build())
+
+    def loaded_bytes(self, layout: Layout) -> float:
+        """What reading a checkpoint holds on the fullest rank, beside the run's own."""
+        shape = padded(self.shape, self.config.model.pad_heads_to, layout.tp)
+        return max(loaded_bytes(shape, layout, self.build(), stage) for stage in range(layout.pp))
 
     def layouts(self, gpus: int) -> Iterator[Layout]:
         """Layouts that the recipe accepts, micro-batch sizes from small to large within one split."""

@@ -4,6 +4,7 @@ torchrun --nproc-per-node N tests/distributed/plan_worker.py CONFIG.yaml OUTPUT_
 
 Every rank writes OUTPUT_FOLDER/<number of the configuration>-<rank>.json. Activations are what autograd keeps for the
 backward pass, of all micro-batches in flight, at the moment it keeps most; counted by storage, without parameters.
+Then the run is started again at its checkpoint, and the bytes counted that reading it holds beside the run's own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.train.config import RunConfig
@@ -81,6 +83,20 @@ class Measured:
         counted.plain = prepare  # type: ignore[attr-defined]
         Writer.prepare_write_data = counted
 
+    def load_checkpoint(self, load: Any) -> Any:
+        """``load`` (train/strategy.py: load_checkpoint) with the bytes of what it returns counted, less those of the
+        model and the optimiser, into which some of it is read directly."""
+
+        def counted(strategy: Any, *args: Any, **kwargs: Any) -> Any:
+            found = load(strategy, *args, **kwargs)
+            parameters, gradients, state = self.own(strategy)
+            fresh = storages(t for t in tree_leaves(_plain(found)) if isinstance(t, Tensor))
+            held = parameters.keys() | gradients.keys() | state.keys()
+            self.static["loaded"] = sum(size for address, size in fresh.items() if address not in held)
+            return found
+
+        return counted
+
     def forward_step(self, step: Any) -> Any:
         """``step`` (train/module.py: forward_step) with autograd's saved tensors counted."""
 
@@ -92,22 +108,32 @@ class Measured:
 
         return counted
 
-    def at_end(self, trainer: Any) -> None:
-        """Bytes of parameters, main gradients and optimiser state of this rank, once the run is over."""
-        parameters = [p for chunk in trainer.strategy.model for p in chunk.parameters()]
+    def own(self, strategy: Any) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Storages of parameters, main gradients and optimiser state of this rank."""
+        parameters = [p for chunk in strategy.model for p in chunk.parameters()]
         state: list[Tensor] = []
-        for optimizer in trainer.strategy.optimizers:
+        for optimizer in strategy.optimizers:
             for part in getattr(optimizer.mcore_optimizer, "chained_optimizers", [optimizer.mcore_optimizer]):
                 state += [v for s in part.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
                 state += [p for group in part.optimizer.param_groups for p in group["params"]]
         held = storages(p.data for p in parameters)
         gradients = storages(p.main_grad for p in parameters)
         masters_and_moments = {k: v for k, v in storages(state).items() if k not in held and k not in gradients}
-        self.static |= {
-            "parameters": sum(held.values()),
-            "gradients": sum(gradients.values()),
-            "optimizer": sum(masters_and_moments.values()),
-        }
+        return held, gradients, masters_and_moments
+
+    def at_end(self, trainer: Any) -> None:
+        """Their bytes, once the run is over."""
+        names = ("parameters", "gradients", "optimizer")
+        self.static |= {n: sum(part.values()) for n, part in zip(names, self.own(trainer.strategy), strict=True)}
+
+
+def _plain(found: Any) -> Any:
+    """A checkpoint without Megatron's own containers, which hold tensors as ``data``."""
+    if isinstance(found, dict):
+        return {k: _plain(v) for k, v in found.items()}
+    if isinstance(found, list | tuple):
+        return [_plain(v) for v in found]
+    return found if isinstance(found, Tensor) else getattr(found, "data", None)
 
 
 def main() -> None:
@@ -119,8 +145,9 @@ def main() -> None:
     from recipes.sdrrl_pretrain import train
     from sdrrl_nemo.train import module, trainer
     from sdrrl_nemo.train.callbacks.metrics import StepMetrics
+    from sdrrl_nemo.train.run_dir import FINISHED_FILE
 
-    plain_step = module.forward_step
+    plain_step, plain_load = module.forward_step, trainer.SdrrlStrategy.load_checkpoint
     for number, overrides in enumerate(sys.argv[3:]):
         measured = Measured()
         measured.count_saves()
@@ -133,6 +160,12 @@ def main() -> None:
         module.forward_step = measured.forward_step(plain_step)
         trainer.StepMetrics = Counting
         config = load_config(RunConfig, sys.argv[1], overrides.split())
+        train(config)
+        forget_run()
+        if dist.get_rank() == 0:  # so that the same command reads the checkpoint, and finds nothing left to do
+            (Path(config.run_dir) / FINISHED_FILE).unlink()
+        dist.barrier()
+        trainer.SdrrlStrategy.load_checkpoint = measured.load_checkpoint(plain_load)
         train(config)
         facts = {**measured.static, "activations": measured.ledger.peak, "left": measured.ledger.now}
         path = Path(sys.argv[2]) / f"{number}-{dist.get_rank()}.json"

@@ -20,7 +20,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.plan.layout import Build, Layout, padded
-from sdrrl_nemo.plan.memory import memory, saved_bytes
+from sdrrl_nemo.plan.memory import loaded_bytes, memory, saved_bytes
 from tests.tiny import packed_set, tiny_model
 from tests.warm import torchrun
 
@@ -131,6 +131,7 @@ def predicted(config: Path, case: dict[str, Any], processes: int, stage: int) ->
         "optimizer": found.optimizer,
         "activations": found.activations + found.loss,
         "saved": saved_bytes(shape, layout, build, stage),
+        "loaded": loaded_bytes(shape, layout, build, stage),
     }
 
 
