@@ -65,8 +65,7 @@ HARMLESS = frozenset(
         *("license", "model_name", "tokenizer_class", "transformers.js_config", "transformers_version"),
         *("unsloth_fixed", "unsloth_version", "neuron", "base_model"),
         # tokens, and how text is generated
-        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id"),
-        *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+        *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
         *("do_sample", "early_stopping", "max_length", "max_new_tokens", "min_length", "num_beams", "temperature"),
         *("diversity_penalty", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty"),
         *("no_repeat_ngram_size", "num_beam_groups", "num_return_sequences", "output_scores", "remove_invalid_values"),
@@ -101,6 +100,11 @@ HARMLESS = frozenset(
     )
 )
 """Keys that change nothing the model computes."""
+SAME_AS = {"num_layers": "num_hidden_layers", "n_layer": "num_hidden_layers", "n_embd": "hidden_size"}
+SAME_AS |= {"n_head": "num_attention_heads", "num_heads": "num_attention_heads", "ffn_hidden_size": "intermediate_size"}
+"""Other names of a size, which no class reads: harmless where both say the same."""
+TOKEN_ID = ("_token_id", "_token_ids")
+"""Ends of keys that name tokens."""
 ONE_MEANING: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", "swish"),
     "attention_dropout": (0.0, None),
@@ -142,7 +146,10 @@ def check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key in ONE_MEANING and value not in ONE_MEANING[key]:
             raise SdrrlError(f"{where}: {key} = {value!r} is not supported, only {ONE_MEANING[key][0]!r} is")
-        if key not in known and value is not None and value is not False:
+        if key in SAME_AS:
+            if value is not None and value != document.get(SAME_AS[key]):
+                raise SdrrlError(f"{where}: {key} = {value!r}, but {SAME_AS[key]} = {document.get(SAME_AS[key])!r}")
+        elif key not in known and not key.endswith(TOKEN_ID) and value is not None and value is not False:
             raise SdrrlError(
                 f"{where}: the key '{key}' = {_short(value)} is not known for a model of type '{kind}' and may change "
                 "what it computes; remove it if it changes nothing"
