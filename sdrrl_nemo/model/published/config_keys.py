@@ -12,7 +12,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json_object
-from sdrrl_nemo.compat.rope_dialects import Rope, is_nested, rope_of
+from sdrrl_nemo.compat.dialects.rope_dialects import Rope, is_nested, rope_of
 from sdrrl_nemo.compat.transformers5 import config_file
 
 SIZES = (

@@ -64,7 +64,7 @@ def test_megatron_computes_what_the_file_means(case: Case, tmp_path: Path, alone
     from sdrrl_nemo.model import standalone
     from sdrrl_nemo.model.hf_bridge import load_hf_weights
     from sdrrl_nemo.model.provider import gpt_config, read_hf_config
-    from sdrrl_nemo.model.published.reference import check_rotary, frequencies, reference
+    from sdrrl_nemo.model.published.transformers_reference import check_rotary, frequencies, reference
     from sdrrl_nemo.model.published.weight_files import check_weights
 
     theirs = model_of(case)
@@ -131,7 +131,7 @@ def test_what_is_not_served_is_named(case: Case, tmp_path: Path) -> None:
 
 def test_a_dialect_that_transformers_does_not_read_is_said(tmp_path: Path) -> None:
     """Without a translation 4.57 computes with a base of 10,000: that is what would be compared with."""
-    from sdrrl_nemo.model.published.reference import reference
+    from sdrrl_nemo.model.published.transformers_reference import reference
 
     case = next(c for c in SERVED if c.name == "base of 5")
     (tmp_path / "config.json").write_text(json.dumps(document_of(case)))
