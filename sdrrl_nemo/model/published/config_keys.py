@@ -12,7 +12,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json_object
-from sdrrl_nemo.compat.dialects.rope_dialects import Rope, is_nested, rope_of
+from sdrrl_nemo.compat.dialects.rope_dialects import Rope, is_nested, is_number, rope_of
 from sdrrl_nemo.compat.transformers5 import config_file
 
 SIZES = (
@@ -172,7 +172,9 @@ def _check_numbers(document: Mapping[str, Any], where: str) -> None:
     for key in SIZES:
         if not _is_size(document.get(key)):
             raise SdrrlError(f"{where}: {key} must be a whole number above 0, is {document.get(key)!r}")
-    for key in ("num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window"):
+    if not _is_size(document.get("max_position_embeddings", 1)):
+        raise SdrrlError(f"{where}: max_position_embeddings must be a whole number above 0")
+    for key in ("num_key_value_heads", "head_dim", "sliding_window"):
         if document.get(key) is not None and not _is_size(document[key]):
             raise SdrrlError(f"{where}: {key} must be a whole number above 0 or null, is {document[key]!r}")
     heads, groups = document["num_attention_heads"], document.get("num_key_value_heads")
@@ -185,7 +187,7 @@ def _check_numbers(document: Mapping[str, Any], where: str) -> None:
             f"{where}: hidden_size {document['hidden_size']} is no multiple of its {heads} heads; state head_dim"
         )
     eps = document.get("rms_norm_eps", 1e-6)
-    if not isinstance(eps, (int, float)) or isinstance(eps, bool) or not 0 <= eps < 1:
+    if not is_number(eps) or not 0 <= eps < 1:
         raise SdrrlError(f"{where}: rms_norm_eps must be a number from 0 to 1, is {eps!r}")
 
 
@@ -233,7 +235,7 @@ def _check_scaling(rope: Rope, where: str) -> None:
         if key == "truncate":
             if not isinstance(value, bool):
                 raise SdrrlError(f"{where}: truncate of rope_scaling must be true or false, is {value!r}")
-        elif not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+        elif not is_number(value) or value <= 0:
             raise SdrrlError(f"{where}: {key} of rope_scaling must be a number above 0, is {value!r}")
     low, high = (rope.settings.get(k, d) for k, d in (("low_freq_factor", 0), ("high_freq_factor", 1)))
     if low >= high:
