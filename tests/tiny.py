@@ -75,13 +75,18 @@ def tokenizer_files(folder: Path, tokenizer_from: Path | None = None) -> None:
     write_json(folder / "generation_config.json", generation)
 
 
-def packed_set(folder: Path, model: Path, *, seq_length: int = 64, samples: int = 61) -> Path:
-    """Random samples of uneven subset sizes and lengths for a model, packed greedily in order."""
+def packed_set(
+    folder: Path, model: Path, *, seq_length: int = 64, samples: int = 61, vocab_size: int | None = None
+) -> Path:
+    """Random samples of uneven subset sizes and lengths for a model, packed greedily in order.
+
+    ``vocab_size``: what the set says that it was packed for; None: the tokens of the tokenizer, as preprocessing does.
+    """
     rng = np.random.default_rng(5)
     tokenizer = AutoTokenizer.from_pretrained(model)
     subsets = rng.choice(SUBSETS, size=samples, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
     subsets[: len(SUBSETS)] = SUBSETS
-    writer = PackedWriter(folder, "train", vocab_size=_rows(model), seq_length=seq_length)
+    writer = PackedWriter(folder, "train", vocab_size=vocab_size or len(tokenizer), seq_length=seq_length)
     pack: list[TokenizedSample] = []
     used = 0
     for i in range(samples):
@@ -103,7 +108,7 @@ def pack_jsonl(rows: Path, folder: Path, model: Path, seq_length: int) -> Path:
     tokenizer = load_tokenizer(model)
     records = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     encoded = tokenize(tokenizer, [r["question"] for r in records], [r["answer"] for r in records])
-    writer = PackedWriter(folder, "train", vocab_size=_rows(model), seq_length=seq_length)
+    writer = PackedWriter(folder, "train", vocab_size=len(tokenizer), seq_length=seq_length)
     for pack in best_fit_decreasing([len(t) for t, _ in encoded], seq_length):
         samples = []
         for i in pack:
@@ -113,8 +118,3 @@ def pack_jsonl(rows: Path, folder: Path, model: Path, seq_length: int) -> Path:
         writer.add_pack(samples)
     writer.finish({"tokenizer_sha256": tokenizer_sha256(tokenizer)})
     return folder
-
-
-def _rows(model: Path) -> int:
-    """Rows of a model's embeddings: what a packed set is checked against."""
-    return int(read_json(model / "config.json")["vocab_size"])

@@ -35,7 +35,7 @@ def largest_difference(model: Any, folder: Path, rows: int) -> float:
     import torch.distributed as dist
     from megatron.core import parallel_state
 
-    from sdrrl_nemo.model.published.reference import reference_logits
+    from sdrrl_nemo.model.published.transformers_reference import reference_logits
     from sdrrl_nemo.model.standalone import logits_across_ranks
 
     device = torch.cuda.current_device()
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     from sdrrl_nemo.model import standalone
     from sdrrl_nemo.model.hf_bridge import load_hf_weights
     from sdrrl_nemo.model.provider import gpt_config, read_hf_config
-    from sdrrl_nemo.model.published.reference import check_rotary
+    from sdrrl_nemo.model.published.transformers_reference import check_rotary
     from sdrrl_nemo.model.published.weight_files import check_weights
 
     hf = read_hf_config(args.model)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdrrl_nemo.common.fileio import read_json, read_json_object, write_json
-from sdrrl_nemo.compat.rope_dialects import rope_of, with_both_ropes
+from sdrrl_nemo.compat.dialects.rope_dialects import rope_of, with_both_ropes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
 from sdrrl_nemo.compat import transformers5
-from sdrrl_nemo.compat.transformers5 import read_config
+from sdrrl_nemo.compat.transformers5 import read_config, token_count
 from sdrrl_nemo.data.text.chat_template import TemplateConfig
 from sdrrl_nemo.data.text.conversation import Chat
 from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
+from sdrrl_nemo.model.published.safetensors_header import stored_tensors
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 IDENTITY = ("*.json", "*.jinja", "*.model", "*.txt", *WEIGHTS)
@@ -64,11 +64,7 @@ def open_model_folder(
     if not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
         raise SdrrlError(f"{folder}: no weights (*.safetensors) here; make the folder again with {made_by}")
     for weights in sorted(folder.glob("*.safetensors")):  # reads the header only: a cut file is found at once
-        try:
-            with safe_open(str(weights), framework="pt"):
-                pass
-        except (SafetensorError, OSError) as e:
-            raise SdrrlError(f"{weights}: the weights cannot be read ({_one_line(e)}); make the folder again") from None
+        stored_tensors(weights)
     chat = load_chat(folder, templates, rendered)
     files = sorted({p for pattern in IDENTITY for p in folder.glob(pattern) if p.is_file()})
     # A template that is not the folder's own, or has a date or options written in, is no part of its files.
@@ -102,8 +98,8 @@ def load_model(folder: ModelFolder, device: torch.device) -> PreTrainedModel:
     except Exception as e:  # transformers, safetensors and pickle each raise their own for a damaged file
         raise SdrrlError(f"{folder.path}: the model cannot be loaded ({_one_line(e)})") from None
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(folder.tokenizer) > rows:
-        raise SdrrlError(f"{folder.path}: the tokenizer has {len(folder.tokenizer)} tokens, the model only {rows} rows")
+    if (tokens := token_count(folder.tokenizer)) > rows:
+        raise SdrrlError(f"{folder.path}: the tokenizer has {tokens} tokens, the model only {rows} rows")
     ends = folder.end_token_ids  # those of generation_config.json among them
     model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=ends[0])
     loaded: PreTrainedModel = model.to(device).eval()

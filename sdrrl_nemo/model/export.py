@@ -26,7 +26,7 @@ from sdrrl_nemo.model.hf_bridge import HFTensors, full_tensor, load_hf_weights, 
 from sdrrl_nemo.model.lora import Lora, add_adapters, check_base, load_adapters, update
 from sdrrl_nemo.model.provider import SdrrlGPTConfig, gpt_config, read_hf_config
 from sdrrl_nemo.model.published.generation import generation_config
-from sdrrl_nemo.model.published.reference import check_rotary, reference
+from sdrrl_nemo.model.published.transformers_reference import check_rotary, reference
 from sdrrl_nemo.model.published.weight_files import check_weights
 from sdrrl_nemo.model.published.writing import BASE, names_of, rounded, write_config, write_weights
 

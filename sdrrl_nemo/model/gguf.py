@@ -14,7 +14,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import read_json, sha256_file, write_json
 from sdrrl_nemo.common.optional import require
-from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer
+from sdrrl_nemo.compat.transformers5 import for_both_versions, load_tokenizer, token_count
 from sdrrl_nemo.model.folders import whole_folder
 
 IMPORT_VERSION = 1
@@ -205,8 +205,9 @@ def import_gguf(source: Path, output: Path) -> bool:
     fields = read_fields(source)
     tokenizer = build_tokenizer(fields, source)
     model = load_model(source, fields, tokenizer)
-    if model.config.vocab_size != len(tokenizer):
-        raise SdrrlError(f"{source}: {model.config.vocab_size} embedding rows but {len(tokenizer)} tokens")
+    rows, tokens = model.config.vocab_size, token_count(tokenizer)
+    if rows < tokens:
+        raise SdrrlError(f"{source}: {rows} embedding rows but {tokens} tokens")
     with whole_folder(output) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)

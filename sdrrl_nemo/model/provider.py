@@ -20,7 +20,7 @@ from sdrrl_nemo.cost.flops import padded_vocabulary
 from sdrrl_nemo.model.families import check_kind, family
 from sdrrl_nemo.model.layer_spec import layer_spec
 from sdrrl_nemo.model.published.config_keys import check_keys
-from sdrrl_nemo.model.published.reference import frequencies, head_size
+from sdrrl_nemo.model.published.transformers_reference import frequencies, head_size
 
 
 @dataclass

@@ -22,7 +22,7 @@ from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.layer_spec import has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, read_hf_config
-from sdrrl_nemo.model.published.reference import check_rotary
+from sdrrl_nemo.model.published.transformers_reference import check_rotary
 from sdrrl_nemo.model.published.weight_files import check_weights
 from sdrrl_nemo.train.batches import MicroBatches, Schedule
 from sdrrl_nemo.train.config import RunConfig, check

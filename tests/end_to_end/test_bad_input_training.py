@@ -12,7 +12,7 @@ import yaml
 
 from tests.launch import ROOT, torchrun
 from tests.tiny import packed_set, tiny_model
-from tests.tiny_tokenizer import ROWS
+from tests.tiny_tokenizer import TOKENS
 from tests.warm import for_torchrun, python
 
 RECIPE = "recipes.sdrrl_pretrain"
@@ -51,7 +51,7 @@ def _broken_copies(folder: Path) -> None:
     tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-1]
     path.write_text(json.dumps(tokenizer))
 
-    tiny_model(folder / "bigger_vocab", layers=2, rows=ROWS + 1)
+    tiny_model(folder / "fewer_rows", layers=2, rows=TOKENS - 1)
     shutil.copytree(folder / "model", folder / "no_weights")
     (folder / "no_weights" / "model.safetensors").unlink()
     shutil.copytree(folder / "model", folder / "other_family")
@@ -106,9 +106,9 @@ def _cases(f: Path) -> dict[str, tuple[str, list[str], dict[str, str], str]]:
         ),
         "vocabulary mismatch": (
             RECIPE,
-            ["--config", _config(f, "vocab", model__hf_path=str(f / "bigger_vocab"))],
+            ["--config", _config(f, "vocab", model__hf_path=str(f / "fewer_rows"))],
             {},
-            f"packed for a vocabulary of {ROWS}",
+            f"the tokenizer has {TOKENS} tokens, the model only vocab_size = {TOKENS - 1} rows",
         ),
         "TP and heads": (
             RECIPE,

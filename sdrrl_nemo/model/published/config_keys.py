@@ -12,7 +12,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json_object
-from sdrrl_nemo.compat.rope_dialects import Rope, is_nested, rope_of
+from sdrrl_nemo.compat.dialects.rope_dialects import Rope, is_nested, is_number, rope_of
 from sdrrl_nemo.compat.transformers5 import config_file
 
 SIZES = (
@@ -65,8 +65,7 @@ HARMLESS = frozenset(
         *("license", "model_name", "tokenizer_class", "transformers.js_config", "transformers_version"),
         *("unsloth_fixed", "unsloth_version", "neuron", "base_model"),
         # tokens, and how text is generated
-        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id"),
-        *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+        *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
         *("do_sample", "early_stopping", "max_length", "max_new_tokens", "min_length", "num_beams", "temperature"),
         *("diversity_penalty", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty"),
         *("no_repeat_ngram_size", "num_beam_groups", "num_return_sequences", "output_scores", "remove_invalid_values"),
@@ -101,6 +100,11 @@ HARMLESS = frozenset(
     )
 )
 """Keys that change nothing the model computes."""
+SAME_AS = {"num_layers": "num_hidden_layers", "n_layer": "num_hidden_layers", "n_embd": "hidden_size"}
+SAME_AS |= {"n_head": "num_attention_heads", "num_heads": "num_attention_heads", "ffn_hidden_size": "intermediate_size"}
+"""Other names of a size, which no class reads: harmless where both say the same."""
+TOKEN_ID = ("_token_id", "_token_ids")
+"""Ends of keys that name tokens."""
 ONE_MEANING: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", "swish"),
     "attention_dropout": (0.0, None),
@@ -142,7 +146,10 @@ def check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key in ONE_MEANING and value not in ONE_MEANING[key]:
             raise SdrrlError(f"{where}: {key} = {value!r} is not supported, only {ONE_MEANING[key][0]!r} is")
-        if key not in known and value is not None and value is not False:
+        if key in SAME_AS:
+            if value is not None and value != document.get(SAME_AS[key]):
+                raise SdrrlError(f"{where}: {key} = {value!r}, but {SAME_AS[key]} = {document.get(SAME_AS[key])!r}")
+        elif key not in known and not key.endswith(TOKEN_ID) and value is not None and value is not False:
             raise SdrrlError(
                 f"{where}: the key '{key}' = {_short(value)} is not known for a model of type '{kind}' and may change "
                 "what it computes; remove it if it changes nothing"
@@ -165,7 +172,9 @@ def _check_numbers(document: Mapping[str, Any], where: str) -> None:
     for key in SIZES:
         if not _is_size(document.get(key)):
             raise SdrrlError(f"{where}: {key} must be a whole number above 0, is {document.get(key)!r}")
-    for key in ("num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window"):
+    if not _is_size(document.get("max_position_embeddings", 1)):
+        raise SdrrlError(f"{where}: max_position_embeddings must be a whole number above 0")
+    for key in ("num_key_value_heads", "head_dim", "sliding_window"):
         if document.get(key) is not None and not _is_size(document[key]):
             raise SdrrlError(f"{where}: {key} must be a whole number above 0 or null, is {document[key]!r}")
     heads, groups = document["num_attention_heads"], document.get("num_key_value_heads")
@@ -178,7 +187,7 @@ def _check_numbers(document: Mapping[str, Any], where: str) -> None:
             f"{where}: hidden_size {document['hidden_size']} is no multiple of its {heads} heads; state head_dim"
         )
     eps = document.get("rms_norm_eps", 1e-6)
-    if not isinstance(eps, (int, float)) or isinstance(eps, bool) or not 0 <= eps < 1:
+    if not is_number(eps) or not 0 <= eps < 1:
         raise SdrrlError(f"{where}: rms_norm_eps must be a number from 0 to 1, is {eps!r}")
 
 
@@ -226,7 +235,7 @@ def _check_scaling(rope: Rope, where: str) -> None:
         if key == "truncate":
             if not isinstance(value, bool):
                 raise SdrrlError(f"{where}: truncate of rope_scaling must be true or false, is {value!r}")
-        elif not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+        elif not is_number(value) or value <= 0:
             raise SdrrlError(f"{where}: {key} of rope_scaling must be a number above 0, is {value!r}")
     low, high = (rope.settings.get(k, d) for k, d in (("low_freq_factor", 0), ("high_freq_factor", 1)))
     if low >= high:

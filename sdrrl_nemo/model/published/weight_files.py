@@ -6,7 +6,7 @@ Needs neither torch nor transformers: ``sdrrl train`` asks before it starts torc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def tensors_of(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def expected_shapes(document: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a config.json asks for, without an output layer that is tied.
+def expected_shapes(document: Mapping[str, Any], where: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the tensors that a config.json asks for, without an output layer that is tied.
 
     ``document``: its content, with all its keys checked.
     """
@@ -113,8 +113,9 @@ def expected_shapes(document: Mapping[str, Any], where: str) -> dict[str, tuple[
     whole = {EMBEDDING: (rows, h), "model.norm.weight": (h,)}
     if not document.get("tie_word_embeddings"):
         whole[OUTPUT] = (rows, h)
-    layers = range(int(document["num_hidden_layers"]))
-    return whole | {f"model.layers.{i}.{name}": shape for i in layers for name, shape in layer.items()}
+    yield from whole.items()
+    for i in range(int(document["num_hidden_layers"])):
+        yield from ((f"model.layers.{i}.{name}", shape) for name, shape in layer.items())
 
 
 def _default_groups(document: Mapping[str, Any], kind: str, heads: int) -> int:
@@ -129,8 +130,9 @@ def check_weights(folder: Path) -> dict[str, StoredTensor]:
         raise SdrrlError(f"{folder}: no Hugging Face model here (config.json is missing); see tools/import_gguf.py")
     check_kind(read_json_object(where).get("model_type"), str(where))
     document = read_document(folder)
-    expected, found = expected_shapes(document, str(where)), tensors_of(folder)
-    for name, shape in expected.items():
+    found, expected = tensors_of(folder), set()
+    for name, shape in expected_shapes(document, str(where)):
+        expected.add(name)
         if name not in found:
             hint = "; tie_word_embeddings is not set, so there must be one" if name == OUTPUT else ""
             raise SdrrlError(f"{_likely(folder, found)}: tensor '{name}' is missing{hint}; fetch the model again")
@@ -150,7 +152,7 @@ def check_weights(folder: Path) -> dict[str, StoredTensor]:
             )
     if OUTPUT in found and OUTPUT not in expected:
         _check_tied(found[EMBEDDING], found[OUTPUT])
-    return {name: found[name] for name in expected}
+    return {name: tensor for name, tensor in found.items() if name in expected}
 
 
 def _likely(folder: Path, found: Mapping[str, StoredTensor]) -> Path:

@@ -212,9 +212,7 @@ def test_damaged_weights_are_refused(config, tmp_path, trained_folder, capsys):
     shutil.copytree(trained_folder, broken)
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert "model.safetensors: the weights cannot be read" in errors_with(
-        capsys, evaluate(config, f"trained_model={broken}")
-    )
+    assert "model.safetensors: cut: it has" in errors_with(capsys, evaluate(config, f"trained_model={broken}"))
     weights.unlink()
     assert "no weights" in errors_with(capsys, evaluate(config, f"trained_model={broken}"))
 

@@ -118,6 +118,34 @@ SERVED = (
     ok("things switched off", "llama", {"logit_scale": None, "parallel_residual": False, "resid_pdrop": 0.0}),
 )  # fmt: skip
 
+_OF_LLAMA = {"architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+             "bos_token_id": 1, "mlp_bias": False, "pretraining_tp": 1, "rope_scaling": None, "use_cache": True,
+             "tie_word_embeddings": False, "torch_dtype": "bfloat16", "initializer_range": 0.2}  # fmt: skip
+PUBLISHED = (
+    ok("EuroLLM-1.7B-Instruct", "llama", {**_OF_LLAMA, "_name_or_path": "utter-project/EuroLLM-1.7B-Instruct",
+       "eos_token_id": 4, "rope_theta": 10000.0, "transformers_version": "4.43.3"}, rope_theta=1e4),
+    ok("salamandra-2b-instruct", "llama", {**_OF_LLAMA, "_name_or_path": "BSC-LT/salamandra-2b-instruct",
+       "eos_token_id": 2, "num_key_value_heads": 4, "num_layers": 2, "rope_theta": 10000.0,
+       "transformers_version": "4.40.2"}, rope_theta=1e4, num_key_value_heads=4),
+    ok("Lucie-7B-Instruct", "llama", {**_OF_LLAMA, "bos_token_id": 0, "eos_token_id": 267, "head_dim": 8,
+       "pad_token_id": 3, "rope_theta": 20000000.0, "transformers_version": "4.46.3"}, rope_theta=2e7, head_dim=8),
+    ok("SeaLLMs-v3-7B-Chat", "qwen2", {"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0,
+       "bos_token_id": 99, "eos_token_id": 99, "max_window_layers": 2, "rms_norm_eps": 1e-6,
+       "rope_theta": 1000000.0, "sliding_window": 131072, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+       "transformers_version": "4.41.2", "use_cache": False, "use_sliding_window": False},
+       rope_theta=1e6, rms_norm_eps=1e-6),
+    ok("Qwen3-8B", "qwen3", {"architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+       "head_dim": 16, "max_window_layers": 2, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
+       "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_sliding_window": False},
+       rope_theta=1e6, head_dim=16),
+    ok("TinyMistral-248M-Chat", "mistral", {"architectures": ["MistralForCausalLM"], "rope_theta": 10000.0,
+       "sliding_window": 1024, "torch_dtype": "float32", "transformers_version": "4.35.2"},
+       rope_theta=1e4, sliding_window=1024),
+)  # fmt: skip
+"""The keys of published config.json files, all of them, with tiny sizes."""
+AYA = {"architectures": ["CohereForCausalLM"], "layer_norm_eps": 1e-05, "logit_scale": 0.125, "rope_theta": 10000,
+       "use_qk_norm": False, "unsloth_version": "2024.10.7"}  # fmt: skip
+
 REFUSED = (
     refused("bases that differ", "llama", {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}},
             "rope_theta is 10000.0 in the file, 500000.0 in rope_parameters"),
@@ -159,10 +187,11 @@ REFUSED = (
     refused("heads that are not shared evenly", "llama", {"num_key_value_heads": 3}, "does not divide the 4"),
     refused("a size of a word", "llama", {"hidden_size": "32"}, "hidden_size must be a whole number above 0"),
     refused("no size", "llama", {"vocab_size": GONE}, "vocab_size must be a whole number above 0, is None"),
+    refused("another name of a size", "llama", {"num_layers": 3}, "num_layers = 3, but num_hidden_layers = 2"),
     refused("heads cut off", "llama", {"pruned_heads": {"0": [1]}}, "pruned_heads"),
     refused("Gemma 3", "gemma3_text", {}, "a second rotary base for its sliding-window layers"),
     refused("Gemma 2", "gemma2", {}, "soft-capped attention and logits"),
-    refused("Aya", "cohere", {}, "attention and feed-forward side by side"),
+    refused("Aya Expanse", "cohere", AYA, "attention and feed-forward side by side"),
     refused("Apertus", "apertus", {}, "xIELU"),
     refused("experts", "mixtral", {}, "mixture-of-experts"),
 )  # fmt: skip

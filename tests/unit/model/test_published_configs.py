@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.start import prepare
 from sdrrl_nemo.compat.transformers5 import for_both_versions, is_version_5
-from tests.unit.model.published_cases import GONE, REFUSED, SERVED, SIZES, Case
+from tests.unit.model.published_cases import GONE, PUBLISHED, REFUSED, SERVED, SIZES, Case
 
 TOLERANCE = 2e-5
 OF_5 = ("rope_parameters",)
@@ -58,13 +58,13 @@ def rotary_of(model: PreTrainedModel) -> tuple[torch.Tensor, float]:
     return module.inv_freq.clone(), float(module.attention_scaling)
 
 
-@pytest.mark.parametrize("case", SERVED, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*SERVED, *PUBLISHED], ids=lambda c: c.name)
 def test_megatron_computes_what_the_file_means(case: Case, tmp_path: Path, alone: None) -> None:
     prepare()
     from sdrrl_nemo.model import standalone
     from sdrrl_nemo.model.hf_bridge import load_hf_weights
     from sdrrl_nemo.model.provider import gpt_config, read_hf_config
-    from sdrrl_nemo.model.published.reference import check_rotary, frequencies, reference
+    from sdrrl_nemo.model.published.transformers_reference import check_rotary, frequencies, reference
     from sdrrl_nemo.model.published.weight_files import check_weights
 
     theirs = model_of(case)
@@ -96,7 +96,7 @@ def test_megatron_computes_what_the_file_means(case: Case, tmp_path: Path, alone
     assert float((logits - reference_logits).abs().max()) <= TOLERANCE
 
 
-@pytest.mark.parametrize("case", SERVED, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*SERVED, *PUBLISHED], ids=lambda c: c.name)
 def test_a_folder_written_for_both_versions_means_the_same_to_this_one(case: Case, tmp_path: Path) -> None:
     """Read as other programs read it: by transformers alone, and with the names of either version taken out."""
     theirs = model_of(case)
@@ -131,7 +131,7 @@ def test_what_is_not_served_is_named(case: Case, tmp_path: Path) -> None:
 
 def test_a_dialect_that_transformers_does_not_read_is_said(tmp_path: Path) -> None:
     """Without a translation 4.57 computes with a base of 10,000: that is what would be compared with."""
-    from sdrrl_nemo.model.published.reference import reference
+    from sdrrl_nemo.model.published.transformers_reference import reference
 
     case = next(c for c in SERVED if c.name == "base of 5")
     (tmp_path / "config.json").write_text(json.dumps(document_of(case)))

@@ -300,6 +300,7 @@ def test_sharded_weights_in_bf16(tmp_path: Path) -> None:
 def test_bad_words(words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = _model(tmp_path / "model")
     path = _words_file(tmp_path, words)
+    capsys.readouterr()  # transformers 5 draws a bar while it saves the model
     assert run(main, ["--model", str(model), "--output", str(tmp_path / "out"), "--words", str(path)]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
@@ -313,6 +314,7 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     out = tmp_path / "out"
     unigram = _model(tmp_path / "unigram")
     _edit_tokenizer(unigram, lambda d: d["model"].update(type="Unigram"))
+    capsys.readouterr()
     cases = [
         ([model, taken, "--words", words], "exists already"),
         ([tmp_path / "none", out, "--words", words], "no such folder"),

@@ -253,3 +253,25 @@ def test_heads_hold_any_text(text: str, more: list[str]) -> None:
     wanted = {k: v for k, v, given in zip("ab", lines, (text, more), strict=True) if given not in ("", [])}
     assert head.startswith("---\n") and head.endswith("---\n") and head.count("\n---") == 1
     assert (yaml.safe_load(head.removeprefix("---\n").removesuffix("---\n")) or {}) == wanted
+
+
+def test_figures_of_an_evaluation_are_shown(run: Path, tmp_path: Path) -> None:
+    base, checkpoint = run.parent / "Base-135M", run / "checkpoints" / "step-000004"
+    loss = {"title": "Loss, Portuguese → Portuguese", "unit": "nats/token", "base": 3.4151, "trained": 3.004}
+    bleu = {"title": "BLEU, English → Portuguese", "unit": "BLEU", "base": 2.6, "trained": 8.5}
+    write_json(tmp_path / "results.json", {"loss": [loss], "off_target": [], "translation": [bleu]})
+    card = model_card(base, checkpoint, EXPORT, evaluation=tmp_path)
+    assert "| Loss, Portuguese → Portuguese | nats/token | 3.415 | 3.004 |" in card
+    assert "| BLEU, English → Portuguese | BLEU | 2.600 | 8.500 |" in card and "before any evaluation" not in card
+    assert "before any evaluation" in the_card(run)
+    write_json(tmp_path / "results.json", {"loss": [{"title": "x"}]})
+    with pytest.raises(SdrrlError, match=r"results\.json: holds no measures"):
+        model_card(base, checkpoint, EXPORT, evaluation=tmp_path)
+
+
+def test_what_the_export_mended_is_told_without_this_machines_folders(run: Path) -> None:
+    base, checkpoint = run.parent / "Base-135M", run / "checkpoints" / "step-000004"
+    note = f"{base}/generation_config.json: eos_token_id lacked <|im_end|>; added"
+    card = model_card(base, checkpoint, {**EXPORT, "notes": [note], "types": ["bfloat16", "float32"]})
+    assert "- generation_config.json: eos_token_id lacked" in card.replace("\\", "") and str(run.parent) not in card
+    assert "Weights in bfloat16, float32 from checkpoint" in card

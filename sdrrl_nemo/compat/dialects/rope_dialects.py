@@ -7,13 +7,14 @@ are read here, and a file in which they contradict each other is refused.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 
+LARGEST = sys.float_info.max
 NAMES = ("rope_parameters", "rope_scaling", "rope_theta")
 SLIDING, FULL = "sliding_attention", "full_attention"
 """Types of layers, as 5 names them where each has rotary settings of its own."""
@@ -105,14 +106,20 @@ def _number(key: str, places: Mapping[str, Mapping[str, Any]], where: str) -> fl
     """The one value of ``key`` in all ``places``; None where it is in none of them or null."""
     found = {name: place[key] for name, place in places.items() if place.get(key) is not None}
     for name, value in found.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0:
+        if not is_number(value) or value <= 0:
             inside = "" if name == key else f" in {name}"
             raise SdrrlError(f"{where}: {key}{inside} must be a number above 0, is {value!r}")
     if len({float(v) for v in found.values()}) > 1:
         told = ", ".join(f"{value} in {'the file' if name == key else name}" for name, value in found.items())
         raise SdrrlError(f"{where}: {key} is {told}; keep the one that the model was trained with")
     return float(next(iter(found.values()))) if found else None
+
+
+def is_number(value: Any) -> bool:
+    """A finite number that a float can hold: JSON's whole numbers have no largest one."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= LARGEST
 
 
 def _scaling(section: Mapping[str, Any], name: str, where: str) -> tuple[str, dict[str, Any]]:
