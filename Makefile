@@ -10,7 +10,7 @@ PYTHON ?= $(shell '$(VENV)/bin/python' -c 'import sys; print(sys._base_executabl
   for p in python3.11 python3.12 python3.13 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 PYTHON_VERSION := $(shell '$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 NPROC ?= 2
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 PIP_ARGS ?=
 
 PY := $(VENV)/bin/python
