@@ -34,8 +34,8 @@ class Inputs:
     """A run whose settings, model and data fit together.
 
     ``batches``: the training set as micro-batches with the weights of Eq. 6; ``held_out``: the same of the held-out
-    set, where there is one; ``steps``: length of the run in optimiser steps; ``tokens``: ids of the tokenizer, which a
-    model can have more rows than.
+    set, where there is one; ``steps``: length of the run in optimiser steps; ``tokens``: ids that the tokenizer gives
+    and the sets were packed for, which a model can have more rows than.
     """
 
     hf: PretrainedConfig
@@ -54,9 +54,11 @@ class Inputs:
         steps: int,
     ) -> Inputs:
         """All together, once the longest sample is known to fit into the model's positions."""
-        longest = max(int(b.dataset.lengths.max()) for b in (batches, held_out) if b is not None)
+        sets = [b.dataset for b in (batches, held_out) if b is not None]
+        longest = max(int(d.lengths.max()) for d in sets)
         check_window(hf, longest, f"{config.model.hf_path}/config.json")
-        return cls(hf, batches, held_out, steps, token_count(load_tokenizer(config.model.hf_path)))
+        known = [token_count(load_tokenizer(config.model.hf_path)), *(int(d.manifest["vocab_size"]) for d in sets)]
+        return cls(hf, batches, held_out, steps, max(known))
 
 
 def read_inputs(config: RunConfig, world_size: int) -> Inputs:
