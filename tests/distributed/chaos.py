@@ -10,6 +10,7 @@ bits. A full disk is a small file system of its own where mounting is allowed, e
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -140,10 +141,16 @@ class SmallDisk:
         self.mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
 
     def fill(self, leave: int) -> None:
-        """Leave ``leave`` bytes."""
-        size = max(0, shutil.disk_usage(self.folder).free - leave)
+        """Leave ``leave`` bytes, or fewer where the run writes at the same moment."""
         with open(self.filler, "wb") as f:
-            os.posix_fallocate(f.fileno(), 0, max(1, size))
+            for _ in range(100):
+                size = max(1, shutil.disk_usage(self.folder).free - leave)
+                try:
+                    os.posix_fallocate(f.fileno(), 0, size)
+                    return
+                except OSError as e:
+                    if e.errno != errno.ENOSPC:
+                        raise
 
     def close(self) -> None:
         if self.mounted:
