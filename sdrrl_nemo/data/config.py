@@ -159,6 +159,8 @@ class SubsetsConfig:
     answer_language: str | None = None
     """``implicit``: questions do not say which language to answer in (the paper's text, read literally).
     ``request``: those of TL and LT end with a line that does; ``always``: all of them; docs/preprocessing.md."""
+    open_answer_language: str = field(default="implicit", metadata=LATER)
+    """The same for the methods that leave it open: a base file says it here, where it overrides no method."""
 
 
 @dataclass

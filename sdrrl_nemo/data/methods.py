@@ -20,7 +20,8 @@ class Method:
 
     ``subset``: the one subset that holds every sample, so that Eq. 6 becomes Eq. 2; None: one subset a kind.
     ``synth``: see SynthConfig. ``draws``: each question is given one combination at random instead of all of them;
-    where the configuration names combinations of its own, all of those are made.
+    where the configuration names combinations of its own, all of those are made. ``answer_language``: None leaves it to
+    ``subsets.open_answer_language``.
     """
 
     title: str
@@ -29,7 +30,7 @@ class Method:
     subset: str | None = None
     synth: str = "answers"
     code_switch: bool = False
-    answer_language: str = "implicit"
+    answer_language: str | None = None
     draws: bool = False
     sample_reduction: str = "mean"
 
@@ -43,7 +44,9 @@ METHODS: dict[str, Method] = {
         code_switch=True,
     ),
     "sft": Method("Supervised fine-tuning on D (section 3.1)", ("LL",), subset="sft"),
+    # Section 4.1 says "multilingual data": the translations alone (Eq. 3), or the source language's data with them.
     "t_sft": Method("Translate-then-SFT (section 3.1; Chen et al. 2023a)", ("TT",), subset="t_sft"),
+    "t_sft_both": Method("Translate-then-SFT on D and its translation", ("LL", "TT"), subset="t_sft_both"),
     "cit": Method(
         "Cross-lingual instruction tuning (Li et al. 2023a)",
         COMBINATIONS,
@@ -144,7 +147,7 @@ def plan(config: PreprocessConfig) -> Plan:
         method=config.method,
         preset=preset,
         synth=config.synth.mode or preset.synth,
-        answer_language=config.subsets.answer_language or preset.answer_language,
+        answer_language=config.subsets.answer_language or preset.answer_language or config.subsets.open_answer_language,
         recipes={pair: _recipe(for_pair(config, pair), preset, pair) for pair in language_pairs(config)},
     )
 

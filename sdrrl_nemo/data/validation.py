@@ -79,6 +79,7 @@ def _validate_source(config: PreprocessConfig, files: bool) -> None:
 
 def _validate_pair(config: PreprocessConfig) -> None:
     _choice("subsets.answer_language", config.subsets.answer_language, ANSWER_LANGUAGE)
+    _choice("subsets.open_answer_language", config.subsets.open_answer_language, ANSWER_LANGUAGE)
     _choices("subsets.combinations", config.subsets.combinations, COMBINATIONS)
     _choices("subsets.parallel", config.subsets.parallel, PARALLEL_KINDS)
     _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)

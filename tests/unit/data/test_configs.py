@@ -11,7 +11,8 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.data.chosen_engines import ROLES, engine_config
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.filters import make_filters
-from sdrrl_nemo.data.methods import plan
+from sdrrl_nemo.data.methods import METHODS, plan
+from sdrrl_nemo.data.pairs import for_pair
 from sdrrl_nemo.data.validation import validate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +33,35 @@ def test_shipped_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert make_filters([(f.name, f.options) for f in config.generation.filters])
 
 
+ASKED = {"demo_": "request", "multi": "request", "paper_": "implicit", "multi_source": "implicit"}
+"""Beginning of a file's name, the longest that fits -> what questions say of the answer's language."""
+COMBINATIONS = {
+    "sdrrl": ("LL", "TL", "LT", "TT"),
+    "sft": ("LL",),
+    "t_sft": ("TT",),
+    "t_sft_both": ("LL", "TT"),
+    "cit": ("LL", "TL", "LT", "TT"),
+    "xcot": ("LL", "TL", "TT"),
+}
+ABLATIONS = {"no_cross": ("LL", "TT"), "only_parallel": ()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_methods_own_choices_win_in_every_file(path: Path, method: str) -> None:
+    """Whatever file a method starts from, cross-lingual instruction tuning names the answer's language."""
+    ablation = next((c for name, c in ABLATIONS.items() if path.stem.endswith(name)), None)
+    if ablation == () and method != "sdrrl":
+        return  # nothing would be left
+    config = load_config(PreprocessConfig, path, [f"method={method}"])
+    asked = ASKED[max((start for start in ASKED if path.stem.startswith(start)), key=len)]
+    made = plan(config)
+    assert made.answer_language == ("always" if method == "cit" else asked)
+    for pair, recipe in made.recipes.items():
+        if not for_pair(config, pair).subsets.combinations:
+            assert recipe.combinations == (ablation if ablation is not None else COMBINATIONS[method]), pair
+
+
 def test_short_demo_changes_only_sizes() -> None:
     whole = load_config(PreprocessConfig, ROOT / "configs/data/demo_por.yaml")
     short = load_config(PreprocessConfig, ROOT / "configs/data/demo_por_short.yaml")
@@ -43,7 +73,8 @@ def test_short_demo_changes_only_sizes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("", "sample"), ("_no_self_answers", "answers")] + [(f"_{m}", "answers") for m in ("sft", "t_sft", "cit", "xcot")],
+    [("", "sample"), ("_no_self_answers", "answers")]
+    + [(f"_{m}", "answers") for m in ("sft", "t_sft", "t_sft_both", "cit", "xcot")],
 )
 def test_only_sdrrl_learns_the_models_own_answers(name: str, expected: str) -> None:
     """docs/methods.md: a baseline learns y, whatever the configuration that its file starts from."""

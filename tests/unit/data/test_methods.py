@@ -23,6 +23,7 @@ RECIPES = {
     "sdrrl": Recipe(ALL, ("mt", "comp"), True, False),
     "sft": Recipe(("LL",), (), False, False),
     "t_sft": Recipe(("TT",), (), False, False),
+    "t_sft_both": Recipe(("LL", "TT"), (), False, False),
     "cit": Recipe(ALL, (), False, True),
     "xcot": Recipe(("LL", "TL", "TT"), (), True, False),
 }
@@ -97,6 +98,8 @@ def test_answer_language_is_the_methods_unless_chosen() -> None:
     assert plan(config("cit")).answer_language == "always"
     assert plan(config("sdrrl")).answer_language == "implicit"
     assert plan(config("cit", answer_language="request")).answer_language == "request"
+    assert plan(config("sdrrl", open_answer_language="request")).answer_language == "request"
+    assert plan(config("cit", open_answer_language="request")).answer_language == "always"
 
 
 @pytest.mark.parametrize(
