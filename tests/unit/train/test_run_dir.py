@@ -90,7 +90,8 @@ def test_what_rank_zero_finds_is_known_to_all() -> None:
         )
         for r in range(2)
     ]
-    said = [rank.communicate(timeout=120)[0] for rank in ranks]
+    replies = [rank.communicate(timeout=120)[0].splitlines() for rank in ranks]
+    said = [[line for line in lines if not line.startswith("[Gloo]")] for lines in replies]  # torch 2.9 says who it is
     assert said[0] == said[1], said
-    assert said[0].splitlines()[:2] == ["{'step': 7}", "nothing there"]
-    assert os.strerror(2) in said[0].splitlines()[2]
+    assert said[0][:2] == ["{'step': 7}", "nothing there"]
+    assert os.strerror(2) in said[0][2]
