@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdrrl_nemo.common.fileio import read_json
-from sdrrl_nemo.data.text.tokenizer import load_tokenizer, prompt_text, token_ids, tokenize
+from sdrrl_nemo.data.text.token_ids import token_ids
+from sdrrl_nemo.data.text.tokenizer import load_tokenizer, prompt_texts, tokenize
 from tests.tiny import tiny_model
 from tests.tiny_tokenizer import OTHER_SCRIPTS, ROWS, SPECIAL, TEXT_END, TOKENS, TURN_END, save_tokenizer
 
@@ -15,7 +16,7 @@ def test_its_special_tokens_are_as_untidy_as_real_ones(tiny_tokenizer: Path) -> 
     assert len(tokenizer) == TOKENS
     assert tokenizer.eos_token == TEXT_END != TURN_END
     assert tokenizer.pad_token is None and tokenizer.bos_token is None
-    prompt = prompt_text(tokenizer, "Oi")
+    [prompt] = prompt_texts(tokenizer, ["Oi"])
     assert TURN_END in prompt and TEXT_END not in prompt and prompt.startswith("<|im_start|>system\n")
     ids = tokenizer.convert_tokens_to_ids(list(SPECIAL))
     assert ids == list(range(TOKENS - len(SPECIAL), TOKENS))
@@ -30,8 +31,8 @@ def test_any_text_comes_back_from_tokens(tiny_tokenizer: Path) -> None:
     digits = token_ids(tokenizer, ["2024"])[0]
     assert len(digits) == 4
     ((tokens, prompt),) = tokenize(tokenizer, ["Why?"], ["Because."])
-    assert tokens[-1] == tokenizer.eos_token_id
-    assert tokens[:prompt] == token_ids(tokenizer, [prompt_text(tokenizer, "Why?")])[0]
+    assert tokens[-1] == tokenizer.convert_tokens_to_ids(TURN_END) != tokenizer.eos_token_id
+    assert tokens[:prompt] == token_ids(tokenizer, prompt_texts(tokenizer, ["Why?"]))[0]
 
 
 def test_it_is_the_same_every_time(tiny_tokenizer: Path, tmp_path: Path) -> None:
