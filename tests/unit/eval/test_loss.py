@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.text.tokenizer import prompt_texts, token_ids
+from sdrrl_nemo.data.text.token_ids import token_ids
+from sdrrl_nemo.data.text.tokenizer import prompt_texts
 from sdrrl_nemo.eval.backends.answer_loss import SampleLoss, batches_by_length, mean_loss, perplexity, sample_losses
 from sdrrl_nemo.eval.backends.decoding import greedy
 from sdrrl_nemo.eval.backends.interface import Encoded, check_lengths, encode_samples
