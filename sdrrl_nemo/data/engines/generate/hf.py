@@ -119,7 +119,7 @@ class HfGenerator(Generator):
     @cached_property
     def _model(self) -> Any:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         from sdrrl_nemo.compat.transformers5 import read_config
 
@@ -136,6 +136,7 @@ class HfGenerator(Generator):
             )
         except Exception as e:  # safetensors has an error of its own for a damaged file, which is none of Python's
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
+        model.generation_config = GenerationConfig()  # what the folder's has beside our settings would steer too
         return (model if spread else model.to(self._device)).eval()
 
     def answer(self, questions: Sequence[str]) -> list[Answer]:
@@ -180,7 +181,6 @@ class HfGenerator(Generator):
                 input_ids=ids,
                 attention_mask=attention,
                 generation_config=self._generation_config(),
-                use_model_defaults=False,
             )
         return [self._read(row) for row in output[:, ids.shape[1] :].tolist()]
 

@@ -80,7 +80,7 @@ class NllbHfTranslator(NllbTranslator):
     @cached_property
     def _model(self) -> Any:
         import torch
-        from transformers import AutoModelForSeq2SeqLM
+        from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
         try:
             model = AutoModelForSeq2SeqLM.from_pretrained(
@@ -88,6 +88,7 @@ class NllbHfTranslator(NllbTranslator):
             )
         except Exception as e:  # safetensors has an error of its own for a damaged file, which is none of Python's
             raise SdrrlError(f"{self._folder}: not a loadable model ({' '.join(str(e).split())})") from None
+        model.generation_config = GenerationConfig()  # the folder's would fill in what ours leaves open
         return model.to(self._device).eval()
 
     def _generation_config(self, target: str) -> Any:
@@ -117,9 +118,7 @@ class NllbHfTranslator(NllbTranslator):
             ids = {"input_ids": [rows[i] for i in batch]}
             encoded = pad_without_fast_tokenizer_warning(self._tokenizer, ids, return_tensors="pt")
             with torch.inference_mode():
-                found = self._model.generate(
-                    **encoded.to(self._device), generation_config=config, use_model_defaults=False
-                )
+                found = self._model.generate(**encoded.to(self._device), generation_config=config)
             for i, ids in zip(batch, found[:, 2:].tolist(), strict=True):  # after start and language token
                 finished = end in ids
                 out[i] = Hypothesis(ids[: ids.index(end)] if finished else ids, finished)
