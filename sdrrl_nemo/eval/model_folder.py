@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, sha256_file
-from sdrrl_nemo.compat import transformers5
 from sdrrl_nemo.compat.transformers5 import read_config, token_count
 from sdrrl_nemo.data.text.chat_template import TemplateConfig
 from sdrrl_nemo.data.text.conversation import Chat
@@ -68,8 +67,7 @@ def open_model_folder(
     chat = load_chat(folder, templates, rendered)
     files = sorted({p for pattern in IDENTITY for p in folder.glob(pattern) if p.is_file()})
     # A template that is not the folder's own, or has a date or options written in, is no part of its files.
-    own = transformers5.load_tokenizer(folder).chat_template == chat.tokenizer.chat_template
-    about = [[p.name, sha256_file(p)] for p in files] + ([] if own else [["", chat.tokenizer.chat_template]])
+    about = [[p.name, sha256_file(p)] for p in files] + ([] if chat.is_own else [["", chat.tokenizer.chat_template]])
     return ModelFolder(role, folder, content_key(about), chat, tokenizer_sha256(chat.tokenizer))
 
 

@@ -14,6 +14,7 @@ from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of
+from sdrrl_nemo.data.text.chat_files import RUN_TEMPLATE
 from sdrrl_nemo.model.published.weight_files import model_key
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
@@ -24,7 +25,6 @@ from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.schedule import resolve
 
 FINISHED_FILE = "finished.json"
-CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 
 def checkpoints_of(config: RunConfig) -> Path:
@@ -74,7 +74,7 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
         f.write(to_yaml(config))
     write_json(run / "provenance.json", provenance())
     if template := batches.dataset.manifest.get("chat_template"):  # the exported folder carries it
-        with atomic_write(run / CHAT_TEMPLATE_FILE) as f:
+        with atomic_write(run / RUN_TEMPLATE) as f:
             f.write(template)
     write_json(path, identity)
     remove_unfinished(checkpoints_of(config))

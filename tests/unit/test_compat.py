@@ -22,6 +22,7 @@ from sdrrl_nemo.compat.registry import PATCHES, Patch
 from sdrrl_nemo.compat.versions import PURPOSES, SUPPORTED, TESTED, TRY_ANYWAY, check_versions, within
 from tests.launch import ROOT
 from tests.tiny_families import tiny_tokenizer
+from tests.unit.model.published_cases import LLAMA3
 
 HERE = Path(__file__).parent
 
@@ -152,13 +153,6 @@ def test_patches_have_names_of_their_own() -> None:
     assert all(p.why and re.fullmatch(r"[a-z0-9-]+", name) for name, p in PATCHES.items())
 
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 V4 = {"model_type": "llama", "rope_theta": 5e5, "rope_scaling": LLAMA3}
 V5 = {"model_type": "llama", "rope_parameters": {"rope_theta": 5e5, **LLAMA3}}
 PLAIN4 = {"model_type": "llama", "rope_theta": 1e5, "rope_scaling": None}

@@ -78,9 +78,12 @@ class Chat:
     system turn goes to the first question where the template has none of its own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_token_ids: Iterable[int] = ()) -> None:
-        """``end_token_ids``: what ends an answer besides the template's own token."""
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, end_token_ids: Iterable[int] = (), is_own: bool = True
+    ) -> None:
+        """``end_token_ids``: what ends an answer besides the template's own token. ``is_own``: whether the template is
+        the folder's, to the letter."""
+        self.tokenizer, self.is_own = tokenizer, is_own
         self._ends = frozenset(end_token_ids)
 
     # --- what the template does ---

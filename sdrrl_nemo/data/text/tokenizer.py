@@ -65,10 +65,10 @@ def _tried(tokenizer: PreTrainedTokenizerBase, template: str, path: Path) -> Cha
         headers = missing_headers(template, render)
     except Exception as e:  # jinja2 for what does not compile, anything where an expression fails
         raise SdrrlError(f"{path}: the chat template cannot be rendered ({said(e)})") from None
-    ends = _stated_ends(path)
+    ends, own = _stated_ends(path), tokenizer.chat_template
     for number, header in enumerate(headers):
         tokenizer.chat_template = with_header(template, header) if header else template
-        chat = Chat(tokenizer, ends)
+        chat = Chat(tokenizer, ends, is_own=tokenizer.chat_template == own)
         try:
             chat.check(str(path))
         except SdrrlError:
