@@ -1,8 +1,8 @@
-"""Two machines for real, as far as one can be two: network namespaces with addresses of their own, joined by a cable.
+"""Two machines for real, as far as one can be two: network namespaces with addresses of their own, joined by a switch.
 
     python -m tests.distributed.two_machines --json docs/results/two_machines.json     (root, iproute2)
 
-configs/clusters/torchrun_node.sh runs in both, as on two nodes of a cluster; nothing but the cable (a veth pair) and
+configs/clusters/torchrun_node.sh runs in both, as on two nodes of a cluster; nothing but a switch (a bridge) and
 the file system connects them. Three runs of the same settings: two processes on one machine; both nodes undisturbed;
 both nodes, of which one is lost with all its processes in the middle and started again. The rows of the metrics and the
 tensors of the last checkpoint must have the same bits.
@@ -11,7 +11,6 @@ tensors of the last checkpoint must have the same bits.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,37 +26,12 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
 from tests.distributed.chaos import Bench, fingerprint_of
 from tests.launch import ROOT, descendants, environment, signalled
+from tests.namespaces import CABLE, machines
 from tests.runs import metric_rows, steps_done
 
 NODES = {"sdrrl-a": "10.77.0.1", "sdrrl-b": "10.77.0.2"}
-CABLE = "eth0"
-"""Name of the cable's end in each namespace."""
 PORT = 29500
 KEYS = {"optim.use_distributed_optimizer": "true", "trainer.max_steps": 24, "trainer.save_every": 4}
-
-
-def ip(*words: str) -> None:
-    """iproute2."""
-    subprocess.run(["ip", *words], check=True)
-
-
-@contextlib.contextmanager
-def machines() -> Iterator[None]:
-    """Two namespaces and the cable between them; the loopback of each is its own."""
-    a, b = NODES
-    for node in NODES:
-        subprocess.run(["ip", "netns", "del", node], check=False, capture_output=True)
-        ip("netns", "add", node)
-    try:
-        ip("link", "add", CABLE, "netns", a, "type", "veth", "peer", "name", CABLE, "netns", b)
-        for node, address in NODES.items():
-            ip("-n", node, "addr", "add", f"{address}/24", "dev", CABLE)
-            ip("-n", node, "link", "set", CABLE, "up")
-            ip("-n", node, "link", "set", "lo", "up")
-        yield
-    finally:
-        for node in NODES:
-            ip("netns", "del", node)
 
 
 def start(node: str, bench: Bench, run: Path) -> subprocess.Popen[bytes]:
@@ -126,7 +99,7 @@ def main() -> None:
         command += ["recipes/sdrrl_pretrain.py", "--config", str(bench.config), *keys]
         subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True)
         facts: dict[str, Any] = {}
-        with machines():
+        with machines(NODES):
             facts["two nodes"] = together(bench, folder / "two")
             facts["one node lost and back"] = one_lost(bench, folder / "lost")
         expected, digest = metric_rows(folder / "one"), fingerprint_of(folder / "one")

@@ -3,7 +3,7 @@
 
     python tools/bench/data_cost.py > docs/data_cost.md
 
-All but the CPU seconds a row (docs/results/data_overhead.json) are rates stated below with where they come from.
+All but the chain's own CPU seconds a row (docs/results/data_chain.json) are rates stated below, with their origin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLES, LANGUAGES, PAIRS_EACH = 52_002, 16, 1_000
 QUESTION_TOKENS, ANSWER_TOKENS, GENERATED_TOKENS = 30, 90, 200
 """Mean lengths. Alpaca's rows are short; an answer of Llama-2-chat is about twice as long as Alpaca's."""
-OVERHEAD = ROOT / "docs/results/data_overhead.json"
+CHAIN = ROOT / "docs/results/data_chain.json"
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,18 @@ def work() -> dict[str, float]:
     }
 
 
-def cpu_seconds_a_row() -> float:
-    """Seconds of one core that the chain itself needs for a question in one language, measured on the short demo."""
-    if not OVERHEAD.is_file():
-        raise SdrrlError(
-            f"{OVERHEAD}: measure it first: python tools/bench/data_throughput.py overhead --json {OVERHEAD}"
-        )
-    found = read_json(OVERHEAD)
-    own = found["chain_seconds"] - sum(found["engine_seconds"].values())
-    return max(own, 0.0) / float(found["rows"])
+def chain() -> tuple[float, int]:
+    """Seconds of one core that the chain itself needs for a question in one language, and of how many rows that is."""
+    if not CHAIN.is_file():
+        raise SdrrlError(f"{CHAIN}: measure it first: python tools/bench/chain_cost.py --json {CHAIN}")
+    found = read_json(CHAIN)
+    return float(found["milliseconds_a_row"]) / 1000, int(found["rows"])
 
 
 def main(argv: Sequence[str]) -> int:
     if argv:
         raise SdrrlError(f"unexpected argument '{argv[0]}'; this tool takes none")
-    todo, cpu = work(), cpu_seconds_a_row()
+    todo, (cpu, measured) = work(), chain()
     print(
         "# What the paper's transfer set costs: a prediction\n\n"
         "This page predicts the GPU hours of each step of preprocessing at the size of the paper, before "
@@ -112,9 +109,9 @@ def main(argv: Sequence[str]) -> int:
     print("| all engines | | | " + " | ".join(f"**{_span(total, n)}**" for n in (1, 8, 64)) + " |")
     rows = SAMPLES * LANGUAGES
     print(
-        f"\nThe chain around the engines: {cpu * 1000:.0f} ms of one core a question and language, measured on the "
-        f"short demo (start-up included, so an upper bound): {rows * cpu / 3600:.1f} core hours; on 64 cores "
-        f"{rows * cpu / 3600 / 64:.2f} hours, beside the GPUs' work.\n\n## Rates and lengths\n"
+        f"\nThe chain around the engines: {cpu * 1000:.1f} ms of one core a question and language, measured on "
+        f"{measured:,} rows with engines that do nothing (`python tools/bench/chain_cost.py`): "
+        f"{rows * cpu / 3600:.1f} core hours; on 64 cores {rows * cpu / 3600 / 64:.2f} hours, beside the GPUs' work.\n\n## Rates and lengths\n"
     )
     for rate in RATES.values():
         print(f"- {rate.what}: {rate.low:,.0f} to {rate.high:,.0f}; {rate.why}.")

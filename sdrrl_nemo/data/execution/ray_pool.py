@@ -118,7 +118,8 @@ def connect(config: ExecutionConfig, resources: Resources) -> Any:
         where = config.address or "this machine"
         raise SdrrlError(
             f"execution.address: no Ray at {where} ({' '.join(str(e).split())[:200]}); start it with 'ray start', or "
-            "leave execution.address empty for one machine"
+            "leave execution.address empty for one machine; a cluster that asks for a token wants RAY_AUTH_MODE=token "
+            "and its RAY_AUTH_TOKEN in the environment"
         ) from None
     atexit.register(_leave, ray)
     return ray

@@ -221,3 +221,45 @@ def test_dockerfile_copies_what_exists_and_checks_the_locked_versions() -> None:
     copied = {s.split("/")[0] for found in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for s in found.split()}
     assert allowed == copied
     assert re.search(r"^ARG BASE=nvcr\.io/nvidia/nemo:25\.11", text, re.MULTILINE)
+
+
+RAY = """#!/usr/bin/env bash
+echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN" >> "$RECORD/tokens"
+if [[ $1 == health-check && ! -e $RECORD/ready ]]; then touch "$RECORD/ready"; exit 1; fi
+echo "$*" >> "$RECORD/ray"
+"""
+PYTHON = """#!/usr/bin/env bash
+if [[ $1 == -c ]]; then exec python3 "$@"; fi
+echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN" >> "$RECORD/tokens"
+echo "$*" > "$RECORD/driver"
+"""
+ANY_SRUN = """#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+if [[ $1 == hostname ]]; then echo 10.0.0.7; else exec "$@"; fi
+"""
+
+
+def test_the_ray_cluster_of_a_job_asks_for_a_token_that_all_its_parts_know(tmp_path: Path) -> None:
+    """Ray 2.60's head turns authentication on by itself where ~/.ray/auth_token exists, and its workers do not."""
+    environment = stand_ins(tmp_path) | {"CONFIG": "configs/data/paper_eng.yaml", "VENV": str(tmp_path)}
+    environment["SLURM_CPUS_ON_NODE"] = "16"
+    for name, text in (("ray", RAY), ("python", PYTHON), ("srun", ANY_SRUN)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    script = ["bash", str(FOLDER / "preprocess_ray.sbatch"), "execution.workers=3"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    record = tmp_path / "record"
+    deadline = time.monotonic() + 30
+    while len(commands := (record / "ray").read_text().splitlines()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)  # both "ray start" run in the background
+    tokens = (record / "tokens").read_text().split("\n")[:-1]
+    assert len(tokens) == 5  # head, two health checks, workers, driver
+    assert len(set(tokens)) == 1 and re.fullmatch(r"token [0-9a-f]{64}", tokens[0])
+    assert sorted(commands) == [
+        "health-check --address 10.0.0.7:6379",
+        "start --address=10.0.0.7:6379 --num-cpus=16 --num-gpus=8 --block",
+        "start --head --node-ip-address=10.0.0.7 --port=6379 --num-cpus=16 --num-gpus=8 --block",
+    ]
+    asked = "tools/preprocess_sdrrl.py --config configs/data/paper_eng.yaml execution.backend=ray"
+    assert (record / "driver").read_text() == f"{asked} execution.address=10.0.0.7:6379 execution.workers=3\n"
