@@ -111,7 +111,8 @@ def main(argv: Sequence[str]) -> int:
     print(
         f"\nThe chain around the engines: {cpu * 1000:.1f} ms of one core a question and language, measured on "
         f"{measured:,} rows with engines that do nothing (`python tools/bench/chain_cost.py`): "
-        f"{rows * cpu / 3600:.1f} core hours; on 64 cores {rows * cpu / 3600 / 64:.2f} hours, beside the GPUs' work.\n\n## Rates and lengths\n"
+        f"{rows * cpu / 3600:.1f} core hours; on 64 cores "
+        f"{rows * cpu / 3600 / 64:.2f} hours, beside the GPUs' work.\n\n## Rates and lengths\n"
     )
     for rate in RATES.values():
         print(f"- {rate.what}: {rate.low:,.0f} to {rate.high:,.0f}; {rate.why}.")
