@@ -7,6 +7,7 @@ which is shown at start and kept in the data card.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -110,6 +111,10 @@ class LanguageIdentifier(Engine):
 
 class Dictionary(Engine):
     """Bilingual dictionary for code-switching (Eq. 5)."""
+
+    skipped: Counter[str]
+    """File -> its entries that cannot be used (phrases, broken lines), of the files read so far. An engine that counts
+    none need not have it."""
 
     @abstractmethod
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:

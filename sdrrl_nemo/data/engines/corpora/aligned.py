@@ -77,6 +77,34 @@ class Moses(ParallelCorpus):
         return unique(_aligned(a, b))
 
 
+@PARALLEL_CORPORA.register("opus")
+class Opus(ParallelCorpus):
+    """Any corpus of OPUS in its Moses form, for every pair it has; unlike OPUS-100, many have pairs without English.
+
+    ``folder`` holds the unpacked files under their own names: ``TED2020.fr-id.fr`` and ``TED2020.fr-id.id`` with
+    ``corpus: TED2020``.
+    """
+
+    def __init__(self, folder: str, corpus: str, licence: str = "by corpus; see OPUS (opus.nlpl.eu)") -> None:
+        self._folder, self._corpus = Path(folder), corpus
+        self.licence = licence
+
+    @property
+    def identity(self) -> str:
+        return f"opus/r1/{self._corpus}"
+
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
+        return unique(_aligned(*self._located(source, target)))
+
+    def _located(self, source: str, target: str) -> tuple[Path, Path]:
+        """The files of both languages; SdrrlError names the one that is missing."""
+        a, b = (_opus_code("opus", x) for x in (source, target))
+        pair = "-".join(sorted((a, b)))
+        first, second = (self._folder / f"{self._corpus}.{pair}.{code}" for code in (a, b))
+        hint = f"download {self._corpus}'s {pair} from OPUS there in its Moses form, or correct 'folder' and 'corpus'"
+        return _existing(first, "opus", hint), _existing(second, "opus", hint)
+
+
 @PARALLEL_CORPORA.register("opus100")
 class Opus100(ParallelCorpus):
     """OPUS-100 (Zhang et al. 2020), which the paper draws from: ``folder`` as published, with
@@ -94,7 +122,7 @@ class Opus100(ParallelCorpus):
         return f"opus100/r1/{self._folder}/{self._part}"
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
-        a, b = (self._code(language(x)) for x in (source, target))
+        a, b = (_opus_code("opus100", x) for x in (source, target))
         name = "-".join(sorted((a, b)))
         if "en" not in (a, b):
             raise SdrrlError(f"parallel corpus 'opus100': has no {source}-{target}: English is one side of every pair")
@@ -110,11 +138,13 @@ class Opus100(ParallelCorpus):
             f"{self._part}-*.parquet; download OPUS-100 there, or correct 'folder'"
         )
 
-    @staticmethod
-    def _code(entry: Language) -> str:
-        if entry.opus100 is None:
-            raise SdrrlError(f"parallel corpus 'opus100': has no {entry.name} ({entry.code})")
-        return entry.opus100
+
+def _opus_code(corpus: str, code: str) -> str:
+    """The name that OPUS has for a language."""
+    entry = language(code)
+    if entry.opus100 is None:
+        raise SdrrlError(f"parallel corpus '{corpus}': has no {entry.name} ({entry.code})")
+    return entry.opus100
 
 
 def _parquet(parts: list[Path], a: str, b: str) -> Iterator[tuple[str, str]]:
