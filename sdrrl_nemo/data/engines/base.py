@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
+from sdrrl_nemo.data.engines.contents import contents
 from sdrrl_nemo.data.rows import Message
 
 
@@ -31,14 +33,30 @@ class Engine(ABC):  # noqa: B024  each role adds its own abstract method
 
     @property
     def identity(self) -> str:
-        """Name and version that change whenever outputs may change; part of the stage fingerprint."""
+        """Name, version and options that change whenever outputs may change, but for what `files` hold; part of the
+        stage fingerprint."""
         return type(self).__name__
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        """The files whose bytes an output may depend on, in a stable order; a folder stands for all files below it.
+
+        ``languages``: source and target of the pair, for translators, dictionaries and corpora; none for the others.
+        Their bytes are part of the stage fingerprint, so that an edited file is never met with an old result. Files of
+        installed packages are named by the package's version in `identity`. SdrrlError where one is missing.
+        """
+        return ()
 
     def __getstate__(self) -> dict[str, Any]:
         def loaded(name: str) -> bool:
             return name != "identity" and isinstance(getattr(type(self), name, None), cached_property)
 
         return {name: value for name, value in self.__dict__.items() if not loaded(name)}
+
+
+def fingerprint_of(engine: Engine, *languages: str) -> str:
+    """What a stage's fingerprint says of its engine: `identity`, and what the engine's files for ``languages`` hold."""
+    files = list(engine.files(*languages))
+    return f"{engine.identity}@{contents(files)}" if files else engine.identity
 
 
 class Generator(Engine):

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.seeding import named_random
 from sdrrl_nemo.data.config import Pair
-from sdrrl_nemo.data.engines.base import Dictionary
+from sdrrl_nemo.data.engines.base import Dictionary, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import SampleRow
 from sdrrl_nemo.data.text import words
@@ -230,7 +230,9 @@ class SwitchDictionary:
     def identity(self) -> Any:
         """What names the entries in a stage's fingerprint."""
         most = [] if self.most_pairs is None else [self.most_pairs]
-        return [self.engine.identity, self.options, self.target_questions, *self.pair, *most]
+        ways = [self.pair, self.pair[::-1]] if self.target_questions == "dictionary" else [self.pair]
+        read = [fingerprint_of(self.engine, *way) for way in ways]
+        return [*read, self.options, self.target_questions, *self.pair, *most]
 
     def entries(self, code: str) -> Entries:
         """The dictionary for questions in the language ``code``; empty where they are left alone."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.readers.records import PARQUET_ERRORS, first_words
 from sdrrl_nemo.data.text.languages import Language, language
@@ -64,10 +62,12 @@ class Moses(ParallelCorpus):
         self._columns = (language(source).code, language(target).code)
         self.licence = licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of both files and their languages."""
-        return f"moses/{'/'.join(sha256_file(p)[:16] for p in self._paths)}/{'-'.join(self._columns)}"
+    @property
+    def identity(self) -> str:
+        return f"moses/{'-'.join(self._columns)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._paths
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         wanted = (language(source).code, language(target).code)
@@ -92,6 +92,9 @@ class Opus(ParallelCorpus):
     @property
     def identity(self) -> str:
         return f"opus/r1/{self._corpus}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._located(*languages)
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         return unique(_aligned(*self._located(source, target)))
@@ -119,9 +122,19 @@ class Opus100(ParallelCorpus):
 
     @property
     def identity(self) -> str:
-        return f"opus100/r1/{self._folder}/{self._part}"
+        return f"opus100/r1/{self._part}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._located(*languages)
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
+        found = self._located(source, target)
+        if found[0].suffix == ".parquet":
+            return unique(_parquet(found, *(_opus_code("opus100", x) for x in (source, target))))
+        return unique(_aligned(*found))
+
+    def _located(self, source: str, target: str) -> list[Path]:
+        """The text files of both languages, or the Parquet files; SdrrlError where there are neither."""
         a, b = (_opus_code("opus100", x) for x in (source, target))
         name = "-".join(sorted((a, b)))
         if "en" not in (a, b):
@@ -129,10 +142,10 @@ class Opus100(ParallelCorpus):
         for root in (self._folder, self._folder / "opus-100-corpus/v1.0/supervised", self._folder / "supervised"):
             text = [root / name / f"opus.{name}-{self._part}.{code}" for code in (a, b)]
             if all(p.is_file() for p in text):
-                return unique(_aligned(text[0], text[1]))
+                return text
             parts = sorted((root / name).glob(f"{self._part}-*.parquet"))
             if parts:
-                return unique(_parquet(parts, a, b))
+                return parts
         raise SdrrlError(
             f"parallel corpus 'opus100': {self._folder / name} holds neither opus.{name}-{self._part}.{a} and .{b} nor "
             f"{self._part}-*.parquet; download OPUS-100 there, or correct 'folder'"
@@ -175,10 +188,12 @@ class Tmx(ParallelCorpus):
         self._regions = {language(k).code: v.lower() for k, v in (regions or {}).items()}
         self.licence = licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of the file and the regions asked for."""
-        return f"tmx/{sha256_file(self._path)[:16]}/{sorted(self._regions.items())}"
+    @property
+    def identity(self) -> str:
+        return f"tmx/{sorted(self._regions.items())}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._path]
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         ends = [language(x) for x in (source, target)]

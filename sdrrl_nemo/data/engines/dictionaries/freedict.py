@@ -6,7 +6,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -44,9 +44,14 @@ def _number(text: str, where: str) -> int:
     return value
 
 
+def data_of(index: Path) -> Path:
+    """The file of articles that belongs to an index."""
+    return index.with_name(index.name.removesuffix(".index") + ".dict.dz")
+
+
 def read_articles(index: Path) -> Iterator[str]:
     """Articles of a dictionary in file order, each once, without the ``00database`` entries."""
-    data_file = index.with_name(index.name.removesuffix(".index") + ".dict.dz")
+    data_file = data_of(index)
     file = data_file
     try:
         data = gzip.decompress(data_file.read_bytes())
@@ -127,7 +132,11 @@ class FreeDict(Dictionary):
 
     @property
     def identity(self) -> str:
-        return f"freedict/{self._version or 'debian12'}/r{REVISION}/{self._max_tokens}/{self._folder or ''}"
+        return f"freedict/{self._version or 'debian12'}/r{REVISION}/{self._max_tokens}/{'folder' * bool(self._folder)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        index = self._locate(*languages)
+        return [index, data_of(index)]
 
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
         out: dict[str, dict[str, None]] = {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.engines.base import DICTIONARIES, Dictionary
 from sdrrl_nemo.data.text.languages import language
 
+REVISION = 2
+"""Changes whenever the code here may read another dictionary from the same files."""
 MOST_SKIPPED = 0.5
 """A file of which more lines than this share are no word and its translation is no MUSE dictionary."""
 
@@ -37,17 +37,12 @@ class Muse(Dictionary):
         self._folder, self._pivot = Path(folder), language(pivot).code if pivot else ""
         self.skipped = Counter()
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Names and content of the files in the folder."""
-        files = sorted(self._folder.glob("*-*.txt"))
-        if not files:
-            raise SdrrlError(
-                f"dictionary 'muse': {self._folder} has no files like en-pt.txt; download the dictionaries of "
-                "facebookresearch/MUSE there, or correct 'folder'"
-            )
-        pivot = f"{self._pivot}/" if self._pivot else ""
-        return f"muse/{pivot}" + ",".join(f"{f.name}={sha256_file(f)[:12]}" for f in files)
+    @property
+    def identity(self) -> str:
+        return f"muse/r{REVISION}/{self._pivot}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._located(*step)[0] for step in self._route(*languages)]
 
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
         first, *rest = [self._read(*step) for step in self._route(source, target)]
@@ -72,15 +67,19 @@ class Muse(Dictionary):
             return straight, False
         return (turned, True) if turned.is_file() else None
 
-    def _read(self, source: str, target: str) -> dict[str, dict[str, None]]:
+    def _located(self, source: str, target: str) -> tuple[Path, bool]:
         found = self._file(source, target)
         if found is None:
             a, b = (self._code(x) for x in (source, target))
-            hint = "" if self._pivot else "; where MUSE has no such pair, the option pivot: eng goes through English"
+            hint = "" if self._pivot else ", or go through English with the option pivot: eng"
             raise SdrrlError(
-                f"dictionary 'muse': neither {self._folder / f'{a}-{b}.txt'} nor {b}-{a}.txt is there{hint}"
+                f"dictionary 'muse': neither {self._folder / f'{a}-{b}.txt'} nor {b}-{a}.txt is there; download the "
+                f"dictionaries of facebookresearch/MUSE there, correct 'folder'{hint}"
             )
-        path, backwards = found
+        return found
+
+    def _read(self, source: str, target: str) -> dict[str, dict[str, None]]:
+        path, backwards = self._located(source, target)
         out: dict[str, dict[str, None]] = {}
         lines, self.skipped[path.name] = _lines(path)
         for line in lines:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, Identified, LanguageIdentifier
 from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS
@@ -58,10 +57,12 @@ class FastTextIdentifier(LanguageIdentifier):
         named = not model or self._path.name in ("lid.176.bin", "lid.176.ftz")
         self.licence = licence or (type(self).licence if named else "unstated")
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of the model's file."""
-        return f"fasttext_lid/r{REVISION}/{sha256_file(self._path)[:16]}"
+    @property
+    def identity(self) -> str:
+        return f"fasttext_lid/r{REVISION}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._path]
 
     @cached_property
     def _model(self) -> Any:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import RowError, SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_json_object, sha256_file
+from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.languages import language
 
 LICENCE = "CC-BY-NC-4.0 (NLLB-200: not for commercial use)"
 TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json", "special_tokens_map.json")
+MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.model")
+"""What is read of a Hugging Face folder."""
 MAX_TOKENS = 1024
 """Positions of every published NLLB-200 checkpoint; where a folder states its own, that counts."""
 
@@ -51,12 +53,6 @@ def load_tokenizer(folder: Path) -> Any:
     if not type(tokenizer).__name__.startswith("Nllb"):
         raise SdrrlError(f"{folder}: the tokenizer is a {type(tokenizer).__name__}, not NLLB's; correct the folder")
     return tokenizer
-
-
-def folder_key(folder: Path, patterns: Sequence[str]) -> str:
-    """Key of the names and bytes of the files that match."""
-    files = sorted({f for pattern in patterns for f in folder.glob(pattern)})
-    return content_key([[f.name, sha256_file(f)] for f in files])
 
 
 class NllbTranslator(Translator):
