@@ -6,6 +6,7 @@ which is shown at start and kept in the data card.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,19 @@ class Engine(ABC):  # noqa: B024  each role adds its own abstract method
         installed packages are named by the package's version in `identity`. SdrrlError where one is missing.
         """
         return ()
+
+    def check(self, *languages: str) -> None:
+        """Find out within a second or two whether the engine can serve ``languages``: source and target of a pair, for
+        a generator the source, for a language identifier the target. Called before the first stage; SdrrlError says
+        what is missing. By default: whether its files are there.
+        """
+        for file in self.files(*languages):
+            if not file.exists():
+                raise SdrrlError(f"{file}: no such file")
+
+    def try_out(self) -> None:  # noqa: B027  most engines have nothing to try
+        """What only a first call can tell, on the machine that will work: a server answers, a device is there, an
+        estimator scores. Called once before the first stage; SdrrlError says what is wrong."""
 
     def __getstate__(self) -> dict[str, Any]:
         def loaded(name: str) -> bool:
@@ -111,6 +125,12 @@ class QualityEstimator(Engine):
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         """One score per pair, higher is better."""
 
+    def try_out(self) -> None:
+        """Scores one pair."""
+        scores = self.score(["Water boils at 100 degrees."], ["Water boils at 100 degrees."])
+        if len(scores) != 1 or not math.isfinite(scores[0]):
+            raise SdrrlError(f"gives {list(scores)} for one pair of texts, where one finite score is needed")
+
 
 class Identified(NamedTuple):
     """The language of a text: its ISO 639-3 code, None where no language fits, and the probability in [0, 1]."""
@@ -122,9 +142,20 @@ class Identified(NamedTuple):
 class LanguageIdentifier(Engine):
     """Language of a text."""
 
+    languages: frozenset[str] | None = None
+    """The languages that it can tell; None: not known."""
+
     @abstractmethod
     def identify(self, texts: Sequence[str]) -> list[Identified]:
         """The language of each text."""
+
+    def check(self, *languages: str) -> None:
+        """Whether it knows the languages, as far as it says which it knows."""
+        super().check(*languages)
+        if self.languages is not None and (unknown := [code for code in languages if code not in self.languages]):
+            raise SdrrlError(
+                f"does not know {', '.join(unknown)}, so every translation would be rejected as off-target"
+            )
 
 
 class Dictionary(Engine):
@@ -137,6 +168,12 @@ class Dictionary(Engine):
     @abstractmethod
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
         """Lower-cased source token -> its translations, in the file's order."""
+
+    def check(self, *languages: str) -> None:
+        """Whether it has entries for the pair."""
+        super().check(*languages)
+        if not self.entries(*languages):
+            raise SdrrlError(f"has no entry for {'-'.join(languages)}")
 
 
 class SentencePair(NamedTuple):

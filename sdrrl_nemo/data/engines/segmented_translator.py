@@ -69,6 +69,14 @@ class SegmentedTranslator(Translator):
         """The files of the translator inside."""
         return self._translator.files(*languages)
 
+    def check(self, *languages: str) -> None:
+        """What the translator inside checks."""
+        self._translator.check(*languages)
+
+    def try_out(self) -> None:
+        """What the translator inside tries."""
+        self._translator.try_out()
+
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
         def count(text: str) -> int:
             return self._translator.units([text], source)[0]

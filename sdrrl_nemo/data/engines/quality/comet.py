@@ -108,9 +108,25 @@ class CometScorer:
         for path, what in ((self.checkpoint, "no COMET model"), (hparams, "no hparams.yaml")):
             if not path.is_file():
                 raise SdrrlError(f"{self.name}: {what} at {path}; correct the option 'model' ({self.docs})")
-        named = re.search(r"^pretrained_model:\s*(.+?)\s*$", hparams.read_text(encoding="utf-8"), re.MULTILINE)
-        encoder = Path(str(self.options["encoder"]) or (named[1].strip("'\"") if named else ""))
+        encoder = self._encoder()
         return [self.checkpoint, hparams, *(matching(encoder, ENCODER_FILES) if encoder.is_dir() else [])]
+
+    def _encoder(self) -> Path:
+        """The folder of the option ``encoder``, or what hparams.yaml names."""
+        hparams = (self.checkpoint.parent.parent / "hparams.yaml").read_text(encoding="utf-8", errors="replace")
+        named = re.search(r"^pretrained_model:\s*(.+?)\s*$", hparams, re.MULTILINE)
+        return Path(str(self.options["encoder"]) or (named[1].strip("'\"") if named else ""))
+
+    def check(self) -> None:
+        """SdrrlError where the model, its encoder or COMET's environment is not there; nothing is started."""
+        self.files()
+        if not self._encoder().is_dir():
+            raise SdrrlError(
+                f"{self.name}: the encoder '{self._encoder()}' is no folder here; download it and name it in the "
+                f"option 'encoder' ({self.docs})"
+            )
+        if not Path(self.python).exists():
+            raise SdrrlError(f"{self.name}: {self.python} is not there; make COMET's environment: make comet-env")
 
     def _start(self) -> None:
         self.files()
@@ -220,6 +236,15 @@ class CometKiwi(QualityEstimator):
 
     def files(self, *languages: str) -> Iterable[Path]:
         return self._scorer.files()
+
+    def check(self, *languages: str) -> None:
+        """Whether model, encoder and COMET's environment are there."""
+        self._scorer.check()
+
+    def try_out(self) -> None:
+        """Scores one pair and ends the worker: the stage starts its own, where it works."""
+        super().try_out()
+        self._scorer.close()
 
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         pairs = zip(sources, translations, strict=True)

@@ -104,6 +104,13 @@ class BergamotTranslator(Translator):
     def _lock(self) -> threading.Lock:
         return threading.Lock()
 
+    def check(self, *languages: str) -> None:
+        """Whether there is a way from one language to the other, and its models are there."""
+        super().check(*languages)
+        for step in self._steps(*languages):
+            if step not in self._folders:
+                _embedded(DIRECTIONS[step])
+
     def _steps(self, source: str, target: str) -> list[tuple[str, str]]:
         """The directions to go through: one, or two by way of English."""
         pair = (language(source).code, language(target).code)

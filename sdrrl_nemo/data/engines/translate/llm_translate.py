@@ -72,6 +72,16 @@ class LlmTranslator(Translator):
     def files(self, *languages: str) -> Iterable[Path]:
         return [*self._generator.files(), *([self._examples_of(*languages)] if self._shots else [])]
 
+    def check(self, *languages: str) -> None:
+        """Whether the generator can be used, and the pair has its examples."""
+        super().check(*languages)
+        self._pairs(*languages)
+        self._generator.check(languages[0])
+
+    def try_out(self) -> None:
+        """What the generator tries."""
+        self._generator.try_out()
+
     def _examples_of(self, source: str, target: str) -> Path:
         path = Path(self._examples)
         path = path.with_name(path.name.replace("{source}", source).replace("{target}", target))

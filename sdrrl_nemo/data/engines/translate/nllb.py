@@ -87,6 +87,12 @@ class NllbTranslator(Translator):
     def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
         """Beam search over rows of source ids; ``target`` is a FLORES code known to the vocabulary."""
 
+    def check(self, *languages: str) -> None:
+        """Whether the tokenizer can be read and has both languages' tokens."""
+        super().check(*languages)
+        for code in languages:
+            self._language_id(language(code).flores)
+
     @cached_property
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._tokenizer_folder())

@@ -118,6 +118,11 @@ class NllbCTranslate2Translator(NllbTranslator):
                 seal(folder)
         return folder
 
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        if self._device == "cuda" and not require(PACKAGE, PACKAGE, EXTRA).get_cuda_device_count():
+            raise SdrrlError("device is 'cuda', but CTranslate2 sees no GPU on this machine")
+
     def _tokenizer_folder(self) -> Path:
         return self._tokenizer_option or (self._source if not self._converted else self._folder)
 

@@ -63,6 +63,13 @@ class NllbHfTranslator(NllbTranslator):
     def files(self, *languages: str) -> Iterable[Path]:
         return matching(self._folder, MODEL_FILES)
 
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        import torch
+
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise SdrrlError(f"device is '{self._device_name}', but torch sees no GPU on this machine")
+
     def _tokenizer_folder(self) -> Path:
         return self._folder
 
