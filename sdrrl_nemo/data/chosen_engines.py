@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
 from sdrrl_nemo.common.errors import SdrrlError, suggest
@@ -21,6 +23,7 @@ from sdrrl_nemo.data.engines.base import (
     Engine,
     QualityEstimator,
 )
+from sdrrl_nemo.data.engines.contents import contents
 from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.filters import Filter, make_filters
 from sdrrl_nemo.data.methods import Plan, plan
@@ -37,43 +40,101 @@ ROLES: dict[str, tuple[str, Registry[Any]]] = {
 """Role -> (its key in the YAML, where its backends are registered)."""
 
 
+class Problems:
+    """What stands in the way of a run, one sentence each with the languages or pairs it holds for; each said once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @contextlib.contextmanager
+    def caught(self, key: str, scope: str = "") -> Iterator[None]:
+        """An SdrrlError within becomes a problem of the YAML ``key`` for ``scope``, and the caller goes on."""
+        try:
+            yield
+        except SdrrlError as e:
+            sentence = str(e) if str(e).startswith(key) else f"{key}: {e}"
+            scopes = self._found.setdefault(sentence, [])
+            if scope not in scopes:
+                scopes.append(scope)
+
+    def sentences(self) -> list[str]:
+        """In the order found, with what each holds for."""
+        named = {sentence: " ".join(filter(None, scopes)) for sentence, scopes in self._found.items()}
+        return [f"{sentence} ({scopes})" if scopes else sentence for sentence, scopes in named.items()]
+
+
+class Use(NamedTuple):
+    """An engine as one source language or pair uses it: role, key in the YAML, its section there, the engine."""
+
+    role: str
+    key: str
+    chosen: EngineConfig
+    scope: str
+    engine: Any
+    ways: list[list[str]]
+    """What the engine is asked to serve: both languages of a pair (for a dictionary perhaps in both directions), a
+    generator's source, an identifier's target."""
+
+
 class Engines:
     """The engines that a run uses, each built once however many pairs share it."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
-        """Build everything the run needs; SdrrlError names the YAML key of an unknown backend or option."""
+    def __init__(self, config: PreprocessConfig, problems: Problems | None = None) -> None:
+        """Build everything the run needs. An unknown backend or option is an SdrrlError that names the YAML key; with
+        ``problems`` it is noted there, and the others are built."""
         self.config = config
+        self.uses: list[Use] = []
+        """Every engine for every language or pair that it serves, as far as it could be built."""
         self._built: dict[str, Any] = {}
-        self._uses: dict[str, tuple[str, EngineConfig, list[str]]] = {}
         wanted = _wanted(config, plan(config))
-        for role, chosen, _ in wanted:
-            _factory(role, chosen)  # every name first: nothing is loaded for a run that cannot start
         self._templates = dataclasses.asdict(config.templates)
+        for role, chosen, _ in wanted:
+            if problems is None:
+                _factory(role, chosen)  # every name first: nothing is loaded for a run that cannot start
         for role, chosen, scope in wanted:
-            self._add(role, chosen, scope)
+            key = ROLES[role][0]
+            with contextlib.nullcontext() if problems is None else problems.caught(key, scope):
+                engine = self._made(role, chosen, scope)
+                self.uses.append(Use(role, key, chosen, scope, engine, _ways(config, role, scope)))
 
-    def _add(self, role: str, chosen: EngineConfig, scope: str) -> None:
+    def _made(self, role: str, chosen: EngineConfig, scope: str) -> Any:
         mark = _mark(role, chosen)
         if mark not in self._built:
+            _factory(role, chosen)
             self._built[mark] = _create(role, chosen, self._templates)
-            self._uses[mark] = (role, chosen, [])
         if role == "quality":
             _require_languages(self._built[mark], chosen.name, scope)
-        self._uses[mark][2].append(scope)
+        return self._built[mark]
 
     def get(self, role: str, config: PreprocessConfig) -> Any:
         """The engine of ``role`` under ``config``, which is the configuration for one source language or pair."""
         return self._built[_mark(role, engine_config(config, role))]
 
+    def contents(self) -> dict[str, str]:
+        """What the engines' files hold, role by role and pair by pair; engines without files are not named."""
+        found = {}
+        for use in self.uses:
+            for way in use.ways:
+                if files := list(use.engine.files(*way)):
+                    found[f"{use.role}.{'-'.join(way)}"] = contents(files)
+        return found
+
     def table(self) -> list[dict[str, Any]]:
         """``{"role", "name", "identity", "licence", "noncommercial", "for"}`` per engine; ``for`` lists languages or
-        pairs."""
+        pairs; ``skipped`` is there where a dictionary left entries out."""
+        uses: dict[str, list[Use]] = {}
+        for use in self.uses:
+            uses.setdefault(_mark(use.role, use.chosen), []).append(use)
         rows = []
-        for mark, (role, chosen, scopes) in self._uses.items():
-            engine: Engine = self._built[mark]
-            about: dict[str, Any] = {"role": role, "name": chosen.name, "for": " ".join(scopes)}
+        for same in uses.values():
+            engine: Engine = same[0].engine
+            about = {"role": same[0].role, "name": same[0].chosen.name, "for": " ".join(use.scope for use in same)}
             terms = {"licence": engine.licence, "noncommercial": engine.noncommercial}
-            rows.append({**about, "identity": engine.identity, **terms})
+            skipped = {file: n for file, n in getattr(engine, "skipped", {}).items() if n}
+            rows.append({**about, "identity": engine.identity, **terms, **({"skipped": skipped} if skipped else {})})
         return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
 
 
@@ -94,6 +155,16 @@ def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfi
             needed.append("dictionary")
         wanted += [(role, engine_config(own, role), pair_name(pair)) for role in needed]
     return wanted
+
+
+def _ways(config: PreprocessConfig, role: str, scope: str) -> list[list[str]]:
+    """See Use."""
+    codes = scope.split("-")
+    if role == "language_id":
+        return [codes[-1:]]
+    if role == "dictionary" and for_pair(config, (codes[0], codes[1])).code_switch.target_questions == "dictionary":
+        return [codes, codes[::-1]]
+    return [codes]
 
 
 def _mark(role: str, chosen: EngineConfig) -> str:

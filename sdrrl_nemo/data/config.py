@@ -29,6 +29,8 @@ NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
 NO_CORPUS = "none"
 """``parallel.engine.name`` of a pair that no parallel corpus serves: no mt, comp, and no held-out pairs for it."""
+NO_DICTIONARY = "none"
+"""``code_switch.dictionary.name`` of a pair that no dictionary serves: its questions stay as they are."""
 
 
 LATER = {"later": True}
@@ -182,6 +184,9 @@ class CodeSwitchConfig:
     target_questions: str = "inverse"
     """Dictionary for questions in the target language: ``inverse`` of the source-to-target one, the engine's own
     target-to-source ``dictionary``, or ``none`` to leave them alone."""
+    most_pairs: int | None = field(default=None, metadata=LATER)
+    """Only the first so many pairs of a word and its translation, in the dictionary's order; None: all. mRASP's script
+    takes 2,000 of each MUSE file (docs/methods.md)."""
 
 
 @dataclass

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.data.config import COMBINATIONS, NO_CORPUS, NO_TRANSLATOR, PARALLEL_KINDS, Pair, PreprocessConfig
+from sdrrl_nemo.data.config import (
+    COMBINATIONS,
+    NO_CORPUS,
+    NO_DICTIONARY,
+    NO_TRANSLATOR,
+    PARALLEL_KINDS,
+    Pair,
+    PreprocessConfig,
+)
 from sdrrl_nemo.data.pairs import for_pair, language_pairs, pair_name
 
 
@@ -165,7 +173,7 @@ def _recipe(config: PreprocessConfig, preset: Method, pair: Pair) -> Recipe:
     recipe = Recipe(
         combinations=combinations,
         parallel=parallel,
-        code_switch=preset.code_switch and bool(combinations),
+        code_switch=preset.code_switch and bool(combinations) and config.code_switch.dictionary.name != NO_DICTIONARY,
         draws=preset.draws and combinations == COMBINATIONS,
     )
     if config.translation.name == NO_TRANSLATOR and recipe.needs_translation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ def output_lock(directory: Path) -> Iterator[None]:
         yield
 
 
-def request_fingerprint(config: PreprocessConfig) -> str:
-    """What was asked for: settings, bytes of the instruction set, the model folder's files; no engine is loaded."""
+def request_fingerprint(config: PreprocessConfig, engine_files: Mapping[str, str]) -> str:
+    """What was asked for: settings, bytes of the instruction set, of the model folder's files and of the files that the
+    engines read (``Engines.contents``); no engine is loaded."""
     folder = check_model_folder(config.model)
     # Weights are told by their size: hashing gigabytes would cost more than a finished run's whole second start, and
     # the tokenizer's files beside them, which decide every sample, are hashed.
@@ -50,16 +51,22 @@ def request_fingerprint(config: PreprocessConfig) -> str:
     del asked["output_dir"], asked["execution"]
     template = Path(config.templates.chat_template)
     named = [sha256_file(template)] if template.is_file() else []
-    return fingerprint([FORMAT, asked, instructions, model, *named])
+    read = [dict(engine_files)] if engine_files else []
+    return fingerprint([FORMAT, asked, instructions, model, *named, *read])
 
 
-def finished(config: PreprocessConfig, request: str) -> dict[str, Any] | None:
-    """stats.json of a finished run of the same request whose files are all whole, else None."""
+def finished(config: PreprocessConfig, engine_files: Callable[[], Mapping[str, str]]) -> dict[str, Any] | None:
+    """stats.json of a finished run of the same request whose files are all whole, else None; so too where an input is
+    not there any more, which the preflight tells."""
     directory = Path(config.output_dir)
     path = directory / "stats.json"
     if not path.is_file():
         return None
     stats: dict[str, Any] = read_json(path)
+    try:
+        request = request_fingerprint(config, engine_files())
+    except SdrrlError:
+        return None
     if stats.get("request") != request:
         return None
     whole = all((directory / n).is_file() and sha256_file(directory / n) == s for n, s in stats["files"].items())

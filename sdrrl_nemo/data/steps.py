@@ -172,7 +172,7 @@ class Steps:
         c = for_pair(self.config, pair)
         section = c.code_switch
         engine, options = self.engines.get("dictionary", c), chosen_engines.plain(section.dictionary)
-        dictionary = SwitchDictionary(engine, options, pair, section.target_questions)
+        dictionary = SwitchDictionary(engine, options, pair, section.target_questions, section.most_pairs)
         return self._run(CodeSwitch(dictionary, section.probability, c.seed, c.shard_size), samples, pair)
 
     def answer_language(self, pair: Pair, samples: Source[SampleRow]) -> Source[SampleRow]:

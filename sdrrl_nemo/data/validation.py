@@ -23,6 +23,7 @@ from sdrrl_nemo.data.methods import plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, language_pairs, pair_name, sources_of
 from sdrrl_nemo.data.readers import FORMATS
 from sdrrl_nemo.data.text import thinking
+from sdrrl_nemo.data.text.languages import code_meant
 from sdrrl_nemo.data.text.templates import INSTRUCTION_LANGUAGES, SPLITS
 
 
@@ -55,13 +56,23 @@ def _unused_overrides(config: PreprocessConfig, pairs: tuple[Pair, ...]) -> None
     """A key of ``by_language`` or ``by_pair`` that matches nothing is a typing error, unless it is a pattern."""
     for code in config.by_language:
         if code not in sources_of(pairs):
-            raise SdrrlError(
-                f"by_language: '{code}' is no source language of this run{suggest(code, sources_of(pairs))}"
-            )
+            hint = f"; use '{meant}'" if (meant := code_meant(code)) else suggest(code, sources_of(pairs))
+            raise SdrrlError(f"by_language: '{code}' is no source language of this run{hint}")
     names = [pair_name(pair) for pair in pairs]
     for pattern in config.by_pair:
         if not set("*?[") & set(pattern) and pattern not in names:
-            raise SdrrlError(f"by_pair: '{pattern}' is no pair of this run{suggest(pattern, names)}")
+            meant_pair = _pair_meant(pattern, names)
+            hint = f"; use '{meant_pair}'" if meant_pair else suggest(pattern, names)
+            raise SdrrlError(f"by_pair: '{pattern}' is no pair of this run{hint}")
+
+
+def _pair_meant(name: str, pairs: list[str]) -> str | None:
+    """The pair of the run that another spelling means: ``en-pt``, ``eng_por``, ``en-pt-BR``, ``English-Portuguese``."""
+    for at in (place for place, c in enumerate(name) if c in "-_>"):
+        ends = code_meant(name[:at]), code_meant(name[at + 1 :])
+        if f"{ends[0]}-{ends[1]}" in pairs:
+            return f"{ends[0]}-{ends[1]}"
+    return None
 
 
 def _validate_source(config: PreprocessConfig, files: bool) -> None:
@@ -84,6 +95,7 @@ def _validate_pair(config: PreprocessConfig) -> None:
     _choices("subsets.parallel", config.subsets.parallel, PARALLEL_KINDS)
     _choice("code_switch.target_questions", config.code_switch.target_questions, SWITCH_TARGET)
     _probability("code_switch.probability", config.code_switch.probability)
+    _at_least("code_switch.most_pairs", config.code_switch.most_pairs, 1)
     _at_least("parallel.train_pairs", config.parallel.train_pairs, 1)
     _at_least("parallel.held_out_pairs", config.parallel.held_out_pairs, 1)
     _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)

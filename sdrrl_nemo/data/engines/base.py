@@ -6,13 +6,17 @@ which is shown at start and kept in the data card.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.registry import Registry
+from sdrrl_nemo.data.engines.contents import contents
 from sdrrl_nemo.data.rows import Message
 
 
@@ -30,14 +34,43 @@ class Engine(ABC):  # noqa: B024  each role adds its own abstract method
 
     @property
     def identity(self) -> str:
-        """Name and version that change whenever outputs may change; part of the stage fingerprint."""
+        """Name, version and options that change whenever outputs may change, but for what `files` hold; part of the
+        stage fingerprint."""
         return type(self).__name__
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        """The files whose bytes an output may depend on, in a stable order; a folder stands for all files below it.
+
+        ``languages``: source and target of the pair, for translators, dictionaries and corpora; none for the others.
+        Their bytes are part of the stage fingerprint, so that an edited file is never met with an old result. Files of
+        installed packages are named by the package's version in `identity`. SdrrlError where one is missing.
+        """
+        return ()
+
+    def check(self, *languages: str) -> None:
+        """Find out within a second or two whether the engine can serve ``languages``: source and target of a pair, for
+        a generator the source, for a language identifier the target. Called before the first stage; SdrrlError says
+        what is missing. By default: whether its files are there.
+        """
+        for file in self.files(*languages):
+            if not file.exists():
+                raise SdrrlError(f"{file}: no such file")
+
+    def try_out(self) -> None:  # noqa: B027  most engines have nothing to try
+        """What only a first call can tell, on the machine that will work: a server answers, a device is there, an
+        estimator scores. Called once before the first stage; SdrrlError says what is wrong."""
 
     def __getstate__(self) -> dict[str, Any]:
         def loaded(name: str) -> bool:
             return name != "identity" and isinstance(getattr(type(self), name, None), cached_property)
 
         return {name: value for name, value in self.__dict__.items() if not loaded(name)}
+
+
+def fingerprint_of(engine: Engine, *languages: str) -> str:
+    """What a stage's fingerprint says of its engine: `identity`, and what the engine's files for ``languages`` hold."""
+    files = list(engine.files(*languages))
+    return f"{engine.identity}@{contents(files)}" if files else engine.identity
 
 
 class Generator(Engine):
@@ -92,6 +125,12 @@ class QualityEstimator(Engine):
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         """One score per pair, higher is better."""
 
+    def try_out(self) -> None:
+        """Scores one pair."""
+        scores = self.score(["Water boils at 100 degrees."], ["Water boils at 100 degrees."])
+        if len(scores) != 1 or not math.isfinite(scores[0]):
+            raise SdrrlError(f"gives {list(scores)} for one pair of texts, where one finite score is needed")
+
 
 class Identified(NamedTuple):
     """The language of a text: its ISO 639-3 code, None where no language fits, and the probability in [0, 1]."""
@@ -103,17 +142,38 @@ class Identified(NamedTuple):
 class LanguageIdentifier(Engine):
     """Language of a text."""
 
+    languages: frozenset[str] | None = None
+    """The languages that it can tell; None: not known."""
+
     @abstractmethod
     def identify(self, texts: Sequence[str]) -> list[Identified]:
         """The language of each text."""
+
+    def check(self, *languages: str) -> None:
+        """Whether it knows the languages, as far as it says which it knows."""
+        super().check(*languages)
+        if self.languages is not None and (unknown := [code for code in languages if code not in self.languages]):
+            raise SdrrlError(
+                f"does not know {', '.join(unknown)}, so every translation would be rejected as off-target"
+            )
 
 
 class Dictionary(Engine):
     """Bilingual dictionary for code-switching (Eq. 5)."""
 
+    skipped: Counter[str]
+    """File -> its entries that cannot be used (phrases, broken lines), of the files read so far. An engine that counts
+    none need not have it."""
+
     @abstractmethod
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
         """Lower-cased source token -> its translations, in the file's order."""
+
+    def check(self, *languages: str) -> None:
+        """Whether it has entries for the pair."""
+        super().check(*languages)
+        if not self.entries(*languages):
+            raise SdrrlError(f"has no entry for {'-'.join(languages)}")
 
 
 class SentencePair(NamedTuple):

@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import metadata
+from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import distribution_version
@@ -63,6 +64,18 @@ class SegmentedTranslator(Translator):
             f"max_units={self._limit},forms={'|'.join(self._forms)},markdown-it-py-{metadata.version('markdown-it-py')}"
         )
         return f"segmented/r{REVISION}({options},{packages})/{self._translator.identity}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        """The files of the translator inside."""
+        return self._translator.files(*languages)
+
+    def check(self, *languages: str) -> None:
+        """What the translator inside checks."""
+        self._translator.check(*languages)
+
+    def try_out(self) -> None:
+        """What the translator inside tries."""
+        self._translator.try_out()
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
         def count(text: str) -> int:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
 
+FIRST_TRY = Retry(timeout_s=5.0, retries=0)
+"""Before a run a server that is down is to be heard of at once."""
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -51,13 +53,20 @@ class ServedModel:
     @cached_property
     def client(self) -> JsonClient:
         """Connection settings, made once the server has said that it serves the model."""
+        return self._connected(self._retry)
+
+    def try_out(self) -> None:
+        """SdrrlError when the server does not answer at once, or does not serve the model."""
+        self._connected(FIRST_TRY)
+
+    def _connected(self, retry: Retry) -> JsonClient:
         if self._key_name and not os.environ.get(self._key_name):
             raise SdrrlError(f"{self.where}: the environment variable {self._key_name} is not set")
-        client = JsonClient(self.url, self._key_name, self._retry)
-        served = client.call("/models", None, ("models",), lambda reply: [str(m["id"]) for m in reply["data"]])
+        asked = JsonClient(self.url, self._key_name, retry)
+        served = asked.call("/models", None, ("models",), lambda reply: [str(m["id"]) for m in reply["data"]])
         if self.name not in served:
             raise SdrrlError(f"{self.url}: the server does not serve model '{self.name}'{suggest(self.name, served)}")
-        return client
+        return asked
 
     def side_by_side(self, items: Sequence[A], ask: Callable[[JsonClient, int, A, threading.Event], B]) -> list[B]:
         """``ask(client, position, item, stop)`` of all in order; the first failure sets ``stop`` and is raised."""

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from sdrrl_nemo.common.seeding import named_random
 from sdrrl_nemo.data.config import Pair
-from sdrrl_nemo.data.engines.base import Dictionary
+from sdrrl_nemo.data.engines.base import Dictionary, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import SampleRow
 from sdrrl_nemo.data.text import words
@@ -72,6 +72,17 @@ def invert(entries: Entries, code: str = "eng") -> dict[str, list[str]]:
             if word not in known:
                 known.append(word)
     return {word: inverse[word] for word in sorted(inverse) if _is_token(word, code)}
+
+
+def first_pairs(entries: Entries, most: int) -> dict[str, Sequence[str]]:
+    """The first ``most`` pairs of a word and one of its translations, in the dictionary's order."""
+    kept: dict[str, Sequence[str]] = {}
+    for word, translations in entries.items():
+        if most <= 0:
+            break
+        kept[word] = translations[:most]
+        most -= len(kept[word])
+    return kept
 
 
 def _is_token(word: str, code: str) -> bool:
@@ -201,11 +212,14 @@ def protected_parts(text: str) -> list[Span]:
 class SwitchDictionary:
     """Dictionary per question language for one pair; read when first asked for, and not carried to other processes.
 
-    ``target_questions``: see CodeSwitchConfig.
+    ``target_questions`` and ``most_pairs``: see CodeSwitchConfig.
     """
 
-    def __init__(self, engine: Dictionary, options: Any, pair: Pair, target_questions: str) -> None:
+    def __init__(
+        self, engine: Dictionary, options: Any, pair: Pair, target_questions: str, most_pairs: int | None = None
+    ) -> None:
         self.engine, self.options, self.pair, self.target_questions = engine, options, pair, target_questions
+        self.most_pairs = most_pairs
         self._entries: dict[str, Entries] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,19 +229,26 @@ class SwitchDictionary:
     @property
     def identity(self) -> Any:
         """What names the entries in a stage's fingerprint."""
-        return [self.engine.identity, self.options, self.target_questions, *self.pair]
+        most = [] if self.most_pairs is None else [self.most_pairs]
+        ways = [self.pair, self.pair[::-1]] if self.target_questions == "dictionary" else [self.pair]
+        read = [fingerprint_of(self.engine, *way) for way in ways]
+        return [*read, self.options, self.target_questions, *self.pair, *most]
 
     def entries(self, code: str) -> Entries:
         """The dictionary for questions in the language ``code``; empty where they are left alone."""
         if self._entries is None:
             source, target = self.pair
-            self._entries = {source: self.engine.entries(source, target)}
+            self._entries = {source: self._read(source, target)}
             # TL and TT ask in the target language, so Eq. 5 needs a dictionary from there too: inverted, or its own.
             if self.target_questions == "inverse":
                 self._entries[target] = invert(self._entries[source], target)
             elif self.target_questions == "dictionary":
-                self._entries[target] = self.engine.entries(target, source)
+                self._entries[target] = self._read(target, source)
         return self._entries.get(code, {})
+
+    def _read(self, source: str, target: str) -> Entries:
+        entries = self.engine.entries(source, target)
+        return entries if self.most_pairs is None else first_pairs(entries, self.most_pairs)
 
 
 class CodeSwitch(Stage[SampleRow, SampleRow]):

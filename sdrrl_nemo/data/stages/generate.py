@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdrrl_nemo.data.conversations import exchanges, history, messages_before
-from sdrrl_nemo.data.engines.base import Generator
+from sdrrl_nemo.data.engines.base import Generator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.readers.values import tidied
@@ -39,7 +39,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
 
     def settings(self) -> Any:
         return {
-            "engine": self.engine.identity,
+            "engine": fingerprint_of(self.engine),
             "options": self.options,
             "filters": [f.version for f in self.filters.values()],
             "language": self.language,

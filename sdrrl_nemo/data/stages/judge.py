@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sdrrl_nemo.data.config import EngineConfig, Pair
 from sdrrl_nemo.data.conversations import Place, numbered, own_copy, places, set_target, target_at, text_at
-from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, QualityEstimator
+from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, QualityEstimator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.rows import QUALITY, RejectRow, TranslatedRow
@@ -85,7 +85,7 @@ class Quality(Judge):
         self.source = self.target = ""
 
     def settings(self) -> Any:
-        return {"engine": self.engine.identity, "options": self.options, "tau": self.tau}
+        return {"engine": fingerprint_of(self.engine), "options": self.options, "tau": self.tau}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
         scores = self.engine.score([p.source for p in pairs], [p.target for p in pairs])
@@ -143,7 +143,8 @@ class LanguageId(Judge):
 
     def settings(self) -> Any:
         bounds = [self.min_letters, self.min_probability]
-        return {"engine": self.engine.identity, "options": self.options, "target": self.target, "bounds": bounds}
+        engine = fingerprint_of(self.engine)
+        return {"engine": engine, "options": self.options, "target": self.target, "bounds": bounds}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
         identified = self.engine.identify([p.target for p in pairs])

@@ -12,7 +12,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import derive_seed, named_random
 from sdrrl_nemo.data.config import Pair
-from sdrrl_nemo.data.engines.base import ParallelCorpus
+from sdrrl_nemo.data.engines.base import ParallelCorpus, fingerprint_of
 from sdrrl_nemo.data.execution.external_sort import external_sort
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage, StreamStage
 from sdrrl_nemo.data.pairs import pair_name
@@ -43,7 +43,7 @@ class SelectPairs(StreamStage[NoRow, PairRow]):
 
     def settings(self) -> Any:
         sizes = [self.train, self.held_out]
-        return [self.corpus.identity, self.options, list(self.pair), sizes, self.seed]
+        return [fingerprint_of(self.corpus, *self.pair), self.options, list(self.pair), sizes, self.seed]
 
     def _rows(self) -> Iterator[PairRow]:
         for source, target in self.corpus.pairs(*self.pair):

@@ -6,7 +6,7 @@ from typing import Any
 
 from sdrrl_nemo.data.config import Pair
 from sdrrl_nemo.data.conversations import numbered, places, set_target, target_at, text_at
-from sdrrl_nemo.data.engines.base import Translator
+from sdrrl_nemo.data.engines.base import Translator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import RejectRow, SynthRow, TranslatedRow
 
@@ -22,7 +22,8 @@ class Translate(Stage[SynthRow, TranslatedRow]):
         (self.source, self.target), self.shard_size = pair, shard_size
 
     def settings(self) -> Any:
-        return {"engine": self.engine.identity, "options": self.options, "pair": [self.source, self.target]}
+        engine = fingerprint_of(self.engine, self.source, self.target)
+        return {"engine": engine, "options": self.options, "pair": [self.source, self.target]}
 
     def process(self, rows: list[SynthRow]) -> Outcome[TranslatedRow]:
         # Each text once: y and y_hat of one question share the question, and short answers repeat.

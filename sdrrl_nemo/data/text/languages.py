@@ -5,6 +5,7 @@ Codes are ISO 639-3 everywhere inside; every other naming scheme stays in this t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
@@ -232,19 +233,42 @@ _TABLE = (
 )
 
 LANGUAGES: dict[str, Language] = {entry.code: entry for entry in _TABLE}
+_NAMES: dict[str, str] = {
+    name.casefold(): entry.code
+    for entry in _TABLE
+    for name in (
+        *(entry.code, entry.cld3, entry.fasttext, entry.flores, entry.name, entry.own_name),
+        *(entry.muse or "", entry.opus100 or "", entry.gnome or ""),
+    )
+    if name and name != "C"
+}
 _BY_CLD3: dict[str, Language] = {entry.cld3: entry for entry in _TABLE}
 _BY_FASTTEXT: dict[str, Language] = {entry.fasttext: entry for entry in _TABLE}
+
+
+_OTHER_NAMES = {"cze": "ces", "fre": "fra", "nor": "nob", "in": "ind", "norwegian": "nob", "bokmål": "nob"}
+"""Names that no column of the table has: bibliographic codes of ISO 639-2, the macro-language, a withdrawn code."""
 
 
 def language(code: str) -> Language:
     """The language of an ISO 639-3 code; SdrrlError with the nearest known code, or the code meant, for any other."""
     if code in LANGUAGES:
         return LANGUAGES[code]
-    for entry in _TABLE:
-        aliases = (entry.cld3, entry.fasttext, entry.flores, entry.name, entry.gnome or "", entry.code)
-        if code.lower() in {alias.lower() for alias in aliases}:
-            raise SdrrlError(f"unknown language '{code}'; use the ISO 639-3 code '{entry.code}'")
+    if meant := code_meant(code):
+        raise SdrrlError(f"unknown language '{code}'; use the ISO 639-3 code '{meant}'")
     raise SdrrlError(f"unknown language '{code}' (ISO 639-3 expected){suggest(code, LANGUAGES)}")
+
+
+def code_meant(name: str) -> str | None:
+    """The ISO 639-3 code that a user means by another name: two letters (``pt``), a BCP-47 tag or a locale (``pt-BR``,
+    ``pt_BR.UTF-8``, ``por_Latn``), the language's name in English or in itself, also with more words around it
+    (``Brazilian Portuguese``); None where the table has no such language."""
+    folded = name.strip().casefold()
+    # The name as it is, then what stands before a region or script, then any of its words.
+    for part in (folded, re.split(r"[-_.@]", folded)[0], *re.findall(r"[^\W\d_]{4,}", folded)):
+        if meant := _NAMES.get(part) or _OTHER_NAMES.get(part):
+            return meant
+    return None
 
 
 def from_cld3(label: str) -> str | None:

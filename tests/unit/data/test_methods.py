@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import PreprocessConfig, SubsetsConfig
 from sdrrl_nemo.data.methods import METHODS, Recipe, plan
 
+ROOT = Path(__file__).resolve().parents[3]
 ALL = ("LL", "TL", "LT", "TT")
 ENG_POR, ENG_FRA, FRA_POR = ("eng", "por"), ("eng", "fra"), ("fra", "por")
 
@@ -128,3 +131,10 @@ def test_subsets_that_nothing_can_make_are_refused(section: str, subsets: dict[s
 def test_unknown_method() -> None:
     with pytest.raises(SdrrlError, match="unknown method 'sdrl'; did you mean 'sdrrl'"):
         plan(config("sdrl"))
+
+
+def test_a_pair_without_a_dictionary_is_not_switched() -> None:
+    config = load_config(PreprocessConfig, ROOT / "configs/data/paper_eng.yaml")
+    recipes = plan(config).recipes
+    assert [pair for pair, recipe in recipes.items() if not recipe.code_switch] == [("eng", "khm")]
+    assert recipes["eng", "khm"].combinations == ("LL", "TL", "LT", "TT")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -31,9 +33,21 @@ def test_labels_map_back() -> None:
         ("pt", "code 'por'"),
         ("Portuguese", "code 'por'"),
         ("POR", "code 'por'"),
+        ("pt-BR", "use the ISO 639-3 code 'por'"),
+        ("pt_BR.UTF-8", "use the ISO 639-3 code 'por'"),
+        ("por-Latn-BR", "use the ISO 639-3 code 'por'"),
+        ("Brazilian Portuguese", "use the ISO 639-3 code 'por'"),
+        ("português", "use the ISO 639-3 code 'por'"),
+        ("nb-NO", "use the ISO 639-3 code 'nob'"),
+        ("no", "use the ISO 639-3 code 'nob'"),
+        ("cze", "use the ISO 639-3 code 'ces'"),
+        ("ja-JP", "use the ISO 639-3 code 'jpn'"),
+        ("km", "use the ISO 639-3 code 'khm'"),
+        ("zh-Hant", "ISO 639-3 expected"),
+        ("C", "ISO 639-3 expected"),
         ("", ""),
     ],
 )
 def test_unknown_code_names_the_nearest(code: str, hint: str) -> None:
-    with pytest.raises(SdrrlError, match=f"unknown language '{code}'.*{hint}"):
+    with pytest.raises(SdrrlError, match=f"unknown language '{re.escape(code)}'.*{hint}"):
         language(code)

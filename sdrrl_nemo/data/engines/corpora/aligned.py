@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.readers.records import PARQUET_ERRORS, first_words
 from sdrrl_nemo.data.text.languages import Language, language
@@ -64,10 +62,12 @@ class Moses(ParallelCorpus):
         self._columns = (language(source).code, language(target).code)
         self.licence = licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of both files and their languages."""
-        return f"moses/{'/'.join(sha256_file(p)[:16] for p in self._paths)}/{'-'.join(self._columns)}"
+    @property
+    def identity(self) -> str:
+        return f"moses/{'-'.join(self._columns)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._paths
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         wanted = (language(source).code, language(target).code)
@@ -75,6 +75,37 @@ class Moses(ParallelCorpus):
             raise SdrrlError(f"{self._paths[0]}: holds {'-'.join(self._columns)}, not {source}-{target}")
         a, b = self._paths if wanted == self._columns else self._paths[::-1]
         return unique(_aligned(a, b))
+
+
+@PARALLEL_CORPORA.register("opus")
+class Opus(ParallelCorpus):
+    """Any corpus of OPUS in its Moses form, for every pair it has; unlike OPUS-100, many have pairs without English.
+
+    ``folder`` holds the unpacked files under their own names: ``TED2020.fr-id.fr`` and ``TED2020.fr-id.id`` with
+    ``corpus: TED2020``.
+    """
+
+    def __init__(self, folder: str, corpus: str, licence: str = "by corpus; see OPUS (opus.nlpl.eu)") -> None:
+        self._folder, self._corpus = Path(folder), corpus
+        self.licence = licence
+
+    @property
+    def identity(self) -> str:
+        return f"opus/r1/{self._corpus}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._located(*languages)
+
+    def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
+        return unique(_aligned(*self._located(source, target)))
+
+    def _located(self, source: str, target: str) -> tuple[Path, Path]:
+        """The files of both languages; SdrrlError names the one that is missing."""
+        a, b = (_opus_code("opus", x) for x in (source, target))
+        pair = "-".join(sorted((a, b)))
+        first, second = (self._folder / f"{self._corpus}.{pair}.{code}" for code in (a, b))
+        hint = f"download {self._corpus}'s {pair} from OPUS there in its Moses form, or correct 'folder' and 'corpus'"
+        return _existing(first, "opus", hint), _existing(second, "opus", hint)
 
 
 @PARALLEL_CORPORA.register("opus100")
@@ -91,30 +122,42 @@ class Opus100(ParallelCorpus):
 
     @property
     def identity(self) -> str:
-        return f"opus100/r1/{self._folder}/{self._part}"
+        return f"opus100/r1/{self._part}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._located(*languages)
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
-        a, b = (self._code(language(x)) for x in (source, target))
+        found = self._located(source, target)
+        if found[0].suffix == ".parquet":
+            return unique(_parquet(found, *(_opus_code("opus100", x) for x in (source, target))))
+        return unique(_aligned(*found))
+
+    def _located(self, source: str, target: str) -> list[Path]:
+        """The text files of both languages, or the Parquet files; SdrrlError where there are neither."""
+        a, b = (_opus_code("opus100", x) for x in (source, target))
         name = "-".join(sorted((a, b)))
         if "en" not in (a, b):
             raise SdrrlError(f"parallel corpus 'opus100': has no {source}-{target}: English is one side of every pair")
         for root in (self._folder, self._folder / "opus-100-corpus/v1.0/supervised", self._folder / "supervised"):
             text = [root / name / f"opus.{name}-{self._part}.{code}" for code in (a, b)]
             if all(p.is_file() for p in text):
-                return unique(_aligned(text[0], text[1]))
+                return text
             parts = sorted((root / name).glob(f"{self._part}-*.parquet"))
             if parts:
-                return unique(_parquet(parts, a, b))
+                return parts
         raise SdrrlError(
             f"parallel corpus 'opus100': {self._folder / name} holds neither opus.{name}-{self._part}.{a} and .{b} nor "
             f"{self._part}-*.parquet; download OPUS-100 there, or correct 'folder'"
         )
 
-    @staticmethod
-    def _code(entry: Language) -> str:
-        if entry.opus100 is None:
-            raise SdrrlError(f"parallel corpus 'opus100': has no {entry.name} ({entry.code})")
-        return entry.opus100
+
+def _opus_code(corpus: str, code: str) -> str:
+    """The name that OPUS has for a language."""
+    entry = language(code)
+    if entry.opus100 is None:
+        raise SdrrlError(f"parallel corpus '{corpus}': has no {entry.name} ({entry.code})")
+    return entry.opus100
 
 
 def _parquet(parts: list[Path], a: str, b: str) -> Iterator[tuple[str, str]]:
@@ -145,10 +188,12 @@ class Tmx(ParallelCorpus):
         self._regions = {language(k).code: v.lower() for k, v in (regions or {}).items()}
         self.licence = licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of the file and the regions asked for."""
-        return f"tmx/{sha256_file(self._path)[:16]}/{sorted(self._regions.items())}"
+    @property
+    def identity(self) -> str:
+        return f"tmx/{sorted(self._regions.items())}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._path]
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         ends = [language(x) for x in (source, target)]

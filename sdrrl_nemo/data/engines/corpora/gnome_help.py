@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -75,7 +75,12 @@ class GnomeHelp(ParallelCorpus):
 
     @property
     def identity(self) -> str:
-        return f"gnome_help/{self._folder or self._version}/r{REVISION}/{self._words}"
+        return f"gnome_help/{'folder' if self._folder else self._version}/r{REVISION}/{self._words}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        root = self._root()
+        locales = dict.fromkeys([root / "C", *(self._locale(root, language(code)) for code in languages)])
+        return [page for locale in locales for page in sorted(locale.glob("*/*.page"))]
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         ends = language(source), language(target)

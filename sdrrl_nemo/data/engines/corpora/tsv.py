@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.engines.base import PARALLEL_CORPORA, ParallelCorpus, SentencePair
 from sdrrl_nemo.data.text.languages import language
 
@@ -23,10 +21,12 @@ class TsvCorpus(ParallelCorpus):
             raise SdrrlError(f"parallel corpus 'tsv': {path}: no such file; correct 'path'")
         self.licence = licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of the file and what its columns are."""
-        return f"tsv/{sha256_file(self._path)[:16]}/{'-'.join(self._columns)}"
+    @property
+    def identity(self) -> str:
+        return f"tsv/{'-'.join(self._columns)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._path]
 
     def pairs(self, source: str, target: str) -> Iterator[SentencePair]:
         wanted = (language(source).code, language(target).code)

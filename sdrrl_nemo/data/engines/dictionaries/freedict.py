@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -43,9 +44,14 @@ def _number(text: str, where: str) -> int:
     return value
 
 
+def data_of(index: Path) -> Path:
+    """The file of articles that belongs to an index."""
+    return index.with_name(index.name.removesuffix(".index") + ".dict.dz")
+
+
 def read_articles(index: Path) -> Iterator[str]:
     """Articles of a dictionary in file order, each once, without the ``00database`` entries."""
-    data_file = index.with_name(index.name.removesuffix(".index") + ".dict.dz")
+    data_file = data_of(index)
     file = data_file
     try:
         data = gzip.decompress(data_file.read_bytes())
@@ -111,7 +117,8 @@ def stated_licence(copyright_file: Path, pair: str) -> str:
 @DICTIONARIES.register("freedict")
 class FreeDict(Dictionary):
     """``max_tokens``: longest translation in words (1: only single-token ones). ``version``: Debian version, by
-    default the one in Debian 12. ``folder``: where the files lie, instead of fetching the package."""
+    default the one in Debian 12. ``folder``: where the files lie, instead of fetching the package. Headwords of several
+    words and longer translations are left out and counted in ``skipped``."""
 
     licence = "GPL-2.0-or-later or GPL-3.0-or-later, by dictionary (FreeDict)"
 
@@ -121,19 +128,27 @@ class FreeDict(Dictionary):
         if max_tokens < 1:
             raise SdrrlError(f"dictionary 'freedict': max_tokens is {max_tokens}; give 1 or more")
         self._max_tokens, self._version, self._cache, self._folder = max_tokens, version, cache, folder
+        self.skipped = Counter()
 
     @property
     def identity(self) -> str:
-        return f"freedict/{self._version or 'debian12'}/r{REVISION}/{self._max_tokens}/{self._folder or ''}"
+        return f"freedict/{self._version or 'debian12'}/r{REVISION}/{self._max_tokens}/{'folder' * bool(self._folder)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        index = self._locate(*languages)
+        return [index, data_of(index)]
 
     def entries(self, source: str, target: str) -> Mapping[str, Sequence[str]]:
         out: dict[str, dict[str, None]] = {}
-        for article in read_articles(self._locate(source, target)):
+        index, skipped = self._locate(source, target), 0
+        for article in read_articles(index):
             words, translations = parse_article(article)
             kept = [t for t in translations if self._usable(t)]
+            skipped += len(translations) - len(kept) + sum(not _TOKEN.fullmatch(word) for word in words)
             for word in words:
                 if kept and _TOKEN.fullmatch(word):
                     out.setdefault(word.lower(), {}).update(dict.fromkeys(kept))
+        self.skipped[index.name] = skipped
         if not out:
             raise SdrrlError(f"dictionary 'freedict': no usable entry for {source}->{target}")
         return {word: tuple(found) for word, found in out.items()}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import canonical_json, content_key, sha256_file
+from sdrrl_nemo.common.fileio import canonical_json, content_key
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
+from sdrrl_nemo.data.engines.contents import matching
 from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
 from sdrrl_nemo.data.rows import Message
 from sdrrl_nemo.data.text.chat_template import TemplateConfig
@@ -21,7 +22,9 @@ from sdrrl_nemo.data.text.conversation import Chat, Unmaskable, user
 from sdrrl_nemo.data.text.tokenizer import load_chat
 
 DTYPES = ("float32", "bfloat16", "float16", AUTO)
-IDENTITY_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+CARRIED_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+"""What transformers reads of a model's folder: weights, and configuration, tokenizer and chat template."""
 REVISION = 3
 """Changes whenever the code here may give another answer to the same question."""
 
@@ -86,12 +89,28 @@ class HfGenerator(Generator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Weights, tokenizer and every option that can change an answer."""
-        files = sorted(f for pattern in IDENTITY_FILES for f in self._folder.glob(pattern))
+        """Name and every option that can change an answer, the chat template among them."""
         sampling = (self._temperature, self._top_p, self._seed) if self._temperature else "greedy"
         rendered = self._chat.tokenizer.chat_template
         options = (REVISION, self.max_new_tokens, self._batch_size, self._dtype, self._unfinished, sampling, rendered)
-        return f"hf/{self._folder.name}/{content_key([[f.name, sha256_file(f)] for f in files], options)}"
+        return f"hf/{self._folder.name}/{content_key(options)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return matching(self._folder, (*WEIGHT_FILES, *CARRIED_FILES))
+
+    def check(self, *languages: str) -> None:
+        """Whether there are weights, and a chat template that can be used."""
+        super().check(*languages)
+        if not matching(self._folder, WEIGHT_FILES):
+            raise SdrrlError(f"{self._folder}: no weights in this folder ({' or '.join(WEIGHT_FILES)})")
+        _ = self._chat
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        import torch
+
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise SdrrlError(f"device is '{self._device_name}', but torch sees no GPU on this machine")
 
     @cached_property
     def _device(self) -> Any:

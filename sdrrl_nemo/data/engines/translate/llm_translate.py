@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, sha256_file
+from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.data.engines.base import GENERATORS, TRANSLATORS, Generator, Translator
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.data.text.thinking import without_thoughts
@@ -66,11 +66,28 @@ class LlmTranslator(Translator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """The generator's identity, the prompt and the examples' bytes."""
+        """The generator's identity and the prompt."""
+        return f"llm_translate/{content_key(REVISION, self._prompt, self._shots)}/{self._generator.identity}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return [*self._generator.files(), *([self._examples_of(*languages)] if self._shots else [])]
+
+    def check(self, *languages: str) -> None:
+        """Whether the generator can be used, and the pair has its examples."""
+        super().check(*languages)
+        self._pairs(*languages)
+        self._generator.check(languages[0])
+
+    def try_out(self) -> None:
+        """What the generator tries."""
+        self._generator.try_out()
+
+    def _examples_of(self, source: str, target: str) -> Path:
         path = Path(self._examples)
-        files = sorted(path.parent.glob(re.sub(r"\{(source|target)\}", "*", path.name))) if self._examples else []
-        options = (REVISION, self._prompt, self._shots, [[f.name, sha256_file(f)] for f in files])
-        return f"llm_translate/{content_key(options)}/{self._generator.identity}"
+        path = path.with_name(path.name.replace("{source}", source).replace("{target}", target))
+        if not path.is_file():
+            raise SdrrlError(f"translator 'llm_translate': examples file {path} does not exist")
+        return path
 
     @cached_property
     def _shown(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
@@ -81,9 +98,7 @@ class LlmTranslator(Translator):
         if not self._shots:
             return []
         if (source, target) not in self._shown:
-            path = Path(self._examples)
-            path = path.with_name(path.name.replace("{source}", source).replace("{target}", target))
-            self._shown[source, target] = read_examples(path, self._shots)
+            self._shown[source, target] = read_examples(self._examples_of(source, target), self._shots)
         return self._shown[source, target]
 
     def question(self, text: str, source: str, target: str) -> str:
@@ -108,8 +123,6 @@ class LlmTranslator(Translator):
 
 def read_examples(path: Path, shots: int) -> list[tuple[str, str]]:
     """The first ``shots`` lines of a file of source, tab, translation; SdrrlError names the file and the line."""
-    if not path.is_file():
-        raise SdrrlError(f"translator 'llm_translate': examples file {path} does not exist")
     pairs: list[tuple[str, str]] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import RowError, SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_json_object, sha256_file
+from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.languages import language
 
 LICENCE = "CC-BY-NC-4.0 (NLLB-200: not for commercial use)"
 TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json", "special_tokens_map.json")
+MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.model")
+"""What is read of a Hugging Face folder."""
 MAX_TOKENS = 1024
 """Positions of every published NLLB-200 checkpoint; where a folder states its own, that counts."""
 
@@ -53,12 +55,6 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def folder_key(folder: Path, patterns: Sequence[str]) -> str:
-    """Key of the names and bytes of the files that match."""
-    files = sorted({f for pattern in patterns for f in folder.glob(pattern)})
-    return content_key([[f.name, sha256_file(f)] for f in files])
-
-
 class NllbTranslator(Translator):
     """A text is translated line by line; a line that is too long is an error, an incomplete one makes the text ''.
 
@@ -90,6 +86,12 @@ class NllbTranslator(Translator):
     @abstractmethod
     def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
         """Beam search over rows of source ids; ``target`` is a FLORES code known to the vocabulary."""
+
+    def check(self, *languages: str) -> None:
+        """Whether the tokenizer can be read and has both languages' tokens."""
+        super().check(*languages)
+        for code in languages:
+            self._language_id(language(code).flores)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, fsync_dir, read_json, write_json
 from sdrrl_nemo.common.optional import distribution_version, require
 from sdrrl_nemo.data.engines.base import TRANSLATORS
+from sdrrl_nemo.data.engines.contents import contents, is_sealed, matching, seal
 from sdrrl_nemo.data.engines.translate.nllb import (
     LICENCE,
     MAX_TOKENS,
+    MODEL_FILES,
     TOKENIZER_FILES,
     Hypothesis,
     NllbTranslator,
     check_folder,
-    folder_key,
     load_tokenizer,
 )
 
@@ -39,7 +40,8 @@ STORED = {
     "int8_bfloat16": "int8_bfloat16",
 }
 """Compute type -> number type of the converted weights on disk."""
-SOURCE_FILES = ("*.safetensors", "*.bin", "*.json", "*.model")
+SOURCE_FILES = (*MODEL_FILES, "*.txt")
+"""The same of a converted folder, whose vocabulary older versions wrote as text."""
 FACTS = "converted.json"
 REVISION = 1
 """Changes whenever the code here may give another translation of the same text."""
@@ -92,28 +94,34 @@ class NllbCTranslate2Translator(NllbTranslator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Weights, tokenizer, CTranslate2's version and every option that can change a translation."""
-        tokenizer = folder_key(self._tokenizer_option, TOKENIZER_FILES) if self._tokenizer_option else ""
+        """Name, CTranslate2's version and every option that can change a translation."""
         options = (REVISION, self._version, self._beams, self._compute_type, self._batch_tokens, self._max_output)
-        return f"nllb_ctranslate2/{self._source.name}/{content_key(self._source_key, tokenizer, options)}"
+        return f"nllb_ctranslate2/{self._source.name}/{content_key(options)}"
 
-    @cached_property
-    def _source_key(self) -> str:
-        return folder_key(self._source, SOURCE_FILES)
+    def files(self, *languages: str) -> Iterable[Path]:
+        # A conversion is made from these, and made anew where it is no longer what was made.
+        tokenizer = matching(self._tokenizer_option, TOKENIZER_FILES) if self._tokenizer_option else []
+        return [*matching(self._source, SOURCE_FILES), *tokenizer]
 
     @cached_property
     def _folder(self) -> Path:
         """Converted folder, made now where it is not yet there."""
         if self._converted:
             return self._source
-        stored = STORED[self._compute_type]
-        folder = self._cache / f"{self._source.name}-{stored}-{content_key(self._source_key, self._version)}"
+        stored, key = STORED[self._compute_type], contents(matching(self._source, SOURCE_FILES))
+        folder = self._cache / f"{self._source.name}-{stored}-{content_key(key, self._version)}"
         self._cache.mkdir(parents=True, exist_ok=True)
         with open(self._cache / f".{folder.name}.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # workers that start together wait for one conversion
-            if not (folder / FACTS).is_file():
+            if not is_sealed(folder):
                 convert(self._source, folder, stored)
+                seal(folder)
         return folder
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        if self._device == "cuda" and not require(PACKAGE, PACKAGE, EXTRA).get_cuda_device_count():
+            raise SdrrlError("device is 'cuda', but CTranslate2 sees no GPU on this machine")
 
     def _tokenizer_folder(self) -> Path:
         return self._tokenizer_option or (self._source if not self._converted else self._folder)

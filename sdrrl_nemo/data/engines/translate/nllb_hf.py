@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, read_json
 from sdrrl_nemo.data.engines.base import TRANSLATORS
+from sdrrl_nemo.data.engines.contents import matching
 from sdrrl_nemo.data.engines.translate.nllb import (
     LICENCE,
     MAX_TOKENS,
+    MODEL_FILES,
     Hypothesis,
     NllbTranslator,
     check_folder,
-    folder_key,
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -54,10 +56,19 @@ class NllbHfTranslator(NllbTranslator):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Weights, tokenizer and every option that can change a translation."""
-        files = folder_key(self._folder, ("*.safetensors", "*.bin", "*.json", "*.model"))
+        """Name and every option that can change a translation."""
         options = (REVISION, self._beams, self._dtype, self._batch_tokens, self._max_output)
-        return f"nllb_hf/{self._folder.name}/{content_key(files, options)}"
+        return f"nllb_hf/{self._folder.name}/{content_key(options)}"
+
+    def files(self, *languages: str) -> Iterable[Path]:
+        return matching(self._folder, MODEL_FILES)
+
+    def try_out(self) -> None:
+        """Whether the device is there."""
+        import torch
+
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise SdrrlError(f"device is '{self._device_name}', but torch sees no GPU on this machine")
 
     def _tokenizer_folder(self) -> Path:
         return self._folder

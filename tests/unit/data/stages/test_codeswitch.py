@@ -9,8 +9,11 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from sdrrl_nemo.common.seeding import named_random
+from sdrrl_nemo.data.engines.base import Dictionary
 from sdrrl_nemo.data.stages.code_switch import (
+    SwitchDictionary,
     code_switch,
+    first_pairs,
     invert,
     known_tokens,
     lookup_key,
@@ -230,3 +233,22 @@ def test_y_and_y_hat_are_drawn_alike() -> None:
     same = sum(a == b for a, b in zip(draws.values(), other, strict=True))
     agreement = binomtest(same, len(keys)).proportion_ci(0.999)
     assert agreement.low < 0.5 < agreement.high  # another seed, an independent draw
+
+
+def test_only_the_first_pairs_of_a_dictionary() -> None:
+    """mRASP reads the first 2,000 lines of a file: words and translations are counted, not words."""
+    entries = {"cat": ["gato", "gata"], "dog": ["cão"], "sun": ["sol"]}
+    assert first_pairs(entries, 2) == {"cat": ["gato", "gata"]}
+    assert first_pairs(entries, 3) == {"cat": ["gato", "gata"], "dog": ["cão"]}
+    assert first_pairs(entries, 1) == {"cat": ["gato"]}
+    assert first_pairs(entries, 9) == entries
+
+    class Fixed(Dictionary):
+        def entries(self, source: str, target: str) -> dict[str, list[str]]:
+            return entries
+
+    capped, whole = (SwitchDictionary(Fixed(), {}, ("eng", "por"), "inverse", most) for most in (1, None))
+    assert capped.entries("eng") == {"cat": ["gato"]}
+    assert capped.entries("por") == {"gato": ["cat"]}
+    assert len(whole.entries("por")) == 4
+    assert capped.identity != whole.identity == ["Fixed", {}, "inverse", "eng", "por"]

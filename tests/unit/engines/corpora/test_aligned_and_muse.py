@@ -10,7 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.corpora.aligned import Moses, Opus100, Tmx
+from sdrrl_nemo.data.engines.base import fingerprint_of
+from sdrrl_nemo.data.engines.corpora.aligned import Moses, Opus, Opus100, Tmx
 from sdrrl_nemo.data.engines.dictionaries.muse import Muse
 from sdrrl_nemo.data.text.languages import LANGUAGES
 
@@ -98,17 +99,60 @@ def test_muse(tmp_path: Path) -> None:
     dictionary = Muse(str(tmp_path))
     assert dictionary.entries("eng", "por") == {"water": ("água", "águas"), "ipê": ("Ipê",), "go": ("ir",)}
     assert dictionary.entries("por", "eng") == {"água": ("water",), "águas": ("water",), "ipê": ("Ipê",), "ir": ("go",)}
-    before = dictionary.identity
+    before = [fingerprint_of(dictionary, *way) for way in (("eng", "por"), ("por", "eng"))]
     text(tmp_path / "pt-en.txt", ["ir walk"])
     assert Muse(str(tmp_path)).entries("por", "eng") == {"ir": ("walk",)}
-    assert Muse(str(tmp_path)).identity != before
-    with pytest.raises(SdrrlError, match="MUSE has no dictionary of Khmer"):
+    assert fingerprint_of(dictionary, "eng", "por") == before[0]
+    assert fingerprint_of(dictionary, "por", "eng") != before[1]
+    with pytest.raises(SdrrlError, match=r"MUSE has no dictionary of Khmer.*code_switch\.dictionary\.name=none"):
         dictionary.entries("eng", "khm")
-    text(tmp_path / "en-cs.txt", ["in addition navíc"])
-    with pytest.raises(SdrrlError, match=r"en-cs\.txt, line 1: expected a word and its translation, found 3"):
-        dictionary.entries("eng", "ces")
-    with pytest.raises(SdrrlError, match=r"has no files like en-pt.txt"):
-        _ = Muse(str(tmp_path / "none")).identity
+    with pytest.raises(SdrrlError, match=r"neither .*en-fi\.txt nor fi-en\.txt is there; download .*pivot: eng"):
+        dictionary.entries("eng", "fin")
+
+
+def test_lines_that_are_no_word_and_its_translation_are_skipped_and_counted(tmp_path: Path) -> None:
+    lines = [
+        "in addition navíc",
+        "cat kočka",
+        "dog\u00a0house bouda",
+        "  water  voda ",
+        "alone",
+        "",
+        "New\u3000York NY x",
+    ]
+    text(tmp_path / "en-cs.txt", lines)
+    with open(tmp_path / "en-cs.txt", "ab") as f:
+        f.write(b"bad \xff\nsun slunce\nmoon\tm\xc4\x9bs\xc3\xadc\nyes ano\n")
+    dictionary = Muse(str(tmp_path))
+    found = dictionary.entries("eng", "ces")
+    assert found == {"cat": ("kočka",), "water": ("voda",), "sun": ("slunce",), "moon": ("měsíc",), "yes": ("ano",)}
+    assert dictionary.skipped == {"en-cs.txt": 5}
+    text(tmp_path / "en-cs.txt", ["cat kočka", "this is prose", "and more of it"])
+    with pytest.raises(SdrrlError, match=r"en-cs\.txt: 2 of 3 lines are no word .*line 2 is 'this is prose'"):
+        Muse(str(tmp_path)).entries("eng", "ces")
+
+
+def test_muse_goes_through_english_where_it_has_no_pair(tmp_path: Path) -> None:
+    text(tmp_path / "fr-en.txt", ["eau water", "eau Waters", "chien dog", "rare unknown"])
+    text(tmp_path / "en-id.txt", ["water air", "waters perairan", "waters air", "dog anjing"])
+    pivoted = Muse(str(tmp_path), pivot="eng")
+    assert pivoted.entries("fra", "ind") == {"eau": ("air", "perairan"), "chien": ("anjing",)}
+    assert pivoted.entries("ind", "fra") == {"air": ("eau",), "perairan": ("eau",), "anjing": ("chien",)}
+    assert pivoted.entries("fra", "eng")["chien"] == ("dog",)
+    with pytest.raises(SdrrlError, match=r"neither .*fr-id\.txt nor id-fr\.txt is there"):
+        Muse(str(tmp_path)).entries("fra", "ind")
+    text(tmp_path / "id-fr.txt", ["anjing clebs"])  # where the pair has a file of its own, that is the one
+    assert pivoted.entries("fra", "ind") == {"clebs": ("anjing",)}
+
+
+def test_opus(tmp_path: Path) -> None:
+    text(tmp_path / "TED2020.fr-id.fr", ["Bonjour.", "Au revoir."])
+    text(tmp_path / "TED2020.fr-id.id", ["Halo.", "Sampai jumpa."])
+    corpus = pickle.loads(pickle.dumps(Opus(str(tmp_path), "TED2020")))
+    assert list(corpus.pairs("fra", "ind")) == [("Bonjour.", "Halo."), ("Au revoir.", "Sampai jumpa.")]
+    assert next(corpus.pairs("ind", "fra")) == ("Halo.", "Bonjour.")
+    with pytest.raises(SdrrlError, match=r"'opus': .*TED2020\.fr-ja\.fr: no such file; download TED2020's fr-ja"):
+        corpus.pairs("fra", "jpn")
 
 
 def test_the_table_names_every_language() -> None:

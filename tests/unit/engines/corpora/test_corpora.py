@@ -67,7 +67,9 @@ def _dictionary(folder: Path, index: str) -> FreeDict:
 
 
 def test_small_dictionary_and_its_damages(tmp_path: Path) -> None:
-    assert _dictionary(tmp_path, "dog\tA\td\n").entries("eng", "por") == {"dog": ("cachorro",)}
+    dictionary = _dictionary(tmp_path, "dog\tA\td\n")
+    assert dictionary.entries("eng", "por") == {"dog": ("cachorro",)}
+    assert dictionary.skipped == {"freedict-eng-por.index": 1}  # 'amigo fiel'
     cases = {
         r"index, line 1: expected word": "dog A d\n",
         r"index, line 2: '!' is no base-64": "dog\tA\td\ncat\t!\tB\n",

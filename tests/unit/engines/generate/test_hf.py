@@ -10,7 +10,7 @@ import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
-from sdrrl_nemo.data.engines.base import GENERATORS
+from sdrrl_nemo.data.engines.base import GENERATORS, fingerprint_of
 from sdrrl_nemo.data.engines.generate.answers import Answer, settle
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
 from sdrrl_nemo.data.text.conversation import assistant, user
@@ -147,11 +147,11 @@ def test_identity_follows_weights_and_options(tiny_model: Path, tmp_path: Path) 
     other.mkdir()
     for file in tiny_model.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    assert HfGenerator(str(other)).identity == engine.identity
+    assert fingerprint_of(HfGenerator(str(other))) == fingerprint_of(engine)
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
-    assert HfGenerator(str(other)).identity != engine.identity
+    assert fingerprint_of(HfGenerator(str(other))) != fingerprint_of(engine)
     assert engine.licence == "unstated"
 
 

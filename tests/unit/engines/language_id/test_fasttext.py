@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS
+from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, fingerprint_of
 from sdrrl_nemo.data.engines.language_id import fasttext as module
 from sdrrl_nemo.data.engines.language_id.fasttext import FastTextIdentifier, code_of
 from sdrrl_nemo.data.text.languages import LANGUAGES
@@ -114,11 +114,13 @@ def test_labels_of_another_model(tmp_path: Path) -> None:
     assert FastTextIdentifier(str(tmp_path / "own.bin"), licence="CC0-1.0").licence == "CC0-1.0"
 
 
-def test_identity_is_the_files_content(tmp_path: Path) -> None:
-    a = FastTextIdentifier(str(write_classifier(tmp_path / "a.bin", WORDS, ["__label__a"] * 3)))
-    b = FastTextIdentifier(str(write_classifier(tmp_path / "b.bin", WORDS, ["__label__a"] * 3)))
-    c = FastTextIdentifier(str(write_classifier(tmp_path / "c.bin", WORDS, ["__label__b"] * 3)))
-    assert a.identity == b.identity != c.identity
+def test_the_fingerprint_is_the_files_content(tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+    a = FastTextIdentifier(str(write_classifier(tmp_path / "a/x.bin", WORDS, ["__label__a"] * 3)))
+    b = FastTextIdentifier(str(write_classifier(tmp_path / "b/x.bin", WORDS, ["__label__a"] * 3)))
+    c = FastTextIdentifier(str(write_classifier(tmp_path / "c/x.bin", WORDS, ["__label__b"] * 3)))
+    assert fingerprint_of(a) == fingerprint_of(b) != fingerprint_of(c)
 
 
 def test_labels_become_iso_639_3() -> None:

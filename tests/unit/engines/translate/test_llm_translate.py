@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import GENERATORS, TRANSLATORS, Generator
+from sdrrl_nemo.data.engines.base import GENERATORS, TRANSLATORS, Generator, fingerprint_of
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
 from sdrrl_nemo.data.engines.translate.llm_translate import LlmTranslator, clean
 
@@ -57,10 +57,10 @@ def test_prompts_with_and_without_examples(tiny_model: Path, tmp_path: Path) -> 
         shown.question("x", "por", "eng")
     with pytest.raises(SdrrlError, match=r"eng-ces\.tsv does not exist"):
         shown.question("x", "eng", "ces")
-    before = shown.identity
+    before = fingerprint_of(shown, "eng", "por")
     (tmp_path / "eng-por.tsv").write_text("Good day\tBoa tarde\nThanks\tObrigado\n", encoding="utf-8")
     again = LlmTranslator("hf", options, prompt="{source} to {target}", shots=2, examples=examples)
-    assert again.identity != before
+    assert fingerprint_of(again, "eng", "por") != before
     with pytest.raises(SdrrlError, match="2 examples, 3 are asked for"):
         LlmTranslator("hf", options, shots=3, examples=examples).translate(["x"], "eng", "por")
 

@@ -13,7 +13,7 @@ import torch
 from transformers import NllbTokenizer
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import TRANSLATORS, Translator
+from sdrrl_nemo.data.engines.base import TRANSLATORS, Translator, fingerprint_of
 from sdrrl_nemo.data.engines.translate.nllb_ctranslate2 import NllbCTranslate2Translator
 from sdrrl_nemo.data.engines.translate.nllb_hf import NllbHfTranslator
 from sdrrl_nemo.data.text.languages import LANGUAGES
@@ -166,17 +166,27 @@ def test_lost_language_tokens_are_an_error(nllb: Path, tmp_path: Path) -> None:
         engine.translate(ENGLISH, "eng", "ces")
 
 
-def test_identity_follows_weights_and_options(nllb: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_follows_weights_and_options(nllb: Path, cache: Path, tmp_path: Path) -> None:
     other = shutil.copytree(nllb, tmp_path / nllb.name)
+    plain = {name: fingerprint_of(make(name, nllb, cache), "eng", "ces") for name in ENGINES}
     for name in ENGINES:
-        plain = make(name, nllb, cache).identity
-        assert make(name, other, cache).identity == plain
-        assert make(name, nllb, cache, beams=1).identity != plain
+        assert fingerprint_of(make(name, other, cache), "eng", "ces") == plain[name]
+        assert fingerprint_of(make(name, nllb, cache, beams=1), "eng", "ces") != plain[name]
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
     for name in ENGINES:
-        assert make(name, other, cache).identity != make(name, nllb, cache).identity
+        assert fingerprint_of(make(name, other, cache), "eng", "ces") != plain[name]
+
+
+def test_an_edited_conversion_is_made_anew(nllb: Path, tmp_path: Path) -> None:
+    options = {"cache": str(tmp_path / "cache"), "compute_type": "float32"}
+    out = NllbCTranslate2Translator(str(nllb), **options).translate(ENGLISH, "eng", "ces")
+    (folder,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    whole = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(whole[:-4] + b"\0\0\0\0")
+    assert NllbCTranslate2Translator(str(nllb), **options).translate(ENGLISH, "eng", "ces") == out
+    assert (folder / "model.bin").read_bytes() == whole
 
 
 def test_bad_options_are_one_sentence(nllb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Before the first stage: whether everything that the run needs is there, and what the run will be."""
