@@ -114,7 +114,7 @@ def measure_judged(config: PreprocessConfig, arguments: argparse.Namespace) -> N
     }
     if arguments.chosen:
         chosen = load_config(PreprocessConfig, arguments.chosen, arguments.overrides)
-        found["chosen"] = measure_pairs(chosen, pairs, identifiers, arguments.keep)
+        found["chosen"] = measure_pairs(chosen, pairs, identifiers, arguments.keep, with_sweeps=False)
     write_json(arguments.json, found)
     if arguments.page:
         rewrite(arguments.page, found)

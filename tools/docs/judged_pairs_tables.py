@@ -30,7 +30,7 @@ def share(value: float | None) -> str:
 
 
 def section(found: Found) -> list[str]:
-    """All lines between the marks: what the set holds, and five tables."""
+    """All lines between the marks: what the set holds, and the tables."""
     runs = {name: found[name] for name in ("configured", "chosen") if found.get(name)}
     held = found["contents"]
     return [
@@ -47,6 +47,9 @@ def section(found: Found) -> list[str]:
         "**By pair of languages:** right ones rejected, wrong ones accepted.",
         "",
         *languages_table(runs, held),
+        "**By kind of text:** right ones rejected by everything; kinds that lose none are left out.",
+        "",
+        *kinds_table(runs),
         f"**tau by pair:** AUC is the chance that a right translation scores above a wrong one;"
         f" the tau named keeps {found['keep']:.0%} of the right ones.",
         "",
@@ -60,8 +63,9 @@ def section(found: Found) -> list[str]:
 
 def judges_table(runs: Found) -> list[str]:
     """A row a judge, three columns a configuration; filters that reject nothing at all are named in the last row."""
-    names = list(dict.fromkeys(name for run in runs.values() for name in run["judges"]))
-    names = [name for name in names if name not in SUMS] + [name for name in SUMS if name in names]
+    known = {name for run in runs.values() for name in run["judges"]}
+    in_order = [f["name"] for run in runs.values() for own in run["thresholds"].values() for f in own["filters"]]
+    names = [*dict.fromkeys([*in_order, *sorted(known - set(SUMS))]), *(name for name in SUMS if name in known)]
     head = ["judge", *(f"{run}: {what}" for run in runs for what in ("right rejected", "recall", "precision"))]
     rows, silent = [head], []
     for name in names:
@@ -105,10 +109,22 @@ def languages_table(runs: Found, held: Found) -> list[str]:
     """A row a pair of languages, with two columns for what is asked with and without the estimator."""
     columns = [(run, name) for run in runs for name in (IDENTIFIED, EVERYTHING)]
     rows = [["pair", "right", "wrong", *(f"{run}: {name}" for run, name in columns)]]
-    for pair, right in held["right_by_pair"].items():
+    for pair, right in sorted(held["right_by_pair"].items()):
         parts = [runs[run]["judges"][name]["by_pair"][pair] for run, name in columns]
         cells = [f"{share(p['false_rejects'])}, {share(p['wrong_accepted'])}" for p in parts]
         rows.append([pair, str(right), str(held["wrong_by_pair"].get(pair, 0)), *cells])
+    return markdown(rows)
+
+
+def kinds_table(runs: Found) -> list[str]:
+    """A row a kind of text of which right translations are lost."""
+    by_run = {run: found["judges"][EVERYTHING]["by_kind"] for run, found in runs.items()}
+    first = next(iter(by_run.values()))
+    rows = [["kind", "right", *by_run]]
+    for kind in sorted(first, key=lambda kind: (-first[kind][1], kind)):
+        lost = [kinds[kind][1] for kinds in by_run.values()]
+        if any(lost):
+            rows.append([kind, str(first[kind][0]), *map(str, lost)])
     return markdown(rows)
 
 
@@ -117,7 +133,7 @@ def taus_table(runs: Found) -> list[str]:
     first = next(iter(runs.values()))
     head = ["pair", "AUC", "tau that keeps"]
     rows = [[*head, *(f"{run}: tau, right rejected, wrong rejected" for run in runs)]]
-    for pair, row in first["tau"].items():
+    for pair, row in sorted(first["tau"].items(), key=lambda item: (item[0] == "all", item[0])):
         cells = []
         for run in runs.values():
             at = run["tau"][pair]["at_configured_tau"]

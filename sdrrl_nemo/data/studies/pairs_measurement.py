@@ -18,12 +18,17 @@ FILTERS, IDENTIFIED, ESTIMATOR, EVERYTHING = "all filters", "filters and languag
 
 
 def measure_pairs(
-    config: PreprocessConfig, pairs: Sequence[JudgedPair], identifiers: Sequence[str], keep: float
+    config: PreprocessConfig,
+    pairs: Sequence[JudgedPair],
+    identifiers: Sequence[str],
+    keep: float,
+    with_sweeps: bool = True,
 ) -> dict[str, Any]:
     """``judges`` (name -> `report`, each by itself), ``tau``, ``sweeps``, ``thresholds`` and the ``engines`` asked.
 
     ``identifiers`` are measured by themselves; in the sums the configured one speaks. Where the estimator is no judge
-    of a pair of languages, its figures leave the pair out and the sums do without it.
+    of a pair of languages, its figures leave the pair out and the sums do without it. The sums list no false rejects:
+    those of their parts are listed.
     """
     study = PairsStudy(config, pairs)
     filters = study.filters()
@@ -41,10 +46,12 @@ def measure_pairs(
     reports = {name: report(pairs, verdicts) for name, verdicts in judges.items() if name != ESTIMATOR}
     if scores:
         reports[ESTIMATOR] = report([pairs[i] for i in scores], [judges[ESTIMATOR][i] for i in scores])
+    for name in (FILTERS, IDENTIFIED, EVERYTHING):
+        del reports[name]["false_rejects"]
     return {
         "judges": reports,
         "tau": taus(study, scores, keep),
-        "sweeps": sweeps(study, identifiers, scores),
+        "sweeps": sweeps(study, identifiers, scores) if with_sweeps else [],
         "thresholds": {pair_name(pair): thresholds(own) for pair, own in study.configs.items()},
         "engines": study.identities(),
     }

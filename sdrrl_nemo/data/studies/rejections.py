@@ -49,7 +49,7 @@ def report(pairs: Sequence[JudgedPair], verdicts: Verdicts) -> dict[str, Any]:
         "by_fault": _counted(pairs, verdicts, lambda p: p.fault),
         "by_kind": _counted(pairs, verdicts, lambda p: p.kind if p.right else None),
         "false_rejects": [
-            {"pair": pair_name(p.pair), "source": p.text.source, "target": p.text.target, "reason": reason}
+            {"pair": pair_name(p.pair), "target": p.text.target, "reason": reason}
             for p, reason in zip(pairs, verdicts, strict=True)
             if p.right and reason is not None
         ],

@@ -34,7 +34,7 @@ TAUS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 
 
 def sweeps(study: PairsStudy, identifiers: Sequence[str], scores: Mapping[int, float]) -> list[dict[str, Any]]:
-    """One row for each value of each option: ``judge``, ``option``, ``value`` and `figures` of that judge alone.
+    """One row for each value of each option: ``judge``, ``option``, ``value``, and how many it rejects alone.
 
     A filter's option is tried where the configuration has the filter. The bounds of language identification are tried
     together (letters x probability), since a short text is also an unsure one. The estimator's tau is tried by itself,
@@ -61,7 +61,8 @@ def _row(
 ) -> dict[str, Any]:
     where = range(len(study.pairs)) if places is None else places
     found = figures([study.pairs[i] for i in where], [verdicts[i] for i in where])
-    return {"judge": judge, "option": option, "value": value, **found}
+    counts = {name: found[name] for name in ("right_rejected", "wrong_rejected")}
+    return {"judge": judge, "option": option, "value": value, **counts}
 
 
 def taus(study: PairsStudy, scores: Mapping[int, float], keep: float) -> dict[str, dict[str, Any]]:

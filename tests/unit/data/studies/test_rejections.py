@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.engines.base import (
     LANGUAGE_IDENTIFIERS,
@@ -21,6 +23,8 @@ from sdrrl_nemo.data.studies.judged_pairs import JudgedPair
 from sdrrl_nemo.data.studies.pairs_measurement import ESTIMATOR, EVERYTHING, IDENTIFIED, measure_pairs
 from sdrrl_nemo.data.studies.pairs_measurement import FILTERS as ALL
 from sdrrl_nemo.data.studies.rejections import figures, report, together
+from tools.bench.measure_quality import main
+from tools.docs.judged_pairs_tables import BEGIN, END
 
 GOOD, BAD = None, "truncated"
 
@@ -105,7 +109,8 @@ class Lengths(QualityEstimator):
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Iterator[PreprocessConfig]:
+def path(tmp_path: Path) -> Iterator[Path]:
+    """A configuration whose judges stand in."""
     (tmp_path / "c.yaml").write_text(
         """
 target_languages: [por]
@@ -126,9 +131,14 @@ by_pair:
     registries = ((FILTERS, LongWords), (LANGUAGE_IDENTIFIERS, Latin), (QUALITY_ESTIMATORS, Lengths))
     for registry, stand_in in registries:
         registry.register("stand_in")(stand_in)  # type: ignore[attr-defined]
-    yield load_config(PreprocessConfig, tmp_path / "c.yaml")
+    yield tmp_path / "c.yaml"
     for registry, _ in registries:
         del registry._factories["stand_in"]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def config(path: Path) -> PreprocessConfig:
+    return load_config(PreprocessConfig, path)
 
 
 def rejected(found: dict[str, object], judge: str) -> tuple[int, int]:
@@ -165,3 +175,42 @@ def test_sweeps_try_the_bounds_and_tau(config: PreprocessConfig) -> None:
     assert by["stand_in", "[10, 0.7]"] == (0, 0)  # no text has ten letters
     assert by[ESTIMATOR, "0.3"] == (1, 0) and by[ESTIMATOR, "0.45"] == (3, 0) and by[ESTIMATOR, "0.6"] == (3, 1)
     assert by[EVERYTHING, "0.6"] == (4, 3)
+
+
+def test_the_tool_measures_a_file_of_pairs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {
+            "source": p.text.source,
+            "target": p.text.target,
+            "pair": "-".join(p.pair),
+            "kind": p.kind,
+            "right": p.right,
+            "fault": p.fault,
+        }
+        for p in PAIRS
+    ]
+    out, page, pairs = path.with_name("out.json"), path.with_name("page.md"), path.with_name("pairs.jsonl")
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page.write_text(f"{BEGIN}\n{END}\n")
+    asked = [
+        "--config",
+        str(path),
+        "--json",
+        str(out),
+        "--pairs",
+        str(pairs),
+        "--page",
+        str(page),
+        "--chosen",
+        str(path),
+    ]
+    assert main(asked) == 0
+    printed = capsys.readouterr().out
+    assert "| **everything** | 50.0% (2) | 50.0% (2) | 50.0% | 50.0% (2) | 50.0% (2) | 50.0% |" in printed
+    assert "| eng-por | 3 | 2 | 0.0%, 50.0% | 33.3%, 50.0% | 0.0%, 50.0% | 33.3%, 50.0% |" in printed
+    assert "| refusal | an apology of the translating model, in either language | 1 | 1 | 1 | 1 | 1 |" in printed
+    assert printed.strip() in page.read_text(encoding="utf-8")
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert kept["contents"]["right"] == 4 == kept["contents"]["wrong"]
+    with pytest.raises(SdrrlError, match="belong to --pairs"):
+        main(["--config", str(path), "--json", str(out), "--page", str(page)])
