@@ -5,10 +5,16 @@
 
 Reads what preprocessing reads: quality.engine and tau, filters, language_id, and the parallel corpus, whose pairs count
 as true translations. Another estimator: quality.engine.name=cometkiwi quality.engine.options.model=DIR quality.tau=0.8
+
+    tools/bench/measure_quality.py --config configs/data/demo_por.yaml --pairs data/judged_pairs.jsonl --json FILE
+
+measures on translations that a person has judged instead, right and wrong ones (data/README.md): false rejects, wrong
+translations accepted, precision and recall of every judge; --chosen FILE: the same under a second configuration.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +24,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import config_parser, run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.fileio import sha256_file, write_json
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.data.config import Pair, PreprocessConfig
@@ -32,9 +38,9 @@ def measure(
     config: PreprocessConfig, pair: Pair, count: int, keep: float, identifiers: Sequence[str]
 ) -> dict[str, Any]:
     """All measurements of one pair of languages."""
-    from sdrrl_nemo.data import tau_study as study
     from sdrrl_nemo.data.chosen_engines import filters_of
     from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS, PARALLEL_CORPORA, QUALITY_ESTIMATORS
+    from sdrrl_nemo.data.studies import tau_study as study
 
     own = for_pair(config, pair)
     corpus, estimator, bounds = own.parallel.engine, own.quality.engine, own.language_id
@@ -73,7 +79,7 @@ def quality_table(rows: dict[str, dict[str, Any]], keep: float, tau: float) -> l
 
 def rejects_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Markdown: shares of true pairs that filters and language identification reject; what rejects none is left out."""
-    from sdrrl_nemo.data.tau_study import MANY
+    from sdrrl_nemo.data.studies.tau_study import MANY
 
     shares = {n: {k: v["share"] for k, v in {**r["filters"], **r["language_id"]}.items()} for n, r in rows.items()}
     columns = list(dict.fromkeys(name for share in shares.values() for name in share))
@@ -90,24 +96,65 @@ def _markdown(rows: list[list[str]]) -> list[str]:
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
+def measure_judged(config: PreprocessConfig, arguments: argparse.Namespace) -> None:
+    """Measure on a hand-judged set; write the JSON, the page where one is named, and print the tables."""
+    from sdrrl_nemo.data.studies.judged_pairs import read_judged_pairs
+    from sdrrl_nemo.data.studies.pairs_measurement import contents, measure_pairs
+    from tools.docs.judged_pairs_tables import rewrite, section
+
+    pairs = read_judged_pairs(arguments.pairs)
+    identifiers = arguments.identifiers or [config.language_id.engine.name]
+    found: dict[str, Any] = {
+        "origin": provenance(),
+        "set": {"file": arguments.pairs.name, "sha256": sha256_file(arguments.pairs)},
+        "contents": contents(pairs),
+        "identifiers": identifiers,
+        "keep": arguments.keep,
+        "configured": measure_pairs(config, pairs, identifiers, arguments.keep),
+    }
+    if arguments.chosen:
+        chosen = load_config(PreprocessConfig, arguments.chosen, arguments.overrides)
+        found["chosen"] = measure_pairs(chosen, pairs, identifiers, arguments.keep, with_sweeps=False)
+    write_json(arguments.json, found)
+    if arguments.page:
+        rewrite(arguments.page, found)
+    print("\n".join(section(found)))
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = config_parser((__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--json", type=Path, required=True, help="file for all figures")
+    add("--count", type=int, default=200, help="pairs a language that the estimator scores (200); 0: none")
+    add("--keep", type=float, default=0.95, help="share of true pairs that tau should keep (0.95)")
+    add("--identifiers", nargs="+", default=[], help="language identifiers; default: the configured one")
+    add("--pairs", type=Path, help="JSON lines of judged translations, measured instead of the parallel corpus")
+    add("--chosen", type=Path, help="with --pairs: a second configuration to measure beside --config")
+    add("--page", type=Path, help="with --pairs: Markdown page that gets the tables")
+    return parser
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse, measure, print, write."""
-    parser = config_parser((__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, required=True, help="file for all figures")
-    parser.add_argument(
-        "--count", type=int, default=200, help="pairs a language that the estimator scores (200); 0: none"
-    )
-    parser.add_argument("--keep", type=float, default=0.95, help="share of true pairs that tau should keep (0.95)")
-    parser.add_argument(
-        "--identifiers", nargs="+", default=[], help="language identifiers; default: the configured one"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = options().parse_args(argv)
     if arguments.count < 0 or arguments.count == 1 or not 0 < arguments.keep < 1:
         raise SdrrlError("--count must be 0 or at least 2, and --keep between 0 and 1")
+    if not arguments.pairs and (arguments.chosen or arguments.page):
+        raise SdrrlError("--chosen and --page belong to --pairs; name the file of judged translations")
     config = load_config(PreprocessConfig, arguments.config, arguments.overrides)
     import_plugins(config.plugins)
     import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded engines
 
+    if arguments.pairs:
+        measure_judged(config, arguments)
+    else:
+        measure_corpus(config, arguments)
+    return 0
+
+
+def measure_corpus(config: PreprocessConfig, arguments: argparse.Namespace) -> None:
+    """Measure on the configured parallel corpus; write the JSON and print two tables."""
     rows = {}
     for pair in progress(language_pairs(config), "measure"):
         rows[pair_name(pair)] = measure(config, pair, arguments.count, arguments.keep, arguments.identifiers)
@@ -122,7 +169,6 @@ def main(argv: Sequence[str]) -> int:
     if arguments.count:
         print("\n".join([*quality_table(rows, arguments.keep, config.quality.tau), ""]))
     print("\n".join(rejects_table(rows)))
-    return 0
 
 
 if __name__ == "__main__":

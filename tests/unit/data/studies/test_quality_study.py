@@ -10,7 +10,7 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.quality.use import UseQualityEstimator
 from sdrrl_nemo.data.filters import TextPair, make_filters
-from sdrrl_nemo.data.tau_study import first_half, sample, spoil, study_estimator, study_filters, threshold
+from sdrrl_nemo.data.studies.tau_study import first_half, sample, spoil, study_estimator, study_filters, threshold
 from tools.bench.measure_quality import main
 
 PAIRS = [
