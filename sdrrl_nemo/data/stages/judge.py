@@ -13,7 +13,7 @@ from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, Quality
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.rows import QUALITY, RejectRow, TranslatedRow
-from sdrrl_nemo.data.text import words
+from sdrrl_nemo.data.text import segmentation, words
 
 
 class Rejection(NamedTuple):
@@ -112,7 +112,8 @@ class Heuristics(Judge):
     def settings(self) -> Any:
         versions = [f.version for f in self.filters.values()]
         chosen = [asdict(c) for c in self.chosen]
-        return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], "words": words.identity()}
+        about = {"words": words.identity(), "protected": segmentation.REVISION}
+        return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], **about}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
         return [Verdict(self._first(pair)) for pair in pairs]
@@ -126,7 +127,11 @@ class Heuristics(Judge):
 
 
 class LanguageId(Judge):
-    """Rejects translations that are off-target: identified as another language than the target (section 4.1)."""
+    """Rejects translations that are off-target: identified as another language than the target (section 4.1).
+
+    Code, formulas, addresses and the like are of no language: what stands between them is identified, and a translation
+    with too little of it stays.
+    """
 
     def __init__(
         self,
@@ -143,15 +148,16 @@ class LanguageId(Judge):
 
     def settings(self) -> Any:
         bounds = [self.min_letters, self.min_probability]
-        return {"engine": self.engine.identity, "options": self.options, "target": self.target, "bounds": bounds}
+        about = {"target": self.target, "bounds": bounds, "protected": segmentation.REVISION}
+        return {"engine": self.engine.identity, "options": self.options, **about}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
-        identified = self.engine.identify([p.target for p in pairs])
+        identified = self.engine.identify([p.target_prose for p in pairs])
         return [Verdict(self._off_target(p, found)) for p, found in zip(pairs, identified, strict=True)]
 
     def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
         code, probability = found
-        if code == self.target or sum(map(str.isalpha, pair.target)) < self.min_letters:
+        if code == self.target or sum(map(str.isalpha, pair.target_prose)) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None
