@@ -35,6 +35,12 @@ QUALITY: dict[Component, Literal["question_quality", "answer_quality"]] = {
 }
 """Component -> key of its translation's estimated quality."""
 
+SEGMENTS: dict[Component, Literal["question_segments", "answer_segments"]] = {
+    "question": "question_segments",
+    "answer": "answer_segments",
+}
+"""Component -> key of what that estimate was made of."""
+
 TOKEN_FIELDS = ("tokens", "spans")
 """Keys that tokenising adds; transfer_set.jsonl leaves them out, since ``packed/`` has them."""
 
@@ -64,11 +70,23 @@ class TranslatedExchange(TypedDict):
     answer: str | None
 
 
+class SegmentScores(TypedDict):
+    """What an estimate was made of, where the engine judges a text by its segments."""
+
+    mean: float
+    """Mean of the segments' scores, weighted by the length of the source."""
+    min: float
+    """The worst segment's score."""
+    segments: int
+
+
 class ExchangeQuality(TypedDict):
     """The estimated quality of both translations, as far as they were judged."""
 
     question: NotRequired[float]
     answer: NotRequired[float]
+    question_segments: NotRequired[SegmentScores]
+    answer_segments: NotRequired[SegmentScores]
 
 
 class History(TypedDict):
@@ -129,6 +147,10 @@ class TranslatedRow(SynthRow):
     question_quality: NotRequired[float]
     """Estimated quality of T(x), which tau is compared with; ``quality`` adds it."""
     answer_quality: NotRequired[float]
+    """The same of the answer's translation."""
+    question_segments: NotRequired[SegmentScores]
+    """Mean and minimum over the segments of T(x), from engines that judge by segments; ``quality`` adds it."""
+    answer_segments: NotRequired[SegmentScores]
     """The same of the answer's translation."""
     earlier_target: NotRequired[list[TranslatedExchange]]
     """The translations of ``earlier``, turn by turn; ``translate`` adds them where there are earlier exchanges."""

@@ -145,7 +145,7 @@ class Steps:
         translate = Translate(f"{prefix}translate", e.get("translator", c), plain(c.translation), pair, size)
         rows = self._run(translate, synth, pair)
         judges = (
-            Quality(f"{prefix}quality", e.get("quality", c), plain(qe.engine), qe.tau, size),
+            Quality(f"{prefix}quality", e.get("quality", c), plain(qe.engine), qe.tau, size, pair),
             Heuristics(f"{prefix}heuristics", c.filters, filters, pair, size),
             LanguageId(f"{prefix}language-id", e.get("language_id", c), plain(lid.engine), pair[1], bounds, size),
         )

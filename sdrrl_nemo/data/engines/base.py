@@ -115,6 +115,22 @@ class Translator(Engine):
         return [len(text) for text in texts]
 
 
+Languages = tuple[str, str]
+"""Of a text and of its translation, ISO 639-3."""
+
+
+class Assessment(NamedTuple):
+    """An estimate of quality, and what it was made of where the engine judges a text by its segments."""
+
+    score: float
+    """What tau is compared with."""
+    mean: float | None = None
+    """Mean of the segments' scores, weighted by the length of the source."""
+    minimum: float | None = None
+    """The worst segment's score."""
+    segments: int = 1
+
+
 class QualityEstimator(Engine):
     """Reference-free translation quality; the threshold tau is meaningful per engine only."""
 
@@ -124,6 +140,10 @@ class QualityEstimator(Engine):
     @abstractmethod
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
         """One score per pair, higher is better."""
+
+    def assess(self, sources: Sequence[str], translations: Sequence[str], languages: Languages) -> list[Assessment]:
+        """The same with its parts; ``languages`` say how texts are cut into sentences."""
+        return [Assessment(float(score)) for score in self.score(sources, translations)]
 
     def try_out(self) -> None:
         """Scores one pair."""

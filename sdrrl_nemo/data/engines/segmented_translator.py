@@ -14,7 +14,7 @@ from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.segmentation.placeholders import FORMS, Masked
 from sdrrl_nemo.data.text.segmentation.protect import Sentence, protect
 
-REVISION = 1
+REVISION = 2
 """Changes whenever the code here gives other segments or joins them otherwise."""
 
 

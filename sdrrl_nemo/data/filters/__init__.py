@@ -31,7 +31,8 @@ from sdrrl_nemo.data.filters.copies import Copy
 from sdrrl_nemo.data.filters.duplicates import Duplicate, text_key
 from sdrrl_nemo.data.filters.garbage import Control, Markup
 from sdrrl_nemo.data.filters.lengths import Length, LengthRatio
-from sdrrl_nemo.data.filters.marks import Numbers, Punctuation, Urls, numbers
+from sdrrl_nemo.data.filters.marks import Punctuation, Urls
+from sdrrl_nemo.data.filters.number_matching import Numbers
 from sdrrl_nemo.data.filters.repeats import RepeatedCharacters, RepeatedSentences, Repetition
 from sdrrl_nemo.data.filters.scripts import CharacterRatio, Script, script_share
 
@@ -54,7 +55,6 @@ __all__ = [
     "TextPair",
     "Urls",
     "make_filters",
-    "numbers",
     "script_share",
     "text_key",
 ]

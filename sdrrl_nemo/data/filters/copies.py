@@ -12,10 +12,11 @@ from sdrrl_nemo.data.text.words import words
 class Copy(Filter):
     """Share of the translation's words that the source has too (as a multiset); numbers do not count.
 
-    Texts of fewer than ``min_words`` words pass: a name is its own translation.
+    Words of code, formulas, addresses and the like are of no language and do not count either. Texts of fewer than
+    ``min_words`` other words pass: a name is its own translation.
     """
 
-    version = 2
+    version = 3
 
     def __init__(self, maximum: float = 0.6, min_words: int = 4) -> None:
         require_share("maximum", maximum)
@@ -25,7 +26,8 @@ class Copy(Filter):
         def count(text: str, code: str) -> Counter[str]:
             return Counter(w for w in words(text.lower(), code) if not w.isdigit())
 
-        source, target = count(pair.source, pair.source_language), count(pair.target, pair.target_language)
+        source = count(pair.source_prose, pair.source_language)
+        target = count(pair.target_prose, pair.target_language)
         total = target.total()
         if total < self.min_words:
             return None

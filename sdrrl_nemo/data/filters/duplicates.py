@@ -14,12 +14,17 @@ steps in memory.
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterable, Iterator
+
+import regex
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.data.filters.base import TextPair
+from sdrrl_nemo.data.text.segmentation import protected_spans
+from sdrrl_nemo.data.text.segmentation.invisible import INVISIBLE
 
 SIDES = ("source", "target", "both")
 
@@ -27,15 +32,78 @@ Mark = tuple[str, str, str]
 """(side, text key, row key)."""
 
 
+_SAME_FORM = frozenset(
+    {"wide", "narrow", "compat", "noBreak", "small", "vertical", "initial", "medial", "final", "isolated"}
+)
+"""Unicode's compatibility forms that mean the same. Not among them: superscripts (10² is not 102), fractions, circles
+and letters of mathematics (ℝ is not R)."""
+_ONE_SIGN = {
+    **dict.fromkeys(map(ord, "‐‑‒–—―−"), "-"),
+    **dict.fromkeys(map(ord, "“”„‟«»「」『』"), '"'),
+    **dict.fromkeys(map(ord, "‘’‚‛ʼ"), "'"),
+}
+_HIDDEN = regex.compile(f"[{INVISIBLE}]")
+_QUOTE = regex.compile(r"(?<![\p{L}\p{M}\p{N}])'|'(?![\p{L}\p{M}\p{N}])(?<!\p{N}')")
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+_INNER_CAPITAL = regex.compile(r"\p{Ll}\p{M}*.*\p{Lu}")
+_BEHIND_NUMBER = regex.compile(r"\p{N} ?\Z")
+# A full stop or question mark that ends a sentence; an exclamation mark only behind a word, for 5! and n! are numbers.
+_CLOSING = r"(?=[\"')\]*_]*(?:\s|\Z))"
+_SENTENCE_END = regex.compile(
+    rf"\s*(?:[.?؟]|(?<=[\p{{L}}\p{{M}}]{{2}}[.?!\"]*)!)+{_CLOSING}|\s*[。។៕]+|[¿¡](?=\w)", regex.VERSION1
+)
+_KEPT = "\uf8ff"
+
+
 def folded(text: str) -> str:
-    """The text without what makes no difference: case, width and composition (NFKC), punctuation, white space."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in plain).split())
+    """The text without what means nothing: white space, the kind of quotes and dashes, the stops of sentences, case of
+    plain words, Unicode forms of one character, characters that no reader sees.
+
+    What could mean something stays: operators, currencies, decimal points, commas, the case of iPhone, of a unit behind
+    a number (5 mW, 5 MW) and of single letters (x, X), and all of code, formulas, addresses and the like.
+    """
+    spans = protected_spans(text)
+    kept = [text[a:b] for a, b in spans]
+    at, pieces = 0, []
+    for start, end in spans:
+        pieces += [text[at:start], _KEPT]
+        at = end
+    plain = _HIDDEN.sub("", "".join(pieces) + text[at:])
+    plain = unicodedata.normalize("NFC", "".join(map(_same_form, unicodedata.normalize("NFC", plain))))
+    plain = _QUOTE.sub('"', plain.translate(_ONE_SIGN))
+    plain = " ".join(_SENTENCE_END.sub(" ", " ".join(plain.split())).split())
+    plain = _WORD.sub(_without_case, plain)
+    for span in kept:
+        plain = plain.replace(_KEPT, span, 1)
+    return plain
+
+
+@functools.cache
+def _same_form(character: str) -> str:
+    kind = unicodedata.decomposition(character).partition(">")[0].removeprefix("<")
+    if kind in _SAME_FORM:
+        return unicodedata.normalize("NFKC", character)
+    digit = unicodedata.decimal(character, None)
+    return character if digit is None else str(digit)
+
+
+def _without_case(match: regex.Match[str]) -> str:
+    word = match.group()
+    if word.islower() or _INNER_CAPITAL.search(word):
+        return word
+    if len(word) <= 3 and _BEHIND_NUMBER.search(match.string, 0, match.start()):
+        return word
+    alone = len(word) == 1 and not regex.match(r" \w", match.string[match.end() :])
+    return word if alone or word[0].isdigit() else word.casefold()
 
 
 def text_key(text: str, *names: str) -> str:
     """16 hex digits of the folded text under ``names`` (its language, its role)."""
-    return content_key("text", *names, folded(text))
+    return _key(folded(text), *names)
+
+
+def _key(text: str, *names: str) -> str:
+    return content_key("text", *names, text)
 
 
 class Duplicate:
@@ -45,7 +113,7 @@ class Duplicate:
     folding are not compared: "Yes." is the answer to many questions.
     """
 
-    version = 1
+    version = 2
 
     def __init__(self, sides: str = "both", min_characters: int = 20) -> None:
         if sides not in SIDES:
@@ -57,8 +125,8 @@ class Duplicate:
         languages = (pair.source_language, pair.target_language)
         out = []
         for side, text in (("source", pair.source), ("target", pair.target)):
-            if self.sides in (side, "both") and len(folded(text)) >= self.min_characters:
-                out.append((side, text_key(text, side, *languages), row_key))
+            if self.sides in (side, "both") and len(same := folded(text)) >= self.min_characters:
+                out.append((side, _key(same, side, *languages), row_key))
         return out
 
     def repeats(self, marks: Iterable[Mark]) -> Iterator[tuple[str, str]]:

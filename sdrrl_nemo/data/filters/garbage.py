@@ -16,11 +16,13 @@ _MARKUP = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>\n]*)?/?>|<!--|&(?:#\d+|
 class Markup(Filter):
     """HTML tags and entities that the source has not; an instruction about HTML keeps its own."""
 
+    version = 2
+
     def __init__(self, max_extra: int = 0) -> None:
         self.max_extra = max_extra
 
     def reject(self, pair: TextPair) -> str | None:
-        source = Counter() if pair.source == pair.target else Counter(_MARKUP.findall(pair.source))
+        source = Counter() if pair.alone else Counter(_MARKUP.findall(pair.source))
         extra = Counter(_MARKUP.findall(pair.target)) - source
         if extra.total() <= self.max_extra:
             return None
@@ -52,6 +54,8 @@ _BROKEN = regex.compile(r"[\p{Cc}\p{Cn}\p{Co}\p{Cs}\uFFFD--[\n\t\r]]", regex.V1)
 @FILTERS.register("control")
 class Control(Filter):
     """Characters that no text has: controls, unassigned or private code points, U+FFFD, and wrongly decoded letters."""
+
+    version = 2
 
     def __init__(self, maximum: int = 0) -> None:
         self.maximum = maximum

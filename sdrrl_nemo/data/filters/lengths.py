@@ -30,9 +30,12 @@ def character_width(character: str) -> int:
 
 @FILTERS.register("length")
 class Length(Filter):
-    """Translation length in characters, and its longest word (0: any) where words are written apart."""
+    """Translation length in characters, and its longest word (0: any) where words are written apart.
 
-    version = 2
+    A word of code or of an address may have any length.
+    """
+
+    version = 3
 
     def __init__(self, minimum: int = 1, maximum: int = 20_000, longest_word: int = 0) -> None:
         require_bounds(minimum, maximum)
@@ -43,8 +46,9 @@ class Length(Filter):
         if not self.minimum <= n <= self.maximum:
             return f"{n} characters, not {self.minimum} to {self.maximum}"
         if self.longest_word:
-            spans = tokenize(pair.target, pair.target_language)
-            longest = max((b - a for a, b in spans if not is_unspaced(pair.target[a])), default=0)
+            text = pair.target_prose
+            spans = tokenize(text, pair.target_language)
+            longest = max((b - a for a, b in spans if not is_unspaced(text[a])), default=0)
             if longest > self.longest_word:
                 return f"a word of {longest} characters, more than {self.longest_word}"
         return None
@@ -54,10 +58,11 @@ class Length(Filter):
 class LengthRatio(Filter):
     """Length of the translation over that of the source; ``slack`` units of difference always pass.
 
-    ``unit``: ``width`` (see `width`), ``characters``, or ``words`` as WMT's rules count.
+    ``unit``: ``width`` (see `width`), ``characters``, or ``words`` as WMT's rules count. The whole texts are compared,
+    and what they have besides code, formulas and the like: a long listing that both share would hide a lost sentence.
     """
 
-    version = 2
+    version = 3
 
     def __init__(self, minimum: float = 0.5, maximum: float = 2.0, slack: int = 15, unit: str = "width") -> None:
         require_bounds(minimum, maximum)
@@ -71,8 +76,11 @@ class LengthRatio(Filter):
         return width(text.strip()) if self.unit == "width" else len(text.strip())
 
     def reject(self, pair: TextPair) -> str | None:
-        a = self._measure(pair.source, pair.source_language)
-        b = self._measure(pair.target, pair.target_language)
+        return self._compare(pair, pair.source, pair.target) or self._compare(pair, pair.source_rest, pair.target_rest)
+
+    def _compare(self, pair: TextPair, source: str, target: str) -> str | None:
+        a = self._measure(source, pair.source_language)
+        b = self._measure(target, pair.target_language)
         if abs(a - b) <= self.slack or (a and self.minimum <= b / a <= self.maximum):
             return None
         ratio = f"{b / a:.2f} times the source's" if a else "the source is empty"

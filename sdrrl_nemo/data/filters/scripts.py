@@ -9,7 +9,6 @@ import regex
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, require_share
 from sdrrl_nemo.data.filters.lengths import character_width
-from sdrrl_nemo.data.filters.marks import without_addresses
 from sdrrl_nemo.data.text.languages import language
 
 # ISO 15924 code -> how names of its letters begin in the Unicode character database.
@@ -49,16 +48,16 @@ def script_share(text: str, code: str) -> float | None:
 
 @FILTERS.register("script")
 class Script(Filter):
-    """Share of the translation's letters, outside URLs, that are of the target language's script."""
+    """Share of the translation's letters, outside code, addresses and the like, that are of the target's script."""
 
-    version = 2
+    version = 3
 
     def __init__(self, minimum: float = 0.6, min_letters: int = 4) -> None:
         require_share("minimum", minimum)
         self.minimum, self.min_letters = minimum, min_letters
 
     def reject(self, pair: TextPair) -> str | None:
-        text = without_addresses(pair.target)
+        text = pair.target_prose
         share = script_share(text, pair.target_language)
         if share is None or sum(map(str.isalpha, text)) < self.min_letters or share >= self.minimum:
             return None
@@ -76,14 +75,20 @@ _LETTER = regex.compile(r"[\p{L}\p{M}]")
 
 @FILTERS.register("character_ratio")
 class CharacterRatio(Filter):
-    """Share of letters that lies more than ``maximum_loss`` below the source's: signs and digits in place of words."""
+    """Share of letters that lies more than ``maximum_loss`` below the source's: signs and digits in place of words.
+
+    Looked at outside code, formulas and the like, which have their own share of signs.
+    """
+
+    version = 2
 
     def __init__(self, maximum_loss: float = 0.25, min_characters: int = 8) -> None:
         require_share("maximum_loss", maximum_loss)
         self.maximum_loss, self.min_characters = maximum_loss, min_characters
 
     def reject(self, pair: TextPair) -> str | None:
-        a, b = letter_share(pair.source), letter_share(pair.target)
-        if a is None or b is None or len(pair.target) < self.min_characters or a - b <= self.maximum_loss:
+        a, b = letter_share(pair.source_prose), letter_share(pair.target_prose)
+        short = len(pair.target_prose.strip()) < self.min_characters
+        if a is None or b is None or short or a - b <= self.maximum_loss:
             return None
         return f"{b:.2f} of the characters are letters for {a:.2f}, a loss over {self.maximum_loss:.2f}"

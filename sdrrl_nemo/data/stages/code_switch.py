@@ -33,7 +33,7 @@ from sdrrl_nemo.data.config import Pair
 from sdrrl_nemo.data.engines.base import Dictionary, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import SampleRow
-from sdrrl_nemo.data.text import words
+from sdrrl_nemo.data.text import segmentation, words
 from sdrrl_nemo.data.text.words import Span, is_unspaced, korean_stems, tokenize
 
 Entries = Mapping[str, Sequence[str]]
@@ -203,10 +203,9 @@ def _is_letter(character: str) -> bool:
 
 def protected_parts(text: str) -> list[Span]:
     """Spans that code-switching leaves alone: those that translation protects, and lines of the templates."""
-    from sdrrl_nemo.data.text.segmentation import protected_spans
     from sdrrl_nemo.data.text.templates import template_spans
 
-    return sorted({*protected_spans(text), *template_spans(text)})
+    return sorted({*segmentation.protected_spans(text), *template_spans(text)})
 
 
 class SwitchDictionary:
@@ -267,7 +266,7 @@ class CodeSwitch(Stage[SampleRow, SampleRow]):
 
     def settings(self) -> Any:
         chosen = {"dictionary": self.dictionary.identity, "probability": self.probability, "seed": self.seed}
-        return {**chosen, "words": words.identity()}
+        return {**chosen, "words": words.identity(), "protected": segmentation.REVISION}
 
     def process(self, rows: list[SampleRow]) -> Outcome[SampleRow]:
         out: list[SampleRow] = []

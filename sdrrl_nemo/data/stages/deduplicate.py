@@ -16,6 +16,7 @@ from sdrrl_nemo.data.execution.stage_runner import Outcome, StreamStage
 from sdrrl_nemo.data.filters import Duplicate, TextPair
 from sdrrl_nemo.data.filters.duplicates import Mark
 from sdrrl_nemo.data.rows import RejectRow, TranslatedRow
+from sdrrl_nemo.data.text import segmentation
 
 NUMBER = re.compile(r":\d{12}")
 """The row number that a mark carries behind the question's key."""
@@ -35,7 +36,7 @@ class Duplicates(StreamStage[TranslatedRow, TranslatedRow]):
 
     def settings(self) -> Any:
         judge = [self.judge.version, self.judge.sides, self.judge.min_characters]
-        return {"duplicate": judge, "pair": list(self.pair), "part": self.part}
+        return {"duplicate": judge, "pair": list(self.pair), "part": self.part, "protected": segmentation.REVISION}
 
     def stream(self, rows: Iterator[TranslatedRow], workspace: Path) -> Iterator[Outcome[TranslatedRow]]:
         folders = [workspace / name for name in ("marks", "repeats")]

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 
 from sdrrl_nemo.data.config import EngineConfig, Pair
 from sdrrl_nemo.data.conversations import Place, numbered, own_copy, places, set_target, target_at, text_at
-from sdrrl_nemo.data.engines.base import Identified, LanguageIdentifier, QualityEstimator, fingerprint_of
+from sdrrl_nemo.data.engines.base import Assessment, Identified, LanguageIdentifier, QualityEstimator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
-from sdrrl_nemo.data.rows import QUALITY, RejectRow, TranslatedRow
-from sdrrl_nemo.data.text import words
+from sdrrl_nemo.data.rows import QUALITY, SEGMENTS, RejectRow, SegmentScores, TranslatedRow
+from sdrrl_nemo.data.text import segmentation, words
+
+DIGITS = 4
+"""Decimals of the scores that rows remember."""
 
 
 class Rejection(NamedTuple):
@@ -24,10 +27,10 @@ class Rejection(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge says of one translation: why it is rejected, or None, and the score that its row remembers."""
+    """What a judge says of one translation: why it is rejected, or None, and the estimate that its row remembers."""
 
     rejection: Rejection | None
-    quality: float | None = None
+    quality: Assessment | None = None
 
 
 class Judge(Stage[TranslatedRow, TranslatedRow]):
@@ -69,27 +72,39 @@ class Judge(Stage[TranslatedRow, TranslatedRow]):
         return Outcome(out, len(live), len(live) - len(rejects), rejects)
 
 
-def _remember(row: TranslatedRow, place: Place, quality: float) -> None:
+def _remember(row: TranslatedRow, place: Place, quality: Assessment) -> None:
+    score = round(quality.score, DIGITS)
+    parts: SegmentScores | None = None
+    if quality.mean is not None and quality.minimum is not None:
+        mean, least = round(quality.mean, DIGITS), round(quality.minimum, DIGITS)
+        parts = {"mean": mean, "min": least, "segments": quality.segments}
     if place.turn is None:
-        row[QUALITY[place.component]] = quality
-    else:
-        scores = row.setdefault("earlier_quality", [{} for _ in row["earlier"]])
-        scores[place.turn][place.component] = quality
+        row[QUALITY[place.component]] = score
+        if parts is not None:
+            row[SEGMENTS[place.component]] = parts
+        return
+    earlier = row.setdefault("earlier_quality", [{} for _ in row["earlier"]])[place.turn]
+    earlier[place.component] = score
+    if parts is not None:
+        earlier[SEGMENTS[place.component]] = parts
 
 
 class Quality(Judge):
     """Rejects translations whose estimated quality is below tau (section 3.2.2)."""
 
-    def __init__(self, name: str, engine: QualityEstimator, options: Any, tau: float, shard_size: int) -> None:
+    def __init__(
+        self, name: str, engine: QualityEstimator, options: Any, tau: float, shard_size: int, pair: Pair
+    ) -> None:
         self.name, self.engine, self.options, self.tau, self.shard_size = name, engine, options, tau, shard_size
-        self.source = self.target = ""
+        self.source, self.target = pair
 
     def settings(self) -> Any:
         return {"engine": fingerprint_of(self.engine), "options": self.options, "tau": self.tau}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
-        scores = self.engine.score([p.source for p in pairs], [p.target for p in pairs])
-        return [Verdict(self._below_tau(score), round(score, 4)) for score in map(float, scores)]
+        sources, targets = [p.source for p in pairs], [p.target for p in pairs]
+        found = self.engine.assess(sources, targets, (self.source, self.target))
+        return [Verdict(self._below_tau(quality.score), quality) for quality in found]
 
     def _below_tau(self, score: float) -> Rejection | None:
         return None if score >= self.tau else Rejection("below tau", f"{score:.4f} < {self.tau}")
@@ -112,7 +127,8 @@ class Heuristics(Judge):
     def settings(self) -> Any:
         versions = [f.version for f in self.filters.values()]
         chosen = [asdict(c) for c in self.chosen]
-        return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], "words": words.identity()}
+        about = {"words": words.identity(), "protected": segmentation.REVISION}
+        return {"filters": chosen, "versions": versions, "pair": [self.source, self.target], **about}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
         return [Verdict(self._first(pair)) for pair in pairs]
@@ -126,7 +142,11 @@ class Heuristics(Judge):
 
 
 class LanguageId(Judge):
-    """Rejects translations that are off-target: identified as another language than the target (section 4.1)."""
+    """Rejects translations that are off-target: identified as another language than the target (section 4.1).
+
+    Code, formulas, addresses and the like are of no language: what stands between them is identified, and a translation
+    with too little of it stays.
+    """
 
     def __init__(
         self,
@@ -143,16 +163,16 @@ class LanguageId(Judge):
 
     def settings(self) -> Any:
         bounds = [self.min_letters, self.min_probability]
-        engine = fingerprint_of(self.engine)
-        return {"engine": engine, "options": self.options, "target": self.target, "bounds": bounds}
+        about = {"target": self.target, "bounds": bounds, "protected": segmentation.REVISION}
+        return {"engine": fingerprint_of(self.engine), "options": self.options, **about}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
-        identified = self.engine.identify([p.target for p in pairs])
+        identified = self.engine.identify([p.target_prose for p in pairs])
         return [Verdict(self._off_target(p, found)) for p, found in zip(pairs, identified, strict=True)]
 
     def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
         code, probability = found
-        if code == self.target or sum(map(str.isalpha, pair.target)) < self.min_letters:
+        if code == self.target or sum(map(str.isalpha, pair.target_prose)) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None

@@ -10,7 +10,7 @@ from sdrrl_nemo.common.provenance import REPO_ROOT
 from sdrrl_nemo.data.chosen_engines import Engines
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.engines.language_id.cld3 import OTHER_LABELS, Cld3Identifier
-from sdrrl_nemo.data.engines.quality.use import UseQualityEstimator, segments
+from sdrrl_nemo.data.engines.quality.use import UseQualityEstimator
 from sdrrl_nemo.data.pairs import for_pair
 from sdrrl_nemo.data.text.languages import from_cld3
 
@@ -58,12 +58,6 @@ def test_languages_that_it_cannot_judge_are_refused() -> None:
     other = {"*-ces": {"quality": {"engine": {"name": "cometkiwi", "options": {"model": "none"}}, "tau": 0.8}}}
     engines = Engines(dataclasses.replace(config, by_pair=other))
     assert isinstance(engines.get("quality", for_pair(config, ("eng", "por"))), UseQualityEstimator)
-
-
-def test_segments_fall_back_to_larger_parts() -> None:
-    assert list(segments("A b. C d.\nE.", "F g. H i.\nJ.")) == [("A b.", "F g."), ("C d.", "H i."), ("E.", "J.")]
-    assert list(segments("A b. C d.\nE.", "F g.\nJ.")) == [("A b. C d.", "F g."), ("E.", "J.")]
-    assert list(segments("A.\nB.", "C.")) == [("A.\nB.", "C.")]
 
 
 TEXTS = {

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,16 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import BROKEN_JSON, content_key
-from sdrrl_nemo.data.engines.base import QUALITY_ESTIMATORS, QualityEstimator
+from sdrrl_nemo.data.engines.base import QUALITY_ESTIMATORS, Assessment, Languages, QualityEstimator
 from sdrrl_nemo.data.engines.contents import matching, sha256_of
+from sdrrl_nemo.data.engines.quality.segment_pairs import (
+    Segments,
+    assessment,
+    fitting,
+    require_aggregate,
+    segment_pairs,
+)
+from sdrrl_nemo.data.text import segmentation
 
 WORKER = Path(__file__).with_name("comet_worker.py")
 PYTHON = ".venv-comet/bin/python"
@@ -30,6 +39,9 @@ DIGITS = 6
 ENCODER_FILES = ("*.json", "*.model", "*.txt")
 PRECISIONS = ("fp32", "bf16", "fp16")
 KIWI = "quality estimator 'cometkiwi'"
+REVISION = 2
+MOST_SUBWORDS = 500
+"""Of source and translation with the marks around each: the encoder's 512, less the separators that COMET puts in."""
 Segment = dict[str, str]
 
 
@@ -79,17 +91,25 @@ class CometScorer:
 
     def score(self, segments: Sequence[Segment]) -> list[float]:
         """One score a segment {"src", "mt"[, "ref"]}, rounded to 6 digits."""
+        return [round(x, DIGITS) for x in self._numbers("scores", segments)]
+
+    def lengths(self, segments: Sequence[Segment]) -> list[int]:
+        """Subwords of each segment as the encoder reads it: all its texts together."""
+        return [int(x) for x in self._numbers("lengths", segments)]
+
+    def _numbers(self, what: str, segments: Sequence[Segment]) -> list[float]:
+        """One number a segment from the worker: its ``scores`` or its ``lengths``."""
         if not segments:
             return []
         if self._process is None:
             self._start()
         self._asked += 1
-        reply = self._ask({"id": self._asked, "data": list(segments)})
-        scores = reply.get("scores")
-        numbers = isinstance(scores, list) and all(isinstance(x, float | int) and math.isfinite(x) for x in scores)
-        if reply.get("id") != self._asked or not numbers or len(reply["scores"]) != len(segments):
+        reply = self._ask({"id": self._asked, "want": what, "data": list(segments)})
+        found = reply.get(what)
+        numbers = isinstance(found, list) and all(isinstance(x, float | int) and math.isfinite(x) for x in found)
+        if reply.get("id") != self._asked or not numbers or len(reply[what]) != len(segments):
             raise self._failed(f"gave {json.dumps(reply)[:200]} for {len(segments)} segments")
-        return [round(float(x), DIGITS) for x in reply["scores"]]
+        return [float(x) for x in reply[what]]
 
     @cached_property
     def identity(self) -> str:
@@ -213,7 +233,12 @@ class CometScorer:
 
 @QUALITY_ESTIMATORS.register("cometkiwi")
 class CometKiwi(QualityEstimator):
-    """wmt22-cometkiwi-da: scores about 0 to 1; the paper keeps what reaches 0.8."""
+    """wmt22-cometkiwi-da: scores about 0 to 1; the paper keeps what reaches 0.8.
+
+    A text is scored by its corresponding sentences (segment_pairs.py): their mean weighted by source length, or with
+    ``aggregate: min`` the worst of them. The encoder reads source and translation together and cuts away what is beyond
+    its 512 subwords, so longer segments are halved until they fit.
+    """
 
     licence = "CC-BY-NC-SA-4.0"
     noncommercial = True
@@ -226,13 +251,17 @@ class CometKiwi(QualityEstimator):
         device: str = "cpu",
         precision: str = "fp32",
         batch_size: int = 32,
+        aggregate: str = "mean",
     ) -> None:
+        require_aggregate("cometkiwi", aggregate)
+        self._aggregate = aggregate
         self._scorer = CometScorer(model, encoder, python, device, precision, batch_size, reference=False)
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """Precision; batch size and device do not count."""
-        return f"cometkiwi/{self._scorer.options['precision']}"
+        """Precision, and how texts become segments and their scores one; batch size and device do not count."""
+        how = f"r{REVISION}/{self._aggregate}/protected-{segmentation.REVISION}"
+        return f"cometkiwi/{how}/{self._scorer.options['precision']}"
 
     def files(self, *languages: str) -> Iterable[Path]:
         return self._scorer.files()
@@ -247,5 +276,24 @@ class CometKiwi(QualityEstimator):
         self._scorer.close()
 
     def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
-        pairs = zip(sources, translations, strict=True)
-        return self._scorer.score([{"src": s, "mt": t} for s, t in pairs])
+        return [found.score for found in self.assess(sources, translations, ("eng", "eng"))]
+
+    def assess(self, sources: Sequence[str], translations: Sequence[str], languages: Languages) -> list[Assessment]:
+        texts = list(zip(sources, translations, strict=True))
+        cut = [fitting(segment_pairs(s, t, languages), self._too_long) for s, t in texts]
+        asked = list(dict.fromkeys(pair for parts in cut for pair in parts))
+        scores = dict(zip(asked, self._scorer.score([{"src": s, "mt": t} for s, t in asked]), strict=True))
+        return [assessment(parts, [scores[pair] for pair in parts], self._aggregate) for parts in cut]
+
+    def _too_long(self, pairs: Sequence[Segments]) -> list[bool]:
+        """Which pairs the encoder would cut; the worker is asked where their characters leave it open."""
+        open_ = [pair for pair in pairs if _most_subwords(pair) > MOST_SUBWORDS]
+        lengths = self._scorer.lengths([{"src": s, "mt": t} for s, t in open_])
+        long = {pair for pair, length in zip(open_, lengths, strict=True) if length > MOST_SUBWORDS}
+        return [pair in long for pair in pairs]
+
+
+def _most_subwords(pair: Segments) -> int:
+    """No subword is shorter than a character of the normalised text, but for the mark before a word."""
+    texts = [unicodedata.normalize("NFKC", text) for text in pair]
+    return sum(len(text) + len(text.split()) + 2 for text in texts)

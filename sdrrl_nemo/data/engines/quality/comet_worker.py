@@ -2,8 +2,9 @@
 
 Requests are JSON lines on stdin, replies JSON lines on the file descriptor named by the second argument; whatever
 libraries print goes to stderr. First request: {"model", "encoder", "device", "precision", "batch_size", "reference"};
-reply {"ready": {...versions}}. Then {"id", "data": [{"src", "mt"[, "ref"]}]} -> {"id", "scores": [...]}; an error is
-{"id", "error": "one sentence"}. The worker ends when stdin does, so it never outlives its parent.
+reply {"ready": {...versions}}. Then {"id", "want": "scores", "data": [{"src", "mt"[, "ref"]}]} -> {"id", "scores":
+[...]}, or "lengths" in the place of both: the subwords of each row. An error is {"id", "error": "one sentence"}. The
+worker ends when stdin does, so it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -88,6 +89,15 @@ def score(model: Any, rows: list[dict[str, str]], batch_size: int) -> list[float
     return scores
 
 
+def lengths(model: Any, rows: list[dict[str, str]]) -> list[int]:
+    """Subwords of each row, those of all its texts with the marks around each: the encoder reads them in one piece."""
+    totals = [0] * len(rows)
+    for key in rows[0] if rows else ():
+        encoded = model.encoder.tokenizer([row[key] for row in rows], truncation=False)["input_ids"]
+        totals = [total + len(ids) for total, ids in zip(totals, encoded, strict=True)]
+    return totals
+
+
 def _to(batch: Any, device: Any) -> Any:
     """A model's inputs on its device: dictionaries of tensors, or a tuple of such."""
     if isinstance(batch, (tuple, list)):
@@ -123,7 +133,10 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            reply({"id": request["id"], "scores": score(model, request["data"], options["batch_size"])})
+            if request.get("want") == "lengths":
+                reply({"id": request["id"], "lengths": lengths(model, request["data"])})
+            else:
+                reply({"id": request["id"], "scores": score(model, request["data"], options["batch_size"])})
         except Exception as e:
             reply({"id": request["id"], "error": one_line(e)})
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import regex
 from markdown_it import MarkdownIt
 
+from sdrrl_nemo.data.text.segmentation.code_lines import is_code, json_ranges
 from sdrrl_nemo.data.text.segmentation.spans import Span, inline_spans
 
 _LINE = regex.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
@@ -89,6 +90,9 @@ def _classes(text: str, lines: list[tuple[int, int]]) -> dict[int, str]:
         )
         if keep or token.type == "table_open":
             out.update(dict.fromkeys(range(first, last), "keep" if keep else "table"))
+    for number, (start, end) in enumerate(lines):
+        if number not in out and is_code(text[start:end]):
+            out[number] = "keep"
     return out
 
 
@@ -124,8 +128,15 @@ def _trimmed(text: str, start: int, end: int, prefix: bool) -> Line | None:
 
 
 def _opaque(text: str, lines: list[tuple[int, int]], classes: dict[int, str]) -> list[tuple[int, int]]:
-    """Ranges that stay whole: kept lines, and display formulas in the rest."""
-    out = [lines[i] for i, kind in sorted(classes.items()) if kind == "keep"]
+    """Ranges that stay whole, disjoint: JSON over several lines, kept lines, and display formulas in the rest."""
+    json = [(start, end) for start, end in json_ranges(text) if regex.search(r"[\r\n]", text[start:end])]
+    kept = [lines[i] for i, kind in sorted(classes.items()) if kind == "keep"]
+    out: list[tuple[int, int]] = []
+    for start, end in sorted([*json, *kept]):  # a fence may hold JSON, and JSON lines that look like code
+        if out and start < out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
     at = 0
     for start, end in [*out, (len(text), len(text))]:
         out += [m.span() for m in _DISPLAY_MATH.finditer(text, at, start)]

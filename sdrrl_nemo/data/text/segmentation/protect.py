@@ -15,6 +15,9 @@ from sdrrl_nemo.data.text.segmentation.placeholders import FORMS, Masked, around
 from sdrrl_nemo.data.text.segmentation.sentences import borders, split_long
 from sdrrl_nemo.data.text.segmentation.spans import Span
 
+REVISION = 2
+"""Changes whenever another part of a text is protected or its sentences end elsewhere: for fingerprints."""
+
 _LETTER = regex.compile(r"\p{L}")
 _LINE_ENDS = regex.compile(r"\s*[\r\n]\s*")
 _BARE_PIPE = regex.compile(r"(?<!\\)(?:\\\\)*+\K\|")

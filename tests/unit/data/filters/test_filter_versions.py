@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
@@ -37,6 +38,7 @@ def _is_version(node: Any) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "version"
 
 
+@functools.cache
 def definitions(source: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
     """(name -> what defines it at the top of the file, name -> module of the filters that it is imported from)."""
     own: dict[str, ast.stmt] = {}
@@ -122,7 +124,8 @@ def test_what_counts_as_the_rule(before: str, after: str, changes: bool) -> None
 
 
 def test_a_rule_of_another_module_counts_too() -> None:
-    assert f"{PACKAGE}.marks._ADDRESS" in rule("Script", f"{PACKAGE}.scripts")
+    assert f"{PACKAGE}.lengths.width" in rule("LengthRatio", f"{PACKAGE}.lengths")
+    assert f"{PACKAGE}.base.prose" in rule("Script", f"{PACKAGE}.scripts")
 
 
 def test_the_complaint_says_what_to_do() -> None:

@@ -64,8 +64,8 @@ EDGES: list[tuple[str, str, str, str, str | None]] = [
     ],
     # numbers: none lost, one made up
     ("numbers", "In 5 days", "Em dias", "eng-por", "1 numbers lost ['5'], 0 added []"),
-    ("numbers", "In May", "Em 5", "eng-por", None),
-    ("numbers", "In May", "Em 5 ou 6", "eng-por", "0 numbers lost [], 2 added ['5', '6']"),
+    ("numbers", "In spring", "Em 5", "eng-por", None),
+    ("numbers", "In spring", "Em 5 ou 6", "eng-por", "0 numbers lost [], 2 added ['5', '6']"),
     ("numbers", "1 2 3 4 5 6 7", "x", "eng-por", "7 numbers lost ['1', '2', '3', '4', '5'], 0 added"),
     ("numbers", "5 and 5", "5", "eng-por", "1 numbers lost ['5']"),
     # urls: none lost, none made up

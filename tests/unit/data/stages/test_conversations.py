@@ -214,7 +214,7 @@ def test_one_rejected_turn_costs_the_conversation_what_needs_it(
 
     before = translated(three)
     kept = json.dumps(before)
-    outcome = Quality("quality", Estimator(), {}, 0.5, 8).process([before])
+    outcome = Quality("quality", Estimator(), {}, 0.5, 8, ("eng", "por")).process([before])
     assert json.dumps(before) == kept  # the row that came in is another's
     facts = outcome.facts()
     assert (facts["in"], facts["dropped"]) == (6, {"below tau": 1})
@@ -226,7 +226,7 @@ def test_one_rejected_turn_costs_the_conversation_what_needs_it(
     combined = Subsets(PAIR, FOUR, 8).process([row])
     assert [r["subset"] for r in combined.rows] == left
     assert combined.facts()["in"] == 4
-    again = Quality("again", Estimator(), {}, 0.5, 8).process([row])
+    again = Quality("again", Estimator(), {}, 0.5, 8, ("eng", "por")).process([row])
     assert again.facts()["in"] == 5
 
 

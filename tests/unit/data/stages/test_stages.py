@@ -167,14 +167,14 @@ def test_only_tl_and_lt_ask_for_the_answers_language() -> None:
 
 def test_tau_is_a_lower_bound_and_scores_are_kept() -> None:
     engine = tiny_engines.TinyEstimator()
-    outcome = Quality("quality", engine, {}, 0.5, 8).process(translated_rows())
+    outcome = Quality("quality", engine, {}, 0.5, 8, ("eng", "por")).process(translated_rows())
     for row in outcome.rows:
         for c in ("question", "answer"):
             score = engine.score([row[c]], [""])[0]
             assert row[f"{c}_quality"] == pytest.approx(score, abs=1e-4)
             assert (row[f"{c}_target"] is None) == (score < 0.5)
     assert outcome.facts()["dropped"]["below tau"] == len(outcome.rejects) > 5
-    again = Quality("again", engine, {}, 0.5, 8).process(outcome.rows)
+    again = Quality("again", engine, {}, 0.5, 8, ("eng", "por")).process(outcome.rows)
     assert again.facts()["in"] == outcome.facts()["out"]
     assert not again.rejects
 

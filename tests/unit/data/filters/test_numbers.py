@@ -1,0 +1,239 @@
+"""Numbers as each language writes them: right translations agree, wrong ones do not."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdrrl_nemo.data.filters import FILTERS, TextPair
+from sdrrl_nemo.data.filters.number_matching import differences
+from sdrrl_nemo.data.filters.number_reading import in_words, kanji, roman, stated
+from sdrrl_nemo.data.filters.number_words import CARDINALS, DECIMAL_COMMA, ORDINALS, SCALES
+from sdrrl_nemo.data.text.languages import LANGUAGES
+from sdrrl_nemo.data.text.segmentation.sentences import LOCALES
+
+# (languages, source, right translation)
+RIGHT = [
+    ("eng-por", "the 19th century", "o século XIX"),
+    ("eng-fra", "the 19th century", "le XIXe siècle"),
+    ("eng-ukr", "In the 19th century", "У ХІХ столітті"),
+    ("eng-pol", "the 19th century", "XIX wiek"),
+    ("eng-kor", "19th century", "19세기"),
+    ("eng-por", "At 3 pm", "Às 15h"),
+    ("eng-por", "At 3 pm", "Às 15:00"),
+    ("eng-jpn", "At 3 pm", "午後3時に"),
+    ("eng-fra", "at 3:30 p.m.", "à 15h30"),
+    ("eng-fin", "at 3:30 pm", "klo 15.30"),
+    ("eng-kor", "at 3:30 pm", "오후 3시 30분에"),
+    ("eng-vie", "at 8 pm", "lúc 20 giờ"),
+    ("eng-tha", "at 8 pm", "เวลา 2 ทุ่ม"),
+    ("eng-jpn", "20,000 people came.", "2万人が来ました。"),
+    ("eng-kor", "20,000 people", "2만 명"),
+    ("eng-jpn", "5 million", "500万"),
+    ("eng-kor", "350 million", "3억 5000만"),
+    ("eng-jpn", "350,000,000 yen", "3億5000万円"),
+    ("eng-por", "5 million people", "5 milhões de pessoas"),
+    ("eng-pol", "5.5 billion", "5,5 miliarda"),
+    ("eng-ind", "Rp 2.5 million", "Rp2,5 juta"),
+    ("eng-por", "2 billion", "2 mil milhões"),
+    ("eng-por", "1,234.5 km", "1.234,5 km"),
+    ("eng-fra", "1,234.5 km", "1 234,5 km"),
+    ("eng-ces", "1,234.5", "1 234,5"),
+    ("eng-fra", "1,234.5 km", "1 234,5 km"),
+    ("eng-por", "50% of 30", "50 por cento de 30"),
+    ("eng-jpn", "50%", "5割"),
+    ("eng-tha", "50%", "ร้อยละ 50"),
+    ("eng-por", "7 days", "sete dias"),
+    ("eng-ces", "2 cats", "dvě kočky"),
+    ("eng-ukr", "5 cats", "п’ять котів"),
+    ("eng-pol", "5 cats", "pięć kotów"),
+    ("eng-fin", "2 cats", "kahden kissan"),
+    ("eng-hun", "12 cats", "tizenkét macska"),
+    ("eng-tha", "12 months", "สิบสองเดือน"),
+    ("eng-khm", "7 days", "ប្រាំពីរថ្ងៃ"),
+    ("eng-khm", "12 months", "ដប់ពីរខែ"),
+    ("eng-vie", "12 months", "mười hai tháng"),
+    ("eng-ind", "12 months", "dua belas bulan"),
+    ("eng-kor", "3 apples", "사과 세 개"),
+    ("eng-kor", "3 people", "세명"),
+    ("eng-jpn", "12 months", "十二か月"),
+    ("eng-slv", "11 years", "enajst let"),
+    ("eng-dan", "8 days", "otte dage"),
+    ("eng-nob", "7 days", "sju dager"),
+    ("eng-bul", "12 months", "дванадесет месеца"),
+    ("eng-fra", "10 ans", "dix ans"),
+    ("eng-tha", "It was 1889", "ปี ๑๘๘๙"),
+    ("eng-khm", "in 1889", "ក្នុងឆ្នាំ ១៨៨៩"),
+    ("eng-jpn", "in 1889", "一八八九年に"),
+    ("eng-jpn", "in 1889", "１８８９年に"),
+    ("eng-por", "1/2 cup", "meia xícara"),
+    ("eng-por", "2/3 of them", "dois terços deles"),
+    ("eng-jpn", "2/3", "3分の2"),
+    ("eng-kor", "2/3", "3분의 2"),
+    ("eng-por", "½ cup", "1/2 xícara"),
+    ("eng-por", "1.5 hours", "uma hora e meia"),
+    ("eng-fra", "2½ hours", "2,5 heures"),
+    ("eng-por", "1 1/2 cups", "1½ xícara"),
+    ("eng-jpn", "from 3 June to 14 July", "6月3日から7月14日まで"),
+    ("eng-por", "2024-05-17", "17 de maio de 2024"),
+    ("eng-vie", "May 17, 2024", "ngày 17 tháng 5 năm 2024"),
+    ("eng-jpn", "12/05/2024", "2024年12月5日"),
+    ("eng-por", "the 1990s", "os anos 90"),
+    ("eng-jpn", "the 1990s", "1990年代"),
+    ("eng-ukr", "the 90s", "1990-ті"),
+    ("eng-por", "Louis XIV", "Luís 14"),
+    ("eng-tha", "in 2024", "ในปี พ.ศ. 2567"),
+    ("eng-por", "40 m² and x²", "40 metros quadrados e x²"),
+    ("eng-por", "H₂O", "H2O"),
+    ("eng-por", "10^6", "10⁶"),
+    ("eng-por", "Use v1.2.3 of 3.14", "Use v1.2.3 de 3,14"),
+    ("eng-por", "16:9", "16:9"),
+    ("eng-por", "$5k", "5 mil dólares"),
+    ("por-eng", "às 15h", "at 3 pm"),
+    ("jpn-eng", "午後3時", "at 3 p.m."),
+    ("jpn-eng", "2万人", "20,000 people"),
+    ("fra-eng", "XXIe siècle", "21st century"),
+    ("por-eng", "1.234,5", "1,234.5"),
+    ("eng-por", "the 1st of May", "primeiro de maio"),
+    ("eng-fra", "the 2nd time", "la deuxième fois"),
+    ("eng-por", "1,000,000", "1 milhão"),
+    ("eng-por", "1 million", "1.000.000"),
+    ("eng-tha", "20,000", "2 หมื่น"),
+    ("eng-khm", "20,000", "២ ម៉ឺន"),
+    ("eng-vie", "20,000", "20 nghìn"),
+    ("eng-tha", "1.5 million", "1.5 ล้าน"),
+    ("eng-por", "12 a.m.", "0h"),
+    ("eng-por", "10:00 to 11:30", "das 10h às 11h30"),
+    ("eng-fin", "1,234,567 seats", "1 234 567 paikkaa"),
+    ("eng-por", "1,00,000 rupees", "100.000 rúpias"),
+    ("eng-por", "5 lakh", "500 mil"),
+    ("eng-por", "In 2,000 years", "Em dois mil anos"),
+    ("eng-jpn", "In 2,000 years", "二千年"),
+    ("eng-por", "100 people", "cem pessoas"),
+    ("eng-por", "25 per cent of 40 euros: 40 × 0.25 = 10 euros.", "25 por cento de 40 euros: 40 × 0,25 = 10 euros."),
+    ("eng-jpn", "5/8 = 15/24 and 2/3 = 16/24", "5/8＝15/24、2/3＝16/24"),
+    ("eng-kor", "It costs 1,234.50 won", "1,234.5원"),
+    ("eng-por", "Pages 10-20", "Páginas 10–20"),
+    ("eng-por", "on 12 May 1932", "em 12/05/1932"),
+    ("eng-dan", "3.14", "3,14"),
+    ("eng-por", "-5 °C", "−5 °C"),
+]
+
+# (languages, source, wrong translation)
+WRONG = [
+    ("eng-por", "12 cats", "21 gatos"),
+    ("eng-por", "1.5 litres", "15 litros"),
+    ("eng-por", "Built in 1889.", "Construída."),
+    ("eng-por", "the 19th century", "o século XVIII"),
+    ("eng-por", "at 3 pm", "às 16h"),
+    ("eng-jpn", "20,000 people", "20万人"),
+    ("eng-por", "5 million", "5 mil"),
+    ("eng-por", "1,234.5", "12.345"),
+    ("eng-por", "7 days", "oito dias"),
+    ("eng-por", "2/3", "3/4"),
+    ("eng-jpn", "3 June", "6月4日"),
+    ("eng-por", "1990s", "anos 80"),
+    ("eng-por", "at 3:30 pm", "às 15h40"),
+    ("eng-por", "at 3 am", "às 15h"),
+    ("eng-kor", "350 million", "3억 5000"),
+    ("eng-por", "1/2 cup", "1/3 de xícara"),
+    ("eng-por", "50%", "5%"),
+    ("eng-por", "1,500", "1,5"),
+    ("eng-pol", "3.5", "35"),
+    ("eng-fra", "15", "1 5"),
+    ("eng-jpn", "12 months", "十三か月"),
+    ("eng-tha", "1889", "๑๘๙๘"),
+    ("eng-por", "0.5", "5"),
+    ("eng-por", "100", "1000"),
+    ("jpn-eng", "3万", "3,000"),
+    ("eng-por", "10:00", "11:00"),
+    ("eng-por", "$1.2 billion", "1,2 milhão"),
+]
+
+
+def verdict(languages: str, source: str, target: str) -> str | None:
+    return FILTERS.create("numbers").reject(TextPair(source, target, *languages.split("-")))
+
+
+@pytest.mark.parametrize(("languages", "source", "target"), RIGHT)
+def test_a_right_translation_has_the_same_numbers(languages: str, source: str, target: str) -> None:
+    missing, extra = differences(TextPair(source, target, *languages.split("-")))
+    assert not missing and not extra
+
+
+@pytest.mark.parametrize(("languages", "source", "target"), WRONG)
+def test_a_wrong_number_is_seen(languages: str, source: str, target: str) -> None:
+    assert verdict(languages, source, target) is not None
+
+
+def test_code_that_both_sides_have_is_not_looked_at() -> None:
+    code = "```\nx = [1, 2.5, 1234]\n```\n"
+    assert verdict("eng-por", f"{code}It has 3 items.", f"{code}Tem três itens.") is None
+    assert verdict("eng-por", f"{code}It has 3 items.", f"{code}Tem 4 itens.") == "1 numbers lost ['3'], 1 added ['4']"
+
+
+def spelled(n: int, code: str) -> str:
+    """CLDR's word for a number, by ICU."""
+    from icu4py.messageformat import MessageFormat
+
+    word = MessageFormat("{n, spellout}", LOCALES[code]).format({"n": n})
+    return str(word).replace("\u00ad", "").replace("\u200b", "").replace("ʼ", "'").lower()
+
+
+@pytest.mark.parametrize("code", sorted(LANGUAGES))
+def test_the_words_are_those_of_cldr(code: str) -> None:
+    """Zero to twelve in every language, against ICU's own spelling."""
+    for n in range(13):
+        word = spelled(n, code)
+        values = {value for number in in_words(f" {word} ", code) for value in number.values}
+        assert Fraction(n) in values, (n, word)
+
+
+@pytest.mark.parametrize("code", sorted(LANGUAGES))
+def test_separators_are_those_of_cldr(code: str) -> None:
+    from icu4py.messageformat import MessageFormat
+
+    for value in (1234567.5, 12345.25, 0.5, 3.125, 20000):
+        written = str(MessageFormat("{n, number}", LOCALES[code]).format({"n": value}))
+        assert [n.values for n in stated(written, code)] == [{Fraction(value)}], written
+
+
+def test_every_language_has_its_tables() -> None:
+    assert CARDINALS.keys() | {"jpn"} == SCALES.keys() == LANGUAGES.keys()
+    assert CARDINALS.keys() == ORDINALS.keys() and LANGUAGES.keys() > DECIMAL_COMMA
+    assert all(len(words.split(", ")) == 13 for words in CARDINALS.values())
+    assert all(len(words.split(", ")) == 12 for words in ORDINALS.values())
+
+
+_ROMAN = {
+    1000: "M", 900: "CM", 500: "D", 400: "CD", 100: "C", 90: "XC", 50: "L", 40: "XL", 10: "X", 9: "IX", 5: "V", 4: "IV",
+    1: "I",
+}  # fmt: skip
+
+
+@given(st.integers(1, 3999))
+def test_roman_numerals(n: int) -> None:
+    written, rest = "", n
+    for value, letters in _ROMAN.items():
+        written += letters * (rest // value)
+        rest %= value
+    assert roman(written) == n
+    assert roman(written + "IIII") == 0
+
+
+@given(st.integers(0, 10**12 - 1))
+def test_kanji_numerals(n: int) -> None:
+    assert kanji(spelled(n, "jpn")) == n
+
+
+@given(st.integers(10, 10**9), st.sampled_from(sorted(LANGUAGES)))
+def test_digits_out_of_place_are_seen(n: int, code: str) -> None:
+    """The number with two digits swapped, or one lost, is another number in every language."""
+    digits = str(n)
+    swapped = f"{digits[1]}{digits[0]}{digits[2:]}"
+    for wrong in {swapped, digits[:-1]} - {digits}:
+        missing, _ = differences(TextPair(f"a {digits} b", f"x {wrong} y", "eng", code))
+        assert [number.text for number in missing] == [digits]
