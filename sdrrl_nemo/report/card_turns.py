@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from sdrrl_nemo.report.card_answers import about_answers
 from sdrrl_nemo.report.card_facts import Facts, base_name
 
 READERS = ("ingest", "generate")
@@ -32,7 +33,8 @@ def text_notes(facts: Facts) -> list[tuple[str, str, int]]:
     for stage in facts.stats["stages"]:
         name = base_name(stage["name"])
         if name in READERS:
-            found.update({(name, note): n for note, n in (stage.get("notes") or {}).items() if note not in OTHER_NOTES})
+            notes = (stage.get("notes") or {}).items()
+            found.update({(name, note): n for note, n in notes if note not in OTHER_NOTES and not about_answers(note)})
             rejected = (stage.get("dropped") or {}).get(SURROGATE, 0)
             found.update({(name, f"{SURROGATE}, rejected"): rejected} if rejected else {})
     return [(stage, note, n) for (stage, note), n in sorted(found.items())]

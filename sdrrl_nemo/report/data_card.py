@@ -6,7 +6,6 @@ the same set gives the same card.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.report import card_charts as charts
 from sdrrl_nemo.report.build import SUBSET_MEANING, count, page_environment, to_plain_yaml
+from sdrrl_nemo.report.card_answers import answer_counts, margin, synth_draws
 from sdrrl_nemo.report.card_facts import HELD_OUT, Facts, Row, base_name, collect, plain_reason, quantile, scope_of
 from sdrrl_nemo.report.card_turns import history_of, mask_rows, text_notes, turn_counts
 from sdrrl_nemo.report.front_matter import dataset_head
@@ -140,6 +140,7 @@ def make_view(facts: Facts) -> dict[str, Any]:
         "held_out_stages": held,
         "by_pair": pair_rows(facts),
         "synth": synth_draws(stats),
+        "answers": answer_counts(stats),
         "fullness": facts.lengths.samples_in_pack,
         "scores": score_rows(facts),
         "switching": switch_rows(facts),
@@ -274,23 +275,6 @@ def pair_rows(facts: Facts) -> dict[str, Any] | None:
         if text.pair in samples:
             samples[text.pair][base_name(name)] += text.rows
     return {"stages": kept, "kinds": kinds, "samples": samples}
-
-
-def synth_draws(stats: dict[str, Any]) -> dict[str, Any] | None:
-    """How often y and y_hat were taken (Eq. 4); None where a method has but one of them."""
-    notes: Counter[str] = Counter()
-    for stage in stats["stages"]:
-        if base_name(stage["name"]) == "sample":
-            notes.update({k: v for k, v in (stage.get("notes") or {}).items() if k in ORIGINS})
-    total = notes["y"] + notes["y_hat"]
-    if not notes["y"] or not notes["y_hat"]:
-        return None
-    return {"y": notes["y"], "y_hat": notes["y_hat"], "share": notes["y_hat"] / total, "margin": margin(0.5, total)}
-
-
-def margin(p: float, n: int) -> float:
-    """Half the width of the range in which an observed share of ``n`` draws with chance ``p`` lies 19 times of 20."""
-    return 1.96 * math.sqrt(p * (1 - p) / n) if n else 0.0
 
 
 def score_rows(facts: Facts) -> list[dict[str, Any]]:

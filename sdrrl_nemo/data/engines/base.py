@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,12 +74,39 @@ def fingerprint_of(engine: Engine, *languages: str) -> str:
     return f"{engine.identity}@{contents(files)}" if files else engine.identity
 
 
+CUT = "cut at the token limit"
+"""Why most answers are unfinished."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated answer and the ``tokens`` it took. ``finished``: whether the model ended it itself; None where the
+    engine does not say. ``reason``: why it is unfinished, in words that statistics count by."""
+
+    text: str
+    finished: bool | None
+    tokens: int
+    reason: str = CUT
+
+
 class Generator(Engine):
     """The model itself answering questions: y_hat = M(x) (paper, section 3.2.1)."""
 
     @abstractmethod
     def generate(self, questions: Sequence[str]) -> list[str]:
         """One answer per question; the chat template is the generator's business."""
+
+    def answer(self, questions: Sequence[str]) -> list[Answer]:
+        """The same, and whether each was finished, where the engine knows."""
+        return [Answer(text, None, 0) for text in self.generate(questions)]
+
+    def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
+        """:meth:`converse`, and whether each was finished, where the engine knows."""
+        return [Answer(text, None, 0) for text in self.converse(conversations)]
+
+    def settled(self, answer: Answer) -> str:
+        """What is kept of an answer; '' where an unfinished one is dropped."""
+        return answer.text
 
     def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
         """The next answer of each conversation, which ends with a question. SdrrlError where the engine takes single
@@ -87,8 +115,8 @@ class Generator(Engine):
             if [m["role"] for m in messages] != ["user"]:
                 raise SdrrlError(
                     f"generator '{type(self).__name__}' takes one question at a time, and a conversation has a system "
-                    "turn or earlier turns before it; choose hf, openai_server or nemo_checkpoint as "
-                    "generation.engine, or set turns.system=drop and turns.most=1"
+                    "turn or earlier turns before it; choose hf, ctranslate2, openai_server or "
+                    "nemo_checkpoint as generation.engine, or set turns.system=drop and turns.most=1"
                 )
         return self.generate([messages[0]["content"] for messages in conversations])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdrrl_nemo.data.conversations import exchanges, history, messages_before
-from sdrrl_nemo.data.engines.base import Generator, fingerprint_of
+from sdrrl_nemo.data.engines.base import Answer, Generator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.filters import Filter, TextPair
 from sdrrl_nemo.data.readers.values import tidied
@@ -18,6 +18,9 @@ from sdrrl_nemo.data.text.thinking import NOTES, settle
 
 class Generate(Stage[InstructionRow, InstructionRow]):
     """Adds ``generated`` to each question: the model's answer, or None when it was rejected (counted, with reason).
+
+    Where the engine knows it, the answers that the model finished and those it did not are counted, and what became of
+    the latter.
 
     A shard is given to the engine in one call, so what the engine batches together is the same in every run: rounding
     in a padded batch can decide a token.
@@ -53,7 +56,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         notes: Counter[str] = Counter()
         said: dict[int, list[str]] = {}
         alone = [i for i, row in enumerate(rows) if not history(row)]
-        raw = self.engine.generate([rows[i]["question"] for i in alone]) if alone else []
+        raw = self.engine.answer([rows[i]["question"] for i in alone]) if alone else []
         for i, answer in zip(alone, raw, strict=True):
             self._take(rows[i], said.setdefault(i, []), answer, rejects, notes)
         self._converse(rows, said, rejects, notes)
@@ -68,41 +71,51 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         live = [i for i in range(len(rows)) if i not in said]
         said |= {i: [] for i in live}
         while live:
-            raw = self.engine.converse([messages_before(rows[i], said[i]) for i in live])
+            raw = self.engine.answers_to([messages_before(rows[i], said[i]) for i in live])
             good = [
                 i for i, answer in zip(live, raw, strict=True) if self._take(rows[i], said[i], answer, rejects, notes)
             ]
             live = [i for i in good if len(said[i]) < len(exchanges(rows[i]))]
 
     def _take(
-        self, row: InstructionRow, said: list[str], raw: str, rejects: list[RejectRow], notes: Counter[str]
+        self, row: InstructionRow, said: list[str], raw: Answer, rejects: list[RejectRow], notes: Counter[str]
     ) -> bool:
         """Put the next answer behind those of the row, where it is usable."""
         text, reason, detail = self._judge(raw, notes)
         if reason is None:
             said.append(text)
             return True
-        about: RejectRow = {"key": row["key"], "reason": reason, "detail": detail, "text": raw}
+        about: RejectRow = {"key": row["key"], "reason": reason, "detail": detail, "text": raw.text}
         if len(said) + 1 < len(exchanges(row)):
             about["turn"] = len(said) + 1
         rejects.append(about)
         return False
 
-    def _judge(self, raw: str, notes: Counter[str]) -> tuple[str, str | None, str | None]:
-        """(answer without thoughts, reason to reject it, detail). Engines return nothing for an answer they could not
-        finish."""
+    def _judge(self, raw: Answer, notes: Counter[str]) -> tuple[str, str | None, str | None]:
+        """(answer without thoughts, reason to reject it, detail)."""
+        if raw.finished is not None:
+            notes["answers finished" if raw.finished else f"answers {raw.reason}"] += 1
         changes: list[str] = []
-        (text, blocks), reason = settle(tidied(raw, changes).strip(), self.thinking)
+        (text, blocks), reason = settle(tidied(self.engine.settled(raw), changes).strip(), self.thinking)
         notes.update(changes)
         if blocks and self.thinking in NOTES:
             notes[NOTES[self.thinking]] += blocks
         if reason or not text:
-            return text, reason or "empty or unfinished answer", None
+            return text, reason or _nothing(raw), None
         for name, judge in self.filters.items():
             detail = judge.reject(TextPair(text, text, self.language, self.language))
             if detail:
                 return text, name, detail
+        if raw.finished is False:
+            notes["unfinished answers used"] += 1
         return text, None, None
+
+
+def _nothing(raw: Answer) -> str:
+    """Why there is no text; some engines do not say whether the model ended an answer."""
+    if raw.finished is None:
+        return "empty or unfinished answer"
+    return "empty answer" if raw.finished else raw.reason
 
 
 def _answered(row: InstructionRow, said: list[str]) -> InstructionRow:

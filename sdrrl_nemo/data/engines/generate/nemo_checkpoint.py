@@ -17,22 +17,24 @@ from sdrrl_nemo.common import cli
 from sdrrl_nemo.common.config import read_key
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key
-from sdrrl_nemo.data.engines.base import GENERATORS, Generator
+from sdrrl_nemo.data.engines.base import GENERATORS, Answer
 from sdrrl_nemo.data.engines.contents import contents, is_sealed, matching, seal
-from sdrrl_nemo.data.engines.generate.hf import CARRIED_FILES, DTYPES, HfGenerator
+from sdrrl_nemo.data.engines.generate.answers import TellingGenerator
+from sdrrl_nemo.data.engines.generate.hf import DTYPES, HfGenerator
+from sdrrl_nemo.data.engines.generate.local import CARRIED_FILES
 from sdrrl_nemo.data.rows import Message
 
 WEIGHTS = ("auto", "model", "master")
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 """What a launcher sets; the export is a process group of its own."""
 EXPORT = f"import sys; from {__name__} import export_here; from {cli.__name__} import run; sys.exit(run(export_here))"
-REVISION = 2
+REVISION = 3
 """Changes whenever the code here may give another answer to the same question."""
 _STEP = re.compile(r"step-(\d{6,})")
 
 
 @GENERATORS.register("nemo_checkpoint")
-class NemoCheckpointGenerator(Generator):
+class NemoCheckpointGenerator(TellingGenerator):
     """``run`` is a training run's directory (its newest finished checkpoint answers), or ``checkpoint`` one checkpoint
     and ``base`` the Hugging Face folder it started from.
 
@@ -51,7 +53,7 @@ class NemoCheckpointGenerator(Generator):
         batch_size: int = 16,
         dtype: str = "float32",
         device: str = "auto",
-        unfinished: str = "keep",
+        unfinished: str = "drop",
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
@@ -74,7 +76,8 @@ class NemoCheckpointGenerator(Generator):
             "templates": templates,
         }
         # The base folder stands in for the export that is yet to be made: options are wrong now, not hours later.
-        self.licence = HfGenerator(str(self._base), **self._options, licence=licence).licence  # type: ignore[arg-type]
+        stand_in = HfGenerator(str(self._base), **self._options, licence=licence)  # type: ignore[arg-type]
+        self.licence, self.unfinished = stand_in.licence, stand_in.unfinished
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
@@ -115,11 +118,8 @@ class NemoCheckpointGenerator(Generator):
                 seal(folder)
         return HfGenerator(str(folder), **self._options, licence=self.licence)  # type: ignore[arg-type]
 
-    def generate(self, questions: Sequence[str]) -> list[str]:
-        return self._hf.generate(questions) if questions else []
-
-    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
-        return self._hf.converse(conversations) if conversations else []
+    def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
+        return self._hf.answers_to(conversations) if conversations else []
 
 
 def _resolve(run: str, checkpoint: str, base: str) -> tuple[Path, Path]:

@@ -7,23 +7,22 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sdrrl_nemo.common.errors import RowError, SdrrlError, suggest
+from sdrrl_nemo.common.errors import RowError, SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json, content_key, whole_text
 from sdrrl_nemo.common.seeding import derive_seed
-from sdrrl_nemo.data.engines.base import GENERATORS, Generator
-from sdrrl_nemo.data.engines.generate.answers import UNFINISHED, Answer, settle
+from sdrrl_nemo.data.engines.base import CUT, GENERATORS, Answer
+from sdrrl_nemo.data.engines.generate.answers import TellingGenerator, check_unfinished
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
 from sdrrl_nemo.data.engines.served_model import ServedModel
 from sdrrl_nemo.data.rows import Message
-from sdrrl_nemo.data.text.conversation import user
 
-REVISION = 2
+REVISION = 3
 """Changes whenever the code here may give another answer to the same question."""
 RESERVED = ("model", "messages", "n", "stream", "max_tokens", "temperature", "top_p", "seed")
 
 
 @GENERATORS.register("openai_server")
-class OpenAiServerGenerator(Generator):
+class OpenAiServerGenerator(TellingGenerator):
     """Chat completions, ``concurrency`` requests at a time, answers in the order of the questions.
 
     ``model`` must be among the server's /v1/models. The server cannot be asked which weights it serves: ``revision``
@@ -43,7 +42,7 @@ class OpenAiServerGenerator(Generator):
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        unfinished: str = "keep",
+        unfinished: str = "drop",
         concurrency: int = 32,
         timeout_s: float = 600.0,
         retries: int = 6,
@@ -56,8 +55,7 @@ class OpenAiServerGenerator(Generator):
         where = "generator 'openai_server'"
         retry = Retry(timeout_s=timeout_s, retries=retries, backoff_s=backoff_s)
         self._served = ServedModel(where, model, base_url, concurrency, retry, api_key_env)
-        if unfinished not in UNFINISHED:
-            raise SdrrlError(f"{where}: unfinished '{unfinished}' is unknown{suggest(unfinished, UNFINISHED)}")
+        self.unfinished = check_unfinished(where, unfinished)
         if max_new_tokens < 1 or temperature < 0:
             raise SdrrlError(f"{where}: max_new_tokens >= 1 and temperature >= 0 are needed")
         if not 0 < top_p <= 1:
@@ -71,22 +69,18 @@ class OpenAiServerGenerator(Generator):
             self._extra["chat_template_kwargs"] = {**(templates or {})["options"], **given}
         self._revision = revision
         self._sampling = {"max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-        self._seed, self._unfinished = seed, unfinished
+        self._seed = seed
         self.licence = licence or "unstated by the server"
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Served model and every option that can change an answer; where the server stands is not among them."""
-        options = (REVISION, self._revision, self._sampling, self._seed, self._unfinished, self._extra)
+        options = (REVISION, self._revision, self._sampling, self._seed, self.unfinished, self._extra)
         return f"openai_server/{self._served.name}@{self._revision or 'unstated'}/{content_key(options)}"
 
     def try_out(self) -> None:
         """Whether the server answers and serves the model."""
         self._served.try_out()
-
-    def answer(self, questions: Sequence[str]) -> list[Answer]:
-        """:meth:`answers_to` single questions."""
-        return self.answers_to([[user(question)] for question in questions])
 
     def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
         """Answers as the server gave them. SdrrlError after the last try, or at once where trying again cannot help."""
@@ -108,12 +102,6 @@ class OpenAiServerGenerator(Generator):
         except SdrrlError as e:
             raise SdrrlError(f"{e}; asked: '{' '.join(question.split())[:60]}'") from None
 
-    def generate(self, questions: Sequence[str]) -> list[str]:
-        return self.converse([[user(question)] for question in questions])
-
-    def converse(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
-        return [settle(answer, self._unfinished) for answer in self.answers_to(conversations)]
-
 
 def _read_answer(reply: Any) -> Answer:
     """First choice of a chat completion; what a content filter took away is no answer."""
@@ -121,6 +109,6 @@ def _read_answer(reply: Any) -> Answer:
     text, reason = choice["message"].get("content") or "", choice.get("finish_reason")
     if reason == "content_filter":
         text = ""
-    return Answer(
-        whole_text(str(text)).strip(), reason == "stop", int((reply.get("usage") or {}).get("completion_tokens") or 0)
-    )
+    tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
+    why = {"length": CUT, "content_filter": "content filter of the server"}.get(reason, "not ended by the model")
+    return Answer(whole_text(str(text)).strip(), reason == "stop", tokens, CUT if reason == "stop" else why)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import InstructionsConfig
+from sdrrl_nemo.data.engines.base import CUT, Answer
+from sdrrl_nemo.data.engines.generate.answers import TellingGenerator
+from sdrrl_nemo.data.engines.generate.local import NO_ROOM
 from sdrrl_nemo.data.execution.stage_runner import Row, StreamStage
 from sdrrl_nemo.data.filters import Duplicate, make_filters
+from sdrrl_nemo.data.rows import Message
 from sdrrl_nemo.data.stages.answer_language import AnswerLanguage
 from sdrrl_nemo.data.stages.combine import Subsets
 from sdrrl_nemo.data.stages.deduplicate import Duplicates
@@ -21,6 +26,7 @@ from sdrrl_nemo.data.stages.order import Order, require_rows
 from sdrrl_nemo.data.stages.parallel_corpus import SelectPairs, Templates
 from sdrrl_nemo.data.stages.synthesise import Sample, draws_y_hat
 from sdrrl_nemo.data.stages.translate import Translate
+from sdrrl_nemo.report.card_answers import USED, answer_counts, synth_draws
 from tests.unit.data import tiny_engines
 from tests.unit.data.tiny_run import instruction_rows, write_rows
 
@@ -129,6 +135,50 @@ def test_generated_answers_are_batched_and_judged() -> None:
         ("1", "empty or unfinished answer"),
         ("2", "repetition"),
     ]
+
+
+class Telling(TellingGenerator):
+    """Ends every answer but the second, which is cut, and the third, which ran out of room."""
+
+    def __init__(self, unfinished: str) -> None:
+        self.unfinished = unfinished
+
+    def answers_to(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
+        return [
+            Answer("Whole.", True, 2),
+            Answer("One. Tw", False, 4),
+            Answer("", False, 0, NO_ROOM),
+            Answer("", True, 0),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "kept", "notes"),
+    [("drop", None, {}), ("trim", "One.", {USED: 1}), ("keep", "One. Tw", {USED: 1})],
+)
+def test_finished_and_cut_answers_are_counted(unfinished: str, kept: str | None, notes: dict[str, int]) -> None:
+    stage = Generate(Telling(unfinished), make_filters([]), "eng", 8, {})
+    outcome = stage.process([{"key": str(i), "question": "q", "answer": "y"} for i in range(4)])
+    assert [r["generated"] for r in outcome.rows] == ["Whole.", kept, None, None]
+    facts = outcome.facts()
+    assert facts["notes"] == {"answers finished": 2, f"answers {CUT}": 1, f"answers {NO_ROOM}": 1, **notes}
+    lost = [(r["reason"], r["text"]) for r in outcome.rejects]
+    assert lost == [(CUT, "One. Tw")] * (kept is None) + [(NO_ROOM, ""), ("empty answer", "")]
+
+
+def test_the_card_says_how_answers_ended_and_how_many_draws_were_left_out() -> None:
+    notes = {"answers finished": 6, f"answers {CUT}": 2, "CRLF made LF": 1}
+    stages = [
+        {"name": "generate.eng", "notes": notes, "dropped": {CUT: 2}},
+        {"name": "sample.eng", "notes": {"y": 9, "y_hat": 5}, "dropped": {"no usable y_hat": 3}},
+    ]
+    assert answer_counts({"stages": stages}) == {
+        "total": 8, "finished": 6, "share": 0.75, "unfinished": [(CUT, 2)], "used": 0,
+    }  # fmt: skip
+    found = synth_draws({"stages": stages})
+    assert found is not None
+    assert (found["left_out"], found["drawn"], found["share"]) == (3, 8 / 17, 5 / 14)
+    assert answer_counts({"stages": stages[1:]}) is None
 
 
 def translated_rows() -> list[dict[str, object]]:

@@ -10,9 +10,10 @@ import torch
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
-from sdrrl_nemo.data.engines.base import GENERATORS, fingerprint_of
-from sdrrl_nemo.data.engines.generate.answers import Answer, settle
+from sdrrl_nemo.data.engines.base import GENERATORS, Answer, fingerprint_of
+from sdrrl_nemo.data.engines.generate.answers import settle
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+from sdrrl_nemo.data.engines.generate.local import NO_ROOM
 from sdrrl_nemo.data.text.conversation import assistant, user
 
 QUESTIONS = ["What is 7 times 6?", "Say\n\nhello.", "Why?"]
@@ -38,7 +39,7 @@ def test_greedy_answers_equal_step_by_step_argmax(tiny_model: Path) -> None:
 
 
 def test_end_token_finishes_an_answer(tiny_model: Path) -> None:
-    engine = HfGenerator(str(tiny_model), max_new_tokens=4)
+    engine = HfGenerator(str(tiny_model), max_new_tokens=4, unfinished="keep")
     a, end = engine._tokenizer("ab").input_ids, engine._tokenizer.eos_token_id
     assert engine._read([*a, end, end]) == Answer("ab", True, 2)
     assert engine._read(a) == Answer("ab", False, 2)
@@ -49,11 +50,11 @@ def test_every_end_token_ends_an_answer(tiny_model: Path, tmp_path: Path) -> Non
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     settings = read_json(folder / "tokenizer_config.json")
     write_json(folder / "tokenizer_config.json", {**settings, "eos_token": "<|endoftext|>"})
-    engine = HfGenerator(str(folder), max_new_tokens=4)
+    engine = HfGenerator(str(folder), max_new_tokens=4, unfinished="keep")
     a, b = engine._tokenizer("a").input_ids, engine._tokenizer("b").input_ids
     write_json(folder / "generation_config.json", {"eos_token_id": [0, *b]})
     for end, named in ((0, False), (2, False), (b[0], True)):
-        fresh = HfGenerator(str(folder), max_new_tokens=4)
+        fresh = HfGenerator(str(folder), max_new_tokens=4, unfinished="keep")
         assert fresh._read([*a, end, *a, 0]) == Answer("a", True, 1), named
         assert end in fresh._generation_config().eos_token_id
 
@@ -63,14 +64,14 @@ def test_text_is_returned_as_it_was_generated(tiny_model: Path, tmp_path: Path) 
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     settings = read_json(folder / "tokenizer_config.json")
     write_json(folder / "tokenizer_config.json", {**settings, "clean_up_tokenization_spaces": True})
-    engine = HfGenerator(str(folder), max_new_tokens=4)
+    engine = HfGenerator(str(folder), max_new_tokens=4, unfinished="keep")
     text = "Quoi ? Non ! L 'eau , do n't ."
     assert engine._read(engine._tokenizer(text).input_ids).text == text
 
 
 def test_conversations(tiny_model: Path) -> None:
     """Earlier turns are part of the prompt; one turn is the same as the question alone."""
-    engine = HfGenerator(str(tiny_model), max_new_tokens=6)
+    engine = HfGenerator(str(tiny_model), max_new_tokens=6, unfinished="keep")
     several = [user("Why?"), assistant("So."), user("And how?")]
     assert engine.converse([[user(q)] for q in QUESTIONS]) == engine.generate(QUESTIONS)
     ids = engine._tokenizer.apply_chat_template(
@@ -84,9 +85,17 @@ def test_conversations(tiny_model: Path) -> None:
 
 
 def test_a_question_too_long_costs_its_own_row_alone(tiny_model: Path) -> None:
-    engine = HfGenerator(str(tiny_model), max_new_tokens=8)
+    engine = HfGenerator(str(tiny_model), max_new_tokens=8, unfinished="keep")
     answers = engine.generate(["Why?", "word " * 400])
     assert answers == [*engine.generate(["Why?"]), ""]
+    assert engine.answer(["Why?", "word " * 400])[1].reason == NO_ROOM
+
+
+def test_unfinished_answers_are_dropped_unless_asked_for(tiny_model: Path) -> None:
+    engine = HfGenerator(str(tiny_model), max_new_tokens=2)
+    answers = engine.answer(QUESTIONS)
+    assert all(a.text and a.finished is False for a in answers)
+    assert engine.generate(QUESTIONS) == ["", "", ""]
 
 
 @pytest.mark.parametrize(("mode", "text"), [("keep", "One. Tw"), ("trim", "One."), ("drop", "")])
@@ -100,7 +109,7 @@ def test_batches_by_length_follow_from_the_questions_and_order_is_restored(
     tiny_model: Path, temperature: float
 ) -> None:
     questions = [f"{'word ' * (n * 7 % 11)}number {n}?" for n in range(9)]
-    engine = HfGenerator(str(tiny_model), max_new_tokens=6, batch_size=4, temperature=temperature)
+    engine = HfGenerator(str(tiny_model), max_new_tokens=6, batch_size=4, temperature=temperature, unfinished="keep")
     forth = dict(zip(questions, engine.generate(questions), strict=True))
     back = dict(zip(questions[::-1], engine.generate(questions[::-1]), strict=True))
     assert forth == back
@@ -113,12 +122,12 @@ def test_the_folders_own_generation_config_does_not_steer(tiny_model: Path, tmp_
     (other / "generation_config.json").write_text(
         json.dumps({"repetition_penalty": 9.0, "min_new_tokens": 7, "transformers_version": "4.57.0"})
     )
-    plain = HfGenerator(str(tiny_model), max_new_tokens=8).generate(QUESTIONS)
-    assert HfGenerator(str(other), max_new_tokens=8).generate(QUESTIONS) == plain
+    plain = HfGenerator(str(tiny_model), max_new_tokens=8, unfinished="keep").generate(QUESTIONS)
+    assert HfGenerator(str(other), max_new_tokens=8, unfinished="keep").generate(QUESTIONS) == plain
 
 
 def test_pickled_engines_leave_the_model_behind(tiny_model: Path) -> None:
-    engine = HfGenerator(str(tiny_model), max_new_tokens=4)
+    engine = HfGenerator(str(tiny_model), max_new_tokens=4, unfinished="keep")
     answers, identity = engine.generate(QUESTIONS), engine.identity
     stored = pickle.dumps(engine)
     assert len(stored) < 2000
@@ -129,7 +138,9 @@ def test_pickled_engines_leave_the_model_behind(tiny_model: Path) -> None:
 
 def test_sampling_depends_on_seed_and_batch_alone(tiny_model: Path) -> None:
     def run(seed: int) -> list[str]:
-        return HfGenerator(str(tiny_model), max_new_tokens=8, temperature=1.0, seed=seed).generate(QUESTIONS)
+        return HfGenerator(str(tiny_model), max_new_tokens=8, temperature=1.0, seed=seed, unfinished="keep").generate(
+            QUESTIONS
+        )
 
     first = run(0)
     torch.manual_seed(99)
