@@ -360,7 +360,7 @@ def merged_lengths(names: tuple[str, ...], parts: list[Lengths]) -> Lengths:
         sums[1][rows] += part.answer
     fewest, most = zip(*(part.samples_in_pack for part in parts), strict=True)
     fullness = np.sum([part.fullness for part in parts], axis=0)
-    return Lengths(names, *sums, fullness, (min(fewest), max(most)))
+    return Lengths(names, sums[0], sums[1], fullness, (min(fewest), max(most)))
 
 
 def quantile(counts: Counts, q: float) -> int:
