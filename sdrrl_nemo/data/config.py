@@ -19,6 +19,7 @@ SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
 SYSTEM_TURNS = ("keep", "drop")
 SUPERVISE = ("all", "last")
+PACK_BY = ("mixed", "subset")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
@@ -213,6 +214,10 @@ class PackingConfig:
     validation_fraction: float = 0.0
     """Share of the questions and sentence pairs whose samples go to a second packed set, ``validation``, for early
     stopping; all samples of one question go together, so no text is in both."""
+    by: str = field(default="mixed", metadata=LATER)
+    """``mixed``: one packed set, whose packs hold samples of any subset. ``subset``: a set for each subset and pair,
+    which training may draw from as often as it wants (`data.blend` of training), with ``blend.json`` and
+    ``blend.txt`` beside them; each is written in a pass of its own over the samples."""
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from sdrrl_nemo.data.config import PackingConfig, Pair
 from sdrrl_nemo.data.execution.stage_runner import Source, StageResult
 from sdrrl_nemo.data.methods import Plan
 from sdrrl_nemo.data.packing.best_fit import pack_windows
+from sdrrl_nemo.data.packing.by_subset import Part, clear, write_by_subset
 from sdrrl_nemo.data.packing.shown_mask import ShownMasks
 from sdrrl_nemo.data.pairs import pair_name
 from sdrrl_nemo.data.rows import TOKEN_FIELDS, HeldOutPair, HeldOutQuestion, PairRow, TokenizedRow, TranslatedRow
@@ -54,6 +56,16 @@ class Publication:
     licences: list[dict[str, Any]]
     stages: list[StageResult[Any]]
     configuration: dict[str, Any]
+
+    def parts(self) -> list[Part]:
+        """The subsets of each pair, in the order of ``plan.subset_names``."""
+        named = (
+            Part(pair_name(pair), name)
+            for pair in self.plan.pairs
+            for kinds in (self.plan.combinations_of(pair), self.plan.parallel_of(pair))
+            for name in kinds.values()
+        )
+        return list(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ def _final_files(directory: Path, pairs: Iterable[str]) -> Iterator[Path]:
     for name in ("transfer_set.jsonl", "rejects.jsonl"):
         yield directory / name
     for folder in (*(f"heldout/{pair}" for pair in pairs), "packed"):
-        yield from sorted(p for p in (directory / folder).iterdir() if p.is_file())
+        yield from sorted(p for p in (directory / folder).rglob("*") if p.is_file())
 
 
 def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
@@ -144,32 +156,46 @@ def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
 
 
 def _write_samples(publication: Publication, rows: Source[TokenizedRow], masks: ShownMasks) -> dict[str, Any]:
-    """transfer_set.jsonl and the packed sets; returns the manifest of the one for training."""
+    """transfer_set.jsonl and the packed sets; returns the manifest of the one for training, or of all of them
+    together."""
     fraction, seed = publication.packing.validation_fraction, publication.seed
 
     def held_out(row: TokenizedRow) -> bool:
         return for_validation(seed, fraction, row["source_key"])
 
-    for path in (publication.directory / "packed").glob(f"{VALIDATION_NAME}.*"):
-        path.unlink()  # of a run with another configuration
+    packed, by_subset = publication.directory / "packed", publication.packing.by == "subset"
+    clear(packed, kept="" if by_subset else PACKED_NAME)
+    write = partial(_write_packed, publication, masks)
     with room_on_disk(publication.directory):
         with atomic_write(publication.directory / "transfer_set.jsonl") as text:
             split = (lambda r: SPLITS[held_out(r)]) if fraction else None
             written = _with_text(progress(rows.read(), "pack", total=rows.total), text, split)
-            manifest = _write_packed(publication, PACKED_NAME, (r for r in written if not held_out(r)), masks)
+            if by_subset:
+                for _ in written:
+                    pass
+            else:
+                manifest = write(PACKED_NAME, (r for r in written if not held_out(r)))
+        if by_subset:
+            return write_by_subset(packed, publication.parts(), rows.read, held_out, write)
         if fraction:
-            _write_packed(publication, VALIDATION_NAME, (r for r in rows.read() if held_out(r)), masks)
+            write(VALIDATION_NAME, (r for r in rows.read() if held_out(r)))
     return manifest
 
 
 def _write_packed(
-    publication: Publication, name: str, rows: Iterable[TokenizedRow], masks: ShownMasks
+    publication: Publication,
+    masks: ShownMasks,
+    prefix: str,
+    rows: Iterable[TokenizedRow],
+    subset_names: Sequence[str] = (),
+    **about: Any,
 ) -> dict[str, Any]:
-    """One packed set; returns its manifest."""
+    """One packed set ``prefix`` under ``packed/``, of all subsets unless some are named; returns its manifest."""
     from sdrrl_nemo.data.packing.packed import PackedWriter, TokenizedSample  # imports Megatron: seconds
 
-    size, names = publication.packing.seq_length, publication.plan.subset_names()
-    writer = PackedWriter(publication.directory / "packed", name, token_count(publication.tokenizer), size, names)
+    size, names = publication.packing.seq_length, subset_names or publication.plan.subset_names()
+    path = publication.directory / "packed" / prefix
+    writer = PackedWriter(path.parent, path.name, token_count(publication.tokenizer), size, names)
     try:
         samples = masks.watch((row, _sample(row, TokenizedSample)) for row in rows)
         for pack in packs_in_order(samples, size, publication.packing.buffer, publication.seed):
@@ -181,6 +207,7 @@ def _write_packed(
                 "templates": publication.configuration["templates"],
                 "request": publication.request,
                 **_about(publication),
+                **about,
             }
         )
     except BaseException:

@@ -9,6 +9,7 @@ from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.config import (
     ANSWER_LANGUAGE,
     COMBINATIONS,
+    PACK_BY,
     PARALLEL_KINDS,
     SUPERVISE,
     SWITCH_TARGET,
@@ -41,6 +42,7 @@ def validate(config: PreprocessConfig, files: bool = True) -> None:
     _at_least("shard_size", config.shard_size, 1)
     _at_least("packing.seq_length", config.packing.seq_length, 8)
     _at_least("packing.buffer", config.packing.buffer, 1)
+    _choice("packing.by", config.packing.by, PACK_BY)
     if not 0 <= config.packing.validation_fraction < 1:
         raise SdrrlError(
             f"packing.validation_fraction: must be at least 0 and under 1, is {config.packing.validation_fraction}"

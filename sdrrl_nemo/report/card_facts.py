@@ -22,7 +22,8 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json, read_json, read_jsonl
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.execution.shard import shard_path
-from sdrrl_nemo.data.outputs import PACKED_NAME
+from sdrrl_nemo.data.outputs import PACKED_NAME, VALIDATION_NAME
+from sdrrl_nemo.data.packing.blend_files import manifest_of, merged_manifest, packed_prefixes
 
 Row = dict[str, Any]
 Counts = npt.NDArray[np.int64]
@@ -176,7 +177,9 @@ def collect(directory: str | Path, samples: int, rejects: int) -> Facts:
     """
     folder = Path(directory)
     stats = finished_stats(folder)
-    manifest = read_json(folder / "packed" / f"{PACKED_NAME}.manifest.json")
+    prefixes = packed_prefixes(folder / "packed", PACKED_NAME)
+    manifests = [read_json(manifest_of(prefix)) for prefix in prefixes]
+    manifest = merged_manifest(manifests)
     names = tuple(manifest["subset_names"])
     if manifest.get("request") != stats["request"] or set(names) != set(stats["subsets"]):
         raise SdrrlError(f"{folder}: stats.json and packed/ are of different runs; preprocess again")
@@ -189,7 +192,13 @@ def collect(directory: str | Path, samples: int, rejects: int) -> Facts:
         seed=seed,
         texts=texts,
         rejects=read_rejects(folder, stats, names, Draw(seed, "data card rejects", rejects)),
-        lengths=read_lengths(folder / "packed" / PACKED_NAME, names, manifest["seq_length"]),
+        lengths=merged_lengths(
+            names,
+            [
+                read_lengths(prefix, tuple(m["subset_names"]), m["seq_length"])
+                for prefix, m in zip(prefixes, manifests, strict=True)
+            ],
+        ),
         scores=read_scores(folder, stats),
         settings={s["name"]: f["settings"]["settings"] for s in stats["stages"] if (f := _stage_facts(folder, s))},
     )
@@ -217,6 +226,8 @@ def read_texts(path: Path, stats: dict[str, Any], draw: Draw) -> Texts:
     subsets = {name: SubsetText() for name in stats["subsets"]}
     languages: dict[str, LanguageText] = defaultdict(LanguageText)
     for n, row in read_jsonl(path):
+        if row.get("split") == VALIDATION_NAME:  # stats.json counts what is trained on
+            continue
         try:
             found = subsets[row["subset"]]
             asked, answered = languages[row["question_language"]], languages[row["answer_language"]]
@@ -338,6 +349,18 @@ def read_lengths(prefix: Path, names: tuple[str, ...], seq_length: int) -> Lengt
         fewest, most = min(fewest, int(each.min())), max(most, int(each.max()))
     question, answer = tables.reshape(2, len(names), size)
     return Lengths(names, question, answer, fullness, (fewest, most))
+
+
+def merged_lengths(names: tuple[str, ...], parts: list[Lengths]) -> Lengths:
+    """The token counts of several packed sets together, by the subsets ``names``."""
+    sums = [np.zeros((len(names), parts[0].question.shape[1]), np.int64) for _ in range(2)]
+    for part in parts:
+        rows = [names.index(name) for name in part.names]
+        sums[0][rows] += part.question
+        sums[1][rows] += part.answer
+    fewest, most = zip(*(part.samples_in_pack for part in parts), strict=True)
+    fullness = np.sum([part.fullness for part in parts], axis=0)
+    return Lengths(names, sums[0], sums[1], fullness, (min(fewest), max(most)))
 
 
 def quantile(counts: Counts, q: float) -> int:
