@@ -104,7 +104,8 @@ class SegmentedTranslator(Translator):
             self.counts.update({"retried" if attempt else "masked": sum(1 for m in masked.values() if m.originals)})
             lines.fetch(m.text for m in masked.values())
             for i, m in masked.items():
-                done[i] = m.restore(sentences[i].tidy(lines.known[m.text])) or ""
+                restored = m.restore(sentences[i].tidy(lines.known[m.text]))
+                done[i] = sentences[i].finished(restored) if restored else ""
             pending = [i for i in pending if not done[i] and sentences[i].spans]
         self.counts.update(cut=len(pending))
         parts = {i: sentences[i].parts() for i in pending}
@@ -112,7 +113,7 @@ class SegmentedTranslator(Translator):
         for i, cut in parts.items():
             out = [part if kept else sentences[i].tidy(lines.known[part]) for part, kept in cut]
             if all(new or not part for new, (part, _) in zip(out, cut, strict=True)):
-                done[i] = "".join(out)
+                done[i] = sentences[i].finished("".join(out))
         return done
 
 

@@ -13,13 +13,15 @@ import regex
 from markdown_it import MarkdownIt
 
 from sdrrl_nemo.data.text.segmentation.code_lines import is_code, json_ranges
+from sdrrl_nemo.data.text.segmentation.invisible import INVISIBLE
 from sdrrl_nemo.data.text.segmentation.spans import Span, inline_spans
 
 _LINE = regex.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 """The line ends that CommonMark knows; vertical tabs, form feeds and U+2028 stay inside a line."""
 
 _PREFIX = regex.compile(
-    r"(?:\s+|>\s?|#{1,6}(?=\s)|[-*+](?=\s)|[•‣◦▪●○–—・]\s*|\[[ xX]\](?=\s)|[①-⑳]\s*"
+    rf"(?:[{INVISIBLE}]+"
+    r"|\s+|>\s?|#{1,6}(?=\s)|[-*+](?=\s)|[•‣◦▪●○–—・]\s*|\[[ xX]\](?=\s)|[①-⑳]\s*"
     r"|\(\d{1,3}\)(?=\s)|\d{1,4}(?:\.\d{1,3}){0,3}[.)](?=\s)|\d{1,3}、|（\d{1,3}）"
     r"|\([a-zA-Z]\)(?=\s)|[a-zA-Z]\)(?=\s)|[A-Ha-h]\.(?=\s)|[ivxIVX]{2,5}[.)](?=\s))*+"
 )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import regex
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.segmentation.blocks import Line, layout
+from sdrrl_nemo.data.text.segmentation.invisible import INVISIBLE, unneeded
 from sdrrl_nemo.data.text.segmentation.placeholders import FORMS, Masked, around, mask
-from sdrrl_nemo.data.text.segmentation.sentences import borders, split_long
+from sdrrl_nemo.data.text.segmentation.sentences import borders, line_breaks, split_long
 from sdrrl_nemo.data.text.segmentation.spans import Span
+from sdrrl_nemo.data.text.segmentation.wrapped import wraps
 
 REVISION = 2
 """Changes whenever another part of a text is protected or its sentences end elsewhere: for fingerprints."""
@@ -23,27 +27,87 @@ _LINE_ENDS = regex.compile(r"\s*[\r\n]\s*")
 _BARE_PIPE = regex.compile(r"(?<!\\)(?:\\\\)*+\K\|")
 _WRITTEN_APART = regex.compile(r"[\p{Latin}\p{Cyrillic}\p{Greek}\p{Hangul}\p{Nd}]\Z")
 _WRITTEN_TOGETHER = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}。、！？」』）…ー]\Z")
+_HYPHENATED = regex.compile(r"\p{L}[-‐]\Z")
+_LEAD = regex.compile(rf"[\s{INVISIBLE}]*+")
+_TAIL = regex.compile(rf"[\s{INVISIBLE}]*+\Z")
+_BRACKETS = {"(": ")", "[": "]", "（": "）", "【": "】"}
 _NO_SPACE_BETWEEN_SENTENCES = frozenset({"jpn"})
 """Thai and Khmer write words together but put a space between sentences."""
 
 
+class Smooth(NamedTuple):
+    """A sentence as one line without invisible characters; ``spans`` and ``breaks`` are offsets in it."""
+
+    text: str
+    spans: tuple[Span, ...]
+    breaks: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Sentence:
-    """One thing to translate: [start, end) of the text; ``spans`` are offsets in it; ``cell``: it is in a table."""
+    """One thing to translate: [start, end) of the text; ``cell``: it is in a table.
+
+    ``spans`` stay as they are; ``breaks`` are line breaks of wrapped prose. Both are offsets in the sentence's text.
+    """
 
     start: int
     end: int
     text: str
     spans: tuple[Span, ...]
     cell: bool
+    breaks: tuple[tuple[int, int], ...] = ()
+
+    @functools.cached_property
+    def smooth(self) -> Smooth:
+        """What a translator gets to see."""
+        hidden = [i for i in unneeded(self.text) if not any(s.start <= i < s.end for s in self.spans)]
+        edits = [(a, b, self._joint(a, b)) for a, b in self.breaks]
+        edits = sorted([*edits, *((i, i + 1, "") for i in hidden if not any(a <= i < b for a, b in self.breaks))])
+        out, at = [], 0
+        for start, end, put in edits:
+            out += [self.text[at:start], put]
+            at = end
+
+        def moved(offset: int) -> int:
+            return offset + sum(len(put) - (b - a) for a, b, put in edits if b <= offset)
+
+        spans = tuple(Span(moved(s.start), moved(s.end), s.mark) for s in self.spans)
+        return Smooth("".join(out) + self.text[at:], spans, tuple(moved(b) for _, b in self.breaks))
+
+    def _joint(self, start: int, end: int) -> str:
+        """A space in the place of a line break, but not between ideographs or behind a hyphen."""
+        left, right = self.text[start - 1 : start], self.text[end : end + 1]
+        written_together = _WRITTEN_TOGETHER.search(left) and _WRITTEN_TOGETHER.search(right)
+        return "" if written_together or (_HYPHENATED.search(self.text[:start]) and right.islower()) else " "
 
     def masked(self, form: str = FORMS[0]) -> Masked:
         """The sentence with stand-ins for its spans."""
-        return mask(self.text, self.spans, form)
+        return mask(self.smooth.text, self.smooth.spans, form)
 
     def parts(self) -> list[tuple[str, bool]]:
         """(part, kept): the sentence cut at its spans."""
-        return list(around(self.text, self.spans))
+        return list(around(self.smooth.text, self.smooth.spans))
+
+    def finished(self, translated: str) -> str:
+        """A translation, its spans back in their places, with the line breaks of the sentence.
+
+        A sentence that comes back as it went is the text's own, byte for byte.
+        """
+        if translated == self.smooth.text:
+            return self.text
+        kept = {self.text[s.start : s.end] for s in self.spans}
+        closed = [m.span() for span in kept for m in regex.finditer(regex.escape(span), translated)]
+        free = [b for b in line_breaks(translated) if not any(s < b < e for s, e in closed)] if self.breaks else []
+        out, at = [], 0
+        for (start, end), place in zip(self.breaks, self.smooth.breaks, strict=True):
+            free = [b for b in free if b > at]
+            if not free:
+                break
+            wanted = place * len(translated) / len(self.smooth.text)
+            border = min(free, key=lambda b: abs(b - wanted))
+            out += [translated[at:border].rstrip(), self.text[start:end]]
+            at = border
+        return "".join(out) + translated[at:]
 
     def tidy(self, translated: str) -> str:
         """An engine's output as part of one line; a pipe that would end a table's cell is escaped."""
@@ -74,7 +138,7 @@ class Protected:
         done = []
         for sentence, line in zip(self.sentences, translated, strict=True):
             restored = sentence.masked().restore(sentence.tidy(line))
-            done.append(sentence.text if restored is None else restored)
+            done.append(sentence.text if restored is None else sentence.finished(restored))
         return self.assemble(done, target)
 
     def assemble(self, done: Sequence[str], target: str | None = None) -> str:
@@ -106,12 +170,44 @@ def protect(
     characters. ``restore(segments)`` is the text.
     """
     found = layout(text)
+    in_table = {line: bool(found.pipes) and _beside_pipe(text, line, found.pipes) for line in found.prose}
+    breaks = wraps(text, [line for line in found.prose if not in_table[line]])
+    # Where a break of wrapped prose stood are spaces, as many as it had characters: offsets are the text's.
+    smooth = _blanked(text, breaks)
     sentences: list[Sentence] = []
-    for line in found.prose:
-        cell = bool(found.pipes) and _beside_pipe(text, line, found.pipes)
-        for start, end in _ranges(text, line, source):
-            sentences += _sentences(text, start, end, line.spans, cell, source, max_units, count)
-    return Protected(text, tuple(sentences))
+    for line in _joined_lines(found.prose, breaks):
+        for start, end in _ranges(smooth, line, source):
+            own = [s for s in line.spans if start <= s.start and s.end <= end]
+            sentences += _sentences(smooth, start, end, own, in_table.get(line, False), source, max_units, count)
+    return Protected(text, tuple(_with_breaks(text, sentence, breaks) for sentence in sentences))
+
+
+def _blanked(text: str, breaks: Sequence[tuple[int, int]]) -> str:
+    out, at = [], 0
+    for start, end in breaks:
+        out += [text[at:start], " " * (end - start)]
+        at = end
+    return "".join(out) + text[at:]
+
+
+def _joined_lines(lines: Sequence[Line], breaks: Sequence[tuple[int, int]]) -> list[Line]:
+    """The lines, those with a break of wrapped prose between them as one."""
+    joints = set(breaks)
+    out: list[Line] = []
+    for line in lines:
+        if out and (out[-1].end, line.start) in joints:
+            out[-1] = Line(out[-1].start, line.end, out[-1].spans + line.spans)
+        else:
+            out.append(line)
+    return out
+
+
+def _with_breaks(text: str, sentence: Sentence, breaks: Sequence[tuple[int, int]]) -> Sentence:
+    """The sentence with the text's own characters, and the breaks inside it."""
+    first = bisect.bisect_left(breaks, (sentence.start, 0))
+    inside = itertools.takewhile(lambda b: b[1] <= sentence.end, breaks[first:])
+    own = tuple((a - sentence.start, b - sentence.start) for a, b in inside)
+    return replace(sentence, text=text[sentence.start : sentence.end], breaks=own)
 
 
 def _beside_pipe(text: str, line: Line, pipes: Sequence[int]) -> bool:
@@ -136,17 +232,33 @@ def _core(text: str, start: int, end: int, spans: Sequence[Span]) -> tuple[int, 
         piece = text[start:end]
         # A span may begin or end with a control character that counts as whitespace; it stays whole.
         first, last = (inside[0].start, inside[-1].end) if inside else (end, start)
-        start = min(start + len(piece) - len(piece.lstrip()), first)
-        end = max(start, end - (len(piece) - len(piece.rstrip())), last)
+        start = min(start + _length(_LEAD.match(piece)), first)
+        end = max(start, end - _length(_TAIL.search(piece)), last)
+        start, end = _without_open_brackets(text, start, end, first, last)
         if inside and inside[0].mark and inside[0].start <= start:
             start = max(start, inside.pop(0).end)
         elif inside and inside[-1].mark and inside[-1].end >= end:
             end = min(end, inside.pop().start)
-        else:
+        elif piece == text[start:end]:
             break
     own = tuple(Span(s.start - start, s.end - start, s.mark) for s in inside)
     letters = any(not kept for _, kept in around(text[start:end], own))
     return (start, end, own) if letters else None
+
+
+def _length(match: regex.Match[str] | None) -> int:
+    return len(match.group()) if match else 0
+
+
+def _without_open_brackets(text: str, start: int, end: int, first: int, last: int) -> tuple[int, int]:
+    """The range without a bracket at its edge that opens or closes outside of it: "(One." and "Two.)" are sentences."""
+    for opening, closing in _BRACKETS.items():
+        piece = text[start:end]
+        if piece.startswith(opening) and start < first and piece.count(opening) > piece.count(closing):
+            start += 1
+        elif piece.endswith(closing) and end > last and piece.count(closing) > piece.count(opening):
+            end -= 1
+    return start, end
 
 
 def _sentences(

@@ -38,6 +38,24 @@ _ABBREVIATIONS = {
 _OPENING = "「『（【〔“‘«(["
 _LAST_WORD = regex.compile(r"([\p{L}\p{M}]+)\.\s*\Z")
 _NUMBER_ALONE = regex.compile(r"(?:\d{1,3}|\p{L})[.)]")  # "1. ", "a) ": a number left alone is no sentence
+_BEFORE_SMALL = regex.compile(r"(?<=[\p{L}\p{N}][)\]}\"'”’»]*)\.[)\]}\"'”’»]*\s+[\"'“‘«(\[]*(?=\p{Ll})")
+_FIRST_LETTER = regex.compile(r"[\"'“‘«(\[]*(\p{L})")
+# What may stand with a stop inside a sentence, before a small letter: single letters, numbers, words with inner stops,
+# and abbreviations of the languages here.
+_SHORT = regex.compile(
+    r"(?:^|[^\p{L}\p{M}])(?:\p{L}|\p{N}+|(?:\p{L}+\.)+\p{L}+|mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|eg|ie|ca|cca|cf|approx|aprox"
+    r"|env|no|nos|nr|núm|num|fig|figs|vol|pp|ed|eds|inc|ltd|co|corp|dept|est|gen|incl|excl|max|min|resp|sec|ch|art|chap|pág"
+    r"|sra|srs|dra|av|exmo|obs|např|tzv|tj|atd|apod|mj|popř|č|str|sv|ul|nám|fx|osv|mv|bl|dvs|iflg|kl|pga|np|tzw|itd|itp|ok"
+    r"|godz|esim|ym|jne|ks|mm|ns|klo|pl|stb|ún|kb|ill|sz|npr|ipd|oz|št|напр|тзв|рр|ст|див|см|рис|тис|млн|млрд|вул|просп|обл|ім"
+    r"|вкл|стр|гр|бул|ул|dll|dsb|dst|hlm|yth|tp|ts|pgs|gs|ths|bs|mme|mlle|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
+    r"|sum|abs|cap|loc|cit|op|ibid|al|viz|assn|ave|blvd|rd|mt|ft|lb|lbs|oz|tel|temp|vers|v)\.$",
+    regex.IGNORECASE,
+)
+_SHORT_END = 30
+"""Characters before a stop that an abbreviation is looked for in."""
+_OPENING_BRACKET = regex.compile(r"\s*([(\[（【])")
+_CLOSING_BRACKET = {"(": ")", "[": "]", "（": "）", "【": "】"}
+_WHOLE_SENTENCE = regex.compile(r"\S\s\S.*[.!?…。！？][\"'”’»]*\s*\Z|[。！？]\s*\Z")
 _CLAUSE = regex.compile(r"(?:[,;:،؛](?=\s)|[、，；：。！？!?។៖](?=\S)|[)\]}”»](?=\s)|\s[–—-](?=\s)|[.!?…](?=\s))\K\s*")
 _SPACE = regex.compile(r"\s+\K")
 
@@ -89,33 +107,99 @@ def _after_space(text: str, border: int) -> int:
 
 def borders(text: str, code: str, closed: Sequence[tuple[int, int]] = ()) -> list[int]:
     """Offsets inside one line at which a sentence begins; none lies inside the ranges ``closed``."""
-    locale = locale_of(code)
     if len(text) < 3:
         return []
     for start, end in closed:
         if end - start > 2:  # punctuation and letter case inside a span say nothing about the sentence
             text = text[:start] + "X" * (end - start) + text[end:]
-    confirmed = [_after_space(text, b) for b in _icu_borders("SentenceBreaker", text, locale)]
-    if code not in _ICU_ONLY and confirmed:
-        proposed = {_after_space(text, b) for b in _sentencex_borders(text, locale)}
-        confirmed = [b for b in confirmed if b in proposed]
-    short = _ABBREVIATIONS.get(code, frozenset())
+    found = sorted({*_proposed(text, code), *_before_small_letters(text, code)})
     out: list[int] = []
-    for border in sorted(set(confirmed)):
+    for border in found:
         if border >= len(text) or any(s < border < e for s, e in closed):
             continue
-        piece = text[out[-1] if out else 0 : border]
-        word = _LAST_WORD.search(piece)
-        if (word and word.group(1).lower() in short) or _NUMBER_ALONE.fullmatch(piece.strip()):
-            continue
-        out.append(border)
+        if not _is_fragment(text[out[-1] if out else 0 : border], code):
+            out.append(border)
+    inside = (_inside_brackets(text, a, b, code, closed) for a, b in itertools.pairwise([0, *out, len(text)]))
+    return sorted({*out, *itertools.chain.from_iterable(inside)})
+
+
+def _is_fragment(piece: str, code: str) -> bool:
+    """Whether what looks like a sentence ends with an abbreviation or is a number alone."""
+    word = _LAST_WORD.search(piece)
+    short = _ABBREVIATIONS.get(code, frozenset())
+    return bool(word and word.group(1).lower() in short) or _NUMBER_ALONE.fullmatch(piece.strip()) is not None
+
+
+def _proposed(text: str, code: str) -> list[int]:
+    """Borders that both libraries see."""
+    locale = locale_of(code)
+    confirmed = [_after_space(text, b) for b in _icu_borders("SentenceBreaker", text, locale)]
+    if code in _ICU_ONLY or not confirmed:
+        return confirmed
+    proposed = {_after_space(text, b) for b in _sentencex_borders(text, locale)}
+    return [b for b in confirmed if b in proposed]
+
+
+def _before_small_letters(text: str, code: str) -> list[int]:
+    """Borders before a sentence that begins with a small letter ("iPhones are good. eBay is not."; chats, names).
+
+    They are those that the libraries see when the letter is a capital, but for abbreviations, which stand inside a
+    sentence before a small letter and at its end before a capital.
+    """
+    places = [
+        m.end()
+        for m in _BEFORE_SMALL.finditer(text)
+        if not _SHORT.search(text[max(m.start() - _SHORT_END, 0) : m.start() + 1]) and len(text[m.end()].upper()) == 1
+    ]
+    if not places:
+        return []
+    raised = list(text)
+    for place in places:
+        raised[place] = raised[place].upper()
+    return [b for b in _proposed("".join(raised), code) if _small_at(text, b)]
+
+
+def _small_at(text: str, border: int) -> bool:
+    first = _FIRST_LETTER.match(text, border)
+    return first is not None and first.group(1).islower()
+
+
+def _inside_brackets(text: str, start: int, end: int, code: str, closed: Sequence[tuple[int, int]]) -> list[int]:
+    """Borders in and behind brackets that hold whole sentences, where a sentence begins with one."""
+    out: list[int] = []
+    while (found := _bracketed(text, start, end)) is not None:
+        first, last = found
+        shifted = [(s - first, e - first) for s, e in closed if first <= s and e <= last]
+        out += [first + b for b in borders(text[first:last], code, shifted)]
+        start = _after_space(text, last + 1)
+        if not last + 1 < start < end:
+            break
+        out.append(start)
     return out
+
+
+def _bracketed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """[first, last) of the sentences in the bracket that [start, end) begins with; None where it holds none."""
+    opening = _OPENING_BRACKET.match(text, start, end)
+    if opening is None:
+        return None
+    first, bracket = opening.end(), opening.group(1)
+    last = text.find(_CLOSING_BRACKET[bracket], first, end)
+    inner = text[first:last]
+    if last < 0 or bracket in inner or not _WHOLE_SENTENCE.search(inner) or _SHORT.search(inner.rstrip()[-_SHORT_END:]):
+        return None
+    return first, last
 
 
 def split_sentences(text: str, code: str, closed: Sequence[tuple[int, int]] = ()) -> list[str]:
     """Sentences of one line, which concatenate to it; the space after a sentence belongs to it."""
     at = [0, *borders(text, code, closed), len(text)]
     return [text[a:b] for a, b in itertools.pairwise(at) if a < b]
+
+
+def line_breaks(text: str) -> list[int]:
+    """Offsets inside a text at which a line may begin: behind spaces, and between words of scripts without them."""
+    return _icu_borders("LineBreaker", text, "en")
 
 
 def _cuts(text: str, locale: str) -> Iterator[Callable[[], list[int]]]:

@@ -26,7 +26,10 @@ BITS = st.sampled_from(
         "VAR1", "[1]", "Val2", "Hello there. ",
         "Mr. X went. ", "word", "今日は。明日！", "สวัสดี ครับ", "ខ្ញុំ។", "안녕. ", "مرحبا؟ ",
         "👨‍👩‍👧", "🇵🇹", "\x00", "\x0b", "\x85",
-        "\u2028", "\ufeff", "\ud800", "é", "\\begin{a}", "\\end{a}", "1,000.5", "***", "<|end|>", "[x]: http://a.b\n",
+        "\u2028", "\ufeff", "\ud800", "\u200b", "\u200d", "\u00ad", "\u202e", "(One. two.) ",
+        '{"a": [1]}', "f(x);\n",
+        "a line of prose that is long enough to have been wrapped by a program, it\n",
+        "é", "\\begin{a}", "\\end{a}", "1,000.5", "***", "<|end|>", "[x]: http://a.b\n",
     ]
 )  # fmt: skip
 MIXED = st.lists(BITS, max_size=25).map("".join)
@@ -109,7 +112,10 @@ def test_spans_survive_any_engine(name: str, text: str) -> None:
     out = SegmentedTranslator(Adversary(ADVERSARIES[name])).translate([text], "eng", "por")[0]
     for span in set(spans):
         assert out.count(span) >= spans.count(span), (span, out)
-    assert len(re.findall(r"\r\n|\r|\n", out)) == len(re.findall(r"\r\n|\r|\n", text))
+    # a sentence over several lines whose translation has fewer words than it has lines ends with fewer
+    wrapped = any(sentence.breaks for sentence in protect(text).sentences)
+    ends, ends_before = (len(re.findall(r"\r\n|\r|\n", t)) for t in (out, text))
+    assert ends <= ends_before if wrapped else ends == ends_before
     lead = text[: len(text) - len(text.lstrip())]
     assert out.startswith(lead)
 
