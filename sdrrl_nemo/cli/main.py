@@ -36,7 +36,9 @@ COMMANDS = {
     "expand-vocab": Command("tools/expand_vocab.py", "give a model tokens of the target language"),
     "import-hf": Command("tools/import_hf.py", "Hugging Face folder to a Megatron checkpoint, for other tools"),
     "data-card": Command("tools/docs/data_card.py", "write the card of a finished transfer set again"),
-    "measure-quality": Command("tools/bench/measure_quality.py", "how filters treat right and wrong translations"),
+    "measure-quality": Command(
+        "tools/bench/measure_quality.py", "what filters and estimators make of right and wrong texts"
+    ),
     "languages": Command("tools/docs/languages.py", "the table of languages, and what each engine has for them"),
     "comet-env": Command("tools/make_comet_env.py", "make the environment that COMET runs in"),
 }
