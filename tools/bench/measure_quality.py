@@ -99,8 +99,8 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 def measure_judged(config: PreprocessConfig, arguments: argparse.Namespace) -> None:
     """Measure on a hand-judged set; write the JSON, the page where one is named, and print the tables."""
     from sdrrl_nemo.data.studies.judged_pairs import read_judged_pairs
+    from sdrrl_nemo.data.studies.judged_pairs_tables import rewrite, section
     from sdrrl_nemo.data.studies.pairs_measurement import contents, measure_pairs
-    from tools.docs.judged_pairs_tables import rewrite, section
 
     pairs = read_judged_pairs(arguments.pairs)
     identifiers = arguments.identifiers or [config.language_id.engine.name]

@@ -19,6 +19,7 @@ name                     rejects
 ``numbers``              numbers lost or made up
 ``punctuation``          question marks, brackets or lines lost or made up
 ``urls``                 URLs or e-mail addresses lost, changed or made up
+``code``                 code lost, or changed beyond its strings and comments
 ``markup``               HTML tags or entities that the source has not
 ``control``              control characters, broken Unicode, text decoded with the wrong encoding
 =======================  =============================================================================================
@@ -30,6 +31,7 @@ from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, make_filters
 from sdrrl_nemo.data.filters.copies import Copy
 from sdrrl_nemo.data.filters.duplicates import Duplicate, text_key
 from sdrrl_nemo.data.filters.garbage import Control, Markup
+from sdrrl_nemo.data.filters.kept_code import Code
 from sdrrl_nemo.data.filters.lengths import Length, LengthRatio
 from sdrrl_nemo.data.filters.marks import Punctuation, Urls
 from sdrrl_nemo.data.filters.number_matching import Numbers
@@ -39,6 +41,7 @@ from sdrrl_nemo.data.filters.scripts import CharacterRatio, Script, script_share
 __all__ = [
     "FILTERS",
     "CharacterRatio",
+    "Code",
     "Control",
     "Copy",
     "Duplicate",

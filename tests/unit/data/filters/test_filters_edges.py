@@ -95,6 +95,9 @@ EDGES: list[tuple[str, str, str, str, str | None]] = [
     ("length", "x", " a ", "eng-por", None),
     ("length", "x", "a" * 20_000 + " ", "eng-por", None),
     ("length", "x", "a" * 20_001, "eng-por", "20001 characters"),
+    # code: not one piece with a sign of code may be lost
+    ("code", "Run `ls -a`, then `Save`.", "Execute `ls -a`, depois `Salvar`.", "eng-por", None),
+    ("code", "Run `ls -a`.", "Execute `ls -l`.", "eng-por", "1 pieces of code lost or changed ['ls -a']"),
     # length_ratio: half to twice the width, 15 of difference always pass
     ("length_ratio", "a" * 100, "a" * 50, "eng-por", None),
     ("length_ratio", "a" * 100, "a" * 49, "eng-por", "width 49 for 100: 0.49 times the source's, not 0.5 to 2"),

@@ -46,6 +46,7 @@ MANY = "The museum is open every day from nine in the morning until six in the e
 YEAR = "The tower was built in 1889."
 QUESTIONS = "Who was it? When was it? Where was it?"
 VISIT = "Visit https://example.org/help or write to info@example.org."
+RUN = "Run `ls -a`."
 CAT = "The cat drinks milk."
 
 # (filter, language, source, bad translation, figure that the reason must name)
@@ -141,6 +142,14 @@ BAD = [
         "ចូលទៅ https://example.com/help ឬសរសេរទៅ info@example.org។",
         "1 added ['https://example.com/help']",
     ),
+    ("code", "por", RUN, "Execute `lista -a`.", "1 pieces of code lost or changed ['ls -a']"),
+    ("code", "ces", RUN, "Spusťte příkaz.", "1 pieces of code"),
+    ("code", "ukr", RUN, "Виконайте `лс -а`.", "1 pieces of code"),
+    ("code", "pol", RUN, "Uruchom `ls`.", "1 pieces of code"),
+    ("code", "kor", RUN, "`ls -b`를 실행하세요.", "1 pieces of code"),
+    ("code", "jpn", RUN, "「ls -a」を実行してください。", "1 pieces of code"),
+    ("code", "tha", RUN, "เรียกใช้คำสั่ง", "1 pieces of code"),
+    ("code", "khm", RUN, "ដំណើរការ `ls`។", "1 pieces of code"),
     ("markup", "por", CAT, "O <b>gato</b> bebe leite.", "2 tags or entities added"),
     ("markup", "ces", CAT, "Kočka&nbsp;pije mléko.", "1 tags or entities added ['&nbsp;']"),
     ("markup", "ukr", CAT, 'Кіт <a href="x.html">п’є</a> молоко.', "2 tags"),

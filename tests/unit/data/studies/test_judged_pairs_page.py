@@ -13,9 +13,9 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.studies.judged_pairs import read_judged_pairs
+from sdrrl_nemo.data.studies.judged_pairs_tables import BEGIN, END, rewrite, section
 from sdrrl_nemo.data.studies.pairs_study import PairsStudy
 from sdrrl_nemo.data.studies.rejections import figures
-from tools.docs.judged_pairs_tables import BEGIN, END, rewrite, section
 
 ROOT = Path(__file__).resolve().parents[4]
 PAGE = ROOT / "docs/quality_thresholds.md"

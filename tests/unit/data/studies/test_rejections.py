@@ -20,11 +20,11 @@ from sdrrl_nemo.data.engines.base import (
 )
 from sdrrl_nemo.data.filters import FILTERS, Filter, TextPair
 from sdrrl_nemo.data.studies.judged_pairs import JudgedPair
+from sdrrl_nemo.data.studies.judged_pairs_tables import BEGIN, END
 from sdrrl_nemo.data.studies.pairs_measurement import ESTIMATOR, EVERYTHING, IDENTIFIED, measure_pairs
 from sdrrl_nemo.data.studies.pairs_measurement import FILTERS as ALL
 from sdrrl_nemo.data.studies.rejections import figures, report, together
 from tools.bench.measure_quality import main
-from tools.docs.judged_pairs_tables import BEGIN, END
 
 GOOD, BAD = None, "truncated"
 
