@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import RowError, SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_json_object, sha256_file
+from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.languages import language
 
@@ -51,12 +51,6 @@ def load_tokenizer(folder: Path) -> Any:
     if not type(tokenizer).__name__.startswith("Nllb"):
         raise SdrrlError(f"{folder}: the tokenizer is a {type(tokenizer).__name__}, not NLLB's; correct the folder")
     return tokenizer
-
-
-def folder_key(folder: Path, patterns: Sequence[str]) -> str:
-    """Key of the names and bytes of the files that match."""
-    files = sorted({f for pattern in patterns for f in folder.glob(pattern)})
-    return content_key([[f.name, sha256_file(f)] for f in files])
 
 
 class NllbTranslator(Translator):

@@ -9,13 +9,13 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import content_key, read_json
 from sdrrl_nemo.data.engines.base import TRANSLATORS
+from sdrrl_nemo.data.engines.converted import folder_key
 from sdrrl_nemo.data.engines.translate.nllb import (
     LICENCE,
     MAX_TOKENS,
     Hypothesis,
     NllbTranslator,
     check_folder,
-    folder_key,
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
