@@ -119,7 +119,6 @@ class EvalConfig:
     """
 
     names: ClassVar[tuple[str, ...]] = HELD_OUT_NAMES
-    backend: ClassVar[EngineConfig] = EngineConfig(name="transformers")
     dtype: ClassVar[str] = "float32"
     comet: ClassVar[CometConfig] = CometConfig()
 
@@ -138,6 +137,8 @@ class EvalConfig:
     plugins: list[str] = field(default_factory=list)
     """Python modules to import first; they may register language identifiers of their own."""
     seed: int = 1234
+    backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
+    """``transformers``, or ``ctranslate2``: the same answers sooner on a CPU (generation.dtype: float32)."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -198,7 +199,8 @@ class BenchmarkConfig:
     limits: dict[str, int] = field(default_factory=dict)
     """benchmark -> first N items; absent or 0 means all."""
     backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
-    """``transformers``, ``vllm`` (in this process, GPU) or ``openai_server`` (a vLLM server)."""
+    """``transformers``, ``ctranslate2`` (its answers, sooner on a CPU), ``vllm`` (in this process, GPU) or
+    ``openai_server`` (a vLLM server)."""
     device: str = "auto"
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's own choice."""

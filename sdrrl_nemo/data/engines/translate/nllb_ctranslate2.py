@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sdrrl_nemo.common.errors import SdrrlError, suggest
-from sdrrl_nemo.common.fileio import content_key, fsync_dir, read_json, write_json
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import content_key, read_json
 from sdrrl_nemo.common.optional import distribution_version, require
 from sdrrl_nemo.data.engines.base import TRANSLATORS
-from sdrrl_nemo.data.engines.contents import contents, is_sealed, matching, seal
+from sdrrl_nemo.data.engines.contents import contents, matching
+from sdrrl_nemo.data.engines.converted import (
+    CACHE,
+    EXTRA,
+    FACTS,
+    PACKAGE,
+    SOURCE_FILES,
+    STORED,
+    check_machine,
+    converted_once,
+    load,
+)
 from sdrrl_nemo.data.engines.translate.nllb import (
     LICENCE,
     MAX_TOKENS,
-    MODEL_FILES,
     TOKENIZER_FILES,
     Hypothesis,
     NllbTranslator,
@@ -25,24 +33,6 @@ from sdrrl_nemo.data.engines.translate.nllb import (
     load_tokenizer,
 )
 
-PACKAGE, EXTRA = "ctranslate2", "translate"
-DEVICES = ("auto", "cpu", "cuda")
-STORED = {
-    "auto": "float32",
-    "default": "float32",
-    "float32": "float32",
-    "int16": "int16",
-    "float16": "float16",
-    "bfloat16": "bfloat16",
-    "int8": "int8",
-    "int8_float32": "int8",
-    "int8_float16": "int8_float16",
-    "int8_bfloat16": "int8_bfloat16",
-}
-"""Compute type -> number type of the converted weights on disk."""
-SOURCE_FILES = (*MODEL_FILES, "*.txt")
-"""The same of a converted folder, whose vocabulary older versions wrote as text."""
-FACTS = "converted.json"
 REVISION = 1
 """Changes whenever the code here may give another translation of the same text."""
 
@@ -63,7 +53,7 @@ class NllbCTranslate2Translator(NllbTranslator):
         self,
         model: str,
         tokenizer: str = "",
-        cache: str = "work/cache/ctranslate2",
+        cache: str = CACHE,
         beams: int = 4,
         compute_type: str = "auto",
         device: str = "auto",
@@ -80,11 +70,7 @@ class NllbCTranslate2Translator(NllbTranslator):
         self._converted = (self._source / "model.bin").is_file()
         if not self._converted:
             check_folder(f"{where} (or a converted folder with model.bin)", self._source)
-        for key, value, known in (("compute_type", compute_type, STORED), ("device", device, DEVICES)):
-            if value not in known:
-                raise SdrrlError(f"{where}: {key} '{value}' is unknown{suggest(value, known)}")
-        if not devices or min(devices) < 0 or inter_threads < 1 or intra_threads < 0:
-            raise SdrrlError(f"{where}: devices (numbers >= 0), inter_threads >= 1 and intra_threads >= 0 are needed")
+        check_machine(where, compute_type, device, devices, inter_threads, intra_threads)
         self._version = distribution_version(PACKAGE, EXTRA)
         self._tokenizer_option, self._cache = Path(tokenizer) if tokenizer else None, Path(cache)
         self._compute_type, self._device = compute_type, device
@@ -110,13 +96,7 @@ class NllbCTranslate2Translator(NllbTranslator):
             return self._source
         stored, key = STORED[self._compute_type], contents(matching(self._source, SOURCE_FILES))
         folder = self._cache / f"{self._source.name}-{stored}-{content_key(key, self._version)}"
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with open(self._cache / f".{folder.name}.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # workers that start together wait for one conversion
-            if not is_sealed(folder):
-                convert(self._source, folder, stored)
-                seal(folder)
-        return folder
+        return converted_once(folder, lambda empty: convert(self._source, empty, stored))
 
     def try_out(self) -> None:
         """Whether the device is there."""
@@ -135,19 +115,7 @@ class NllbCTranslate2Translator(NllbTranslator):
 
     @cached_property
     def _model(self) -> Any:
-        ctranslate2 = require(PACKAGE, PACKAGE, EXTRA)
-        on_cpu = self._device == "cpu" or (self._device == "auto" and not ctranslate2.get_cuda_device_count())
-        try:
-            return ctranslate2.Translator(
-                str(self._folder),
-                device=self._device,
-                device_index=0 if on_cpu else self._device_index,
-                compute_type=self._compute_type,
-                inter_threads=self._threads[0],
-                intra_threads=self._threads[1],
-            )
-        except (ValueError, RuntimeError) as e:
-            raise SdrrlError(f"{self._folder}: CTranslate2 cannot load it ({' '.join(str(e).split())})") from None
+        return load("Translator", self._folder, self._compute_type, self._device, self._device_index, self._threads)
 
     def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
         tokenizer, end = self._tokenizer, self._tokenizer.eos_token
@@ -173,14 +141,10 @@ class NllbCTranslate2Translator(NllbTranslator):
         return out
 
 
-def convert(source: Path, folder: Path, stored: str) -> None:
-    """Convert a Hugging Face folder; ``folder`` gets its name when it is whole, tokenizer files included."""
+def convert(source: Path, folder: Path, stored: str) -> dict[str, Any]:
+    """Convert a Hugging Face folder, tokenizer files included, into ``folder``; returns what is to be known of it."""
     require(PACKAGE, PACKAGE, EXTRA)
     converters = require("ctranslate2.converters", PACKAGE, EXTRA)
-    temporary = folder.with_name(f".{folder.name}.unfinished")
-    for leftover in (temporary, folder):
-        if leftover.exists():
-            shutil.rmtree(leftover)
     carried = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     positions = int(read_json(source / "config.json").get("max_position_embeddings", MAX_TOKENS))
 
@@ -191,9 +155,7 @@ def convert(source: Path, folder: Path, stored: str) -> None:
             return load_tokenizer(source)
 
     try:
-        Converter(str(source), copy_files=carried).convert(str(temporary), quantization=stored)
+        Converter(str(source), copy_files=carried).convert(str(folder), quantization=stored)
     except (ValueError, RuntimeError, OSError, NotImplementedError) as e:
         raise SdrrlError(f"{source}: CTranslate2 cannot convert it ({' '.join(str(e).split())})") from None
-    write_json(temporary / FACTS, {"quantization": stored, "max_position_embeddings": positions})
-    temporary.rename(folder)
-    fsync_dir(folder.parent)
+    return {"quantization": stored, "max_position_embeddings": positions}

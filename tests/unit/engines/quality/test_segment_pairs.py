@@ -83,9 +83,8 @@ def test_nothing_is_left_out_whatever_the_texts(source: str, translation: str, l
 class StandIn:
     """In place of COMET's process: a word is a subword, and a segment longer than the encoder is refused."""
 
-    options = {"precision": "fp32"}
-
     def __init__(self) -> None:
+        self.options = {"precision": "fp32"}
         self.seen: list[dict[str, str]] = []
 
     def lengths(self, segments: Sequence[dict[str, str]]) -> list[int]:

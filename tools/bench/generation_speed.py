@@ -1,0 +1,148 @@
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
+"""y_hat by transformers and by CTranslate2 in one run: seconds, tokens a second, answers finished, answers alike.
+
+    python tools/bench/generation_speed.py --prompts 16 --tokens 96 --output docs/results/generation_speed.json
+
+The prompts are those of a data configuration: the training questions that draw y_hat (Eq. 4), the first N. Both engines
+work in fp32, greedily, and take turns batch by batch, so that whatever else the machine does weighs on both alike;
+loading and converting the model is not counted. ``--alone N`` lets CTranslate2 answer N prompts with the
+configuration's own options, for the share of answers that end within its limit, and the seconds of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.cli import run
+from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.provenance import versions
+from sdrrl_nemo.data.config import InstructionsConfig, PreprocessConfig
+from sdrrl_nemo.data.engines.base import GENERATORS, Answer, Generator
+from sdrrl_nemo.data.readers import content_of
+from sdrrl_nemo.data.rows import NoRow
+from sdrrl_nemo.data.stages.ingest import Ingest
+from sdrrl_nemo.data.stages.synthesise import draws_y_hat
+
+
+def questions_of(config: PreprocessConfig) -> list[str]:
+    """The questions of single exchanges that the model is asked in that configuration."""
+    section: InstructionsConfig = config.instructions
+    rows = Ingest(section, content_of(section.path), config.seed, config.turns).process([NoRow()]).rows
+    return [r["question"] for r in rows if r.get("split") == "train" and draws_y_hat(config.seed, r["key"])]
+
+
+Seconds = tuple[float, float]
+"""On the clock, and of all processor cores together, which other work on the machine changes less."""
+
+
+def asked(engine: Generator, questions: Sequence[str]) -> tuple[list[Answer], Seconds]:
+    """The answers and what they took."""
+    clock, processor = time.perf_counter(), time.process_time()
+    answers = engine.answer(questions)
+    return answers, (time.perf_counter() - clock, time.process_time() - processor)
+
+
+def plus(a: Seconds, b: Seconds) -> Seconds:
+    """Both together."""
+    return a[0] + b[0], a[1] + b[1]
+
+
+def figures(answers: Sequence[Answer], seconds: Seconds) -> dict[str, Any]:
+    """Counts and speed of one engine's answers."""
+    tokens = sum(a.tokens for a in answers)
+    return {
+        "answers": len(answers),
+        "finished": sum(bool(a.finished) for a in answers),
+        "unfinished": dict(Counter(a.reason for a in answers if not a.finished)),
+        "tokens": tokens,
+        "seconds": round(seconds[0], 1),
+        "cpu_seconds": round(seconds[1], 1),
+        "tokens_per_second": round(tokens / seconds[0], 1),
+        "tokens_per_cpu_second": round(tokens / seconds[1], 1),
+    }
+
+
+def side_by_side(model: str, questions: Sequence[str], tokens: int, batch: int, threads: int) -> dict[str, Any]:
+    """Both engines in turns over the same batches."""
+    common = {"model": model, "max_new_tokens": tokens, "batch_size": batch, "unfinished": "keep"}
+    engines = {
+        "transformers": GENERATORS.create("hf", **common, dtype="float32"),
+        "ctranslate2": GENERATORS.create("ctranslate2", **common, intra_threads=threads),
+    }
+    for engine in engines.values():
+        engine.generate(questions[:1])  # loads, and converts
+    said: dict[str, list[Answer]] = {name: [] for name in engines}
+    seconds: dict[str, Seconds] = dict.fromkeys(engines, (0.0, 0.0))
+    for at in range(0, len(questions), batch):
+        for name, engine in engines.items():
+            answers, took = asked(engine, questions[at : at + batch])
+            said[name] += answers
+            seconds[name] = plus(seconds[name], took)
+            print(f"{name}: {figures(answers, took)}", flush=True)
+    alike = sum(a.text == b.text for a, b in zip(*said.values(), strict=True))
+    found = {name: figures(said[name], seconds[name]) for name in engines}
+    return {"max_new_tokens": tokens, "batch_size": batch, **found, "texts_alike": alike}
+
+
+def alone(config: PreprocessConfig, questions: Sequence[str]) -> dict[str, Any]:
+    """The configuration's own engine on its own shards."""
+    chosen, size = config.generation.engine, config.generation.shard_size
+    engine = GENERATORS.create(chosen.name, **chosen.options)
+    engine.generate(questions[:1])
+    said: list[Answer] = []
+    seconds: Seconds = (0.0, 0.0)
+    for at in range(0, len(questions), size):
+        answers, took = asked(engine, questions[at : at + size])
+        said += answers
+        seconds = plus(seconds, took)
+        print(f"{chosen.name}: {figures(answers, took)}", flush=True)
+    return {"engine": chosen.name, "options": dict(chosen.options), **figures(said, seconds)}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, ask, write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", default="configs/data/demo_por_short.yaml")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--prompts", type=int, default=16, help="asked of both engines; 0: none")
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--alone", type=int, default=0, help="asked of the configuration's own engine; 0: none")
+    args = parser.parse_args(argv)
+    config = load_config(PreprocessConfig, args.config, [])
+    questions = questions_of(config)
+    if max(args.prompts, args.alone) > len(questions):
+        raise SdrrlError(f"{args.config} asks the model {len(questions)} questions; give --prompts and --alone no more")
+    document: dict[str, Any] = {
+        "config": args.config,
+        "model": Path(config.model).name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, no GPU",
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": "tools/bench/generation_speed.py " + " ".join(argv),
+        "versions": versions(),
+    }
+    if args.prompts:
+        document["both"] = side_by_side(config.model, questions[: args.prompts], args.tokens, args.batch, args.threads)
+    if args.alone:
+        document["alone"] = alone(config, questions[: args.alone])
+    document["load_average"] = os.getloadavg()
+    write_json(args.output, document)
+    print(json.dumps({k: document[k] for k in ("both", "alone") if k in document}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
