@@ -100,14 +100,23 @@ def check_launch(launch: LaunchConfig) -> RunConfig:
 
 def paths_under(run: RunConfig, work: str) -> list[str]:
     """Overrides that put ``work/...`` of the training configuration under ``work``; other absolute paths stay."""
-    out = []
-    for key, value in (("run_dir", run.run_dir), ("model.hf_path", run.model.hf_path), ("data.path", run.data.path)):
-        first, _, rest = value.partition("/")
-        if first == "work" and rest:
-            out.append(f"{key}={work.rstrip('/')}/{rest}")
-        elif not Path(value).is_absolute():
-            raise SdrrlError(f"{key}: '{value}' must begin with work/ or be absolute, to be found on the cluster")
+    named = {"run_dir": run.run_dir, "model.hf_path": run.model.hf_path}
+    out = [f"{key}={there}" for key, path in named.items() if (there := _under(work, key, path)) != path]
+    for number, entry in enumerate(run.data.blend):
+        if not Path(entry.path).is_absolute():
+            raise SdrrlError(f"data.blend[{number}].path: '{entry.path}' must be absolute, to be found on the cluster")
+    if run.data.path and (there := _under(work, "data.path", run.data.path)) != run.data.path:
+        out.append(f"data.path={there}")
     return out
+
+
+def _under(work: str, key: str, path: str) -> str:
+    first, _, rest = path.partition("/")
+    if first == "work" and rest:
+        return f"{work.rstrip('/')}/{rest}"
+    if not Path(path).is_absolute():
+        raise SdrrlError(f"{key}: '{path}' must begin with work/ or be absolute, to be found on the cluster")
+    return path
 
 
 def _check_slurm(s: SlurmSettings) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json
+from sdrrl_nemo.data.packing.blend_files import manifest_of, merged_manifest
+from sdrrl_nemo.train.blend.chosen import chosen_sets
 from sdrrl_nemo.train.config import RunConfig
 
 ROW_TOKENS = 2048
@@ -67,10 +69,8 @@ def workload(config: RunConfig, tokens: int = 0, samples: int = 0, sample_tokens
     if min(tokens, samples, sample_tokens, row) < 0:
         raise SdrrlError("--tokens, --samples, --sample-length and --seq-length must not be negative")
     manifest = Path(config.data.path) / f"{config.data.name}.manifest.json"
-    if manifest.is_file() and not tokens and not samples:
-        m = read_json(manifest)
-        rows = int(m["packs"] if config.data.packed else m["samples"])
-        return Workload(row or int(m["seq_length"]), rows, int(m["samples"]), int(m["tokens"]), str(manifest))
+    if not tokens and not samples and (known := _packed_sets(config, manifest)):
+        return replace(known, row_tokens=row or known.row_tokens)
     if samples and not tokens and not sample_tokens:
         raise SdrrlError("--samples needs --sample-length, the mean number of tokens of a question with its answer")
     tokens = tokens or samples * sample_tokens
@@ -82,6 +82,23 @@ def workload(config: RunConfig, tokens: int = 0, samples: int = 0, sample_tokens
         rows = samples
     else:
         rows = math.ceil(tokens / length)
-    known = f"{tokens:,} tokens an epoch, as given" if tokens else f"no packed set at {manifest} yet"
+    said = f"{tokens:,} tokens an epoch, as given" if tokens else f"no packed set at {manifest} yet"
     assumed = "" if row else f"; rows of {length} tokens are assumed, --seq-length says otherwise"
-    return Workload(length, rows, samples, tokens, known + assumed)
+    return Workload(length, rows, samples, tokens, said + assumed)
+
+
+def _packed_sets(config: RunConfig, manifest: Path) -> Workload | None:
+    """The same of the packed set, or of all sets of a blend; None where there is none yet.
+
+    A blend that draws some sets more often than others is taken to draw rows of the mean length.
+    """
+    chosen = chosen_sets(config.data)
+    manifests = [manifest_of(c.prefix) for c in chosen] or [manifest]
+    if not all(path.is_file() for path in manifests):
+        return None
+    m = merged_manifest([read_json(path) for path in manifests])
+    rows = int(m["packs"] if config.data.packed else m["samples"])
+    drawn = config.data.epoch_rows / rows if chosen and config.data.epoch_rows else 1.0
+    rows, samples, tokens = (round(n * drawn) for n in (rows, int(m["samples"]), int(m["tokens"])))
+    source = str(manifest) if not chosen else f"{len(chosen)} packed sets, the first of them {manifests[0]}"
+    return Workload(int(m["seq_length"]), rows, samples, tokens, source)

@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
-from sdrrl_nemo.data.packing.packed import PackedDataset
+from sdrrl_nemo.data.packing.packed import PackedSamples
 from sdrrl_nemo.model.context_parallel import granularity, positions
 
 PAD = -1
@@ -50,16 +50,38 @@ class Schedule:
         """S of the weights: steps that see every row once."""
         return math.ceil(self.rows / self.global_batch_size)
 
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Rows of an epoch in their order, int64 [rows]."""
+        return _order(self.rows, self.seed, epoch)
+
     def batch(self, step: int) -> npt.NDArray[np.int64]:
         """Rows of global step ``step`` (from 0), int64 [global_batch_size]."""
         epoch, i = divmod(step, self.steps_per_epoch)
         # Padded, not filled from the next epoch: so an epoch sees every row exactly once, which Eq. 6 asks for.
-        chunk = _order(self.rows, self.seed, epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
+        chunk = self.order(epoch)[i * self.global_batch_size : (i + 1) * self.global_batch_size]
         return np.pad(chunk, (0, self.global_batch_size - len(chunk)), constant_values=PAD)
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What a run makes of Eq. 6 where subsets are not to count alike, or rows not to come once an epoch.
+
+    ``objective``: lambda_d of each subset, float64 [subsets]. ``steps_a_draw``: steps that come on one draw of each
+    sample, float64 [samples], 0 for one that is never drawn; None: every sample comes once an epoch. ``record``: of a
+    blend, what the run's folder says of it.
+    """
+
+    objective: npt.NDArray[np.float64]
+    steps_a_draw: npt.NDArray[np.float64] | None = None
+    record: dict[str, Any] | None = None
+
+
 def sample_weights(
-    dataset: PackedDataset, reduction: str, steps_per_epoch: int, normalise: str = "sum"
+    dataset: PackedSamples,
+    reduction: str,
+    steps_per_epoch: int,
+    normalise: str = "sum",
+    mixture: Mixture | None = None,
 ) -> npt.NDArray[np.float64]:
     """Weight of each answer token of each sample, float64 [samples].
 
@@ -71,24 +93,32 @@ def sample_weights(
         token  subset mean over all answer tokens:     w = S / (answer tokens of D_d)
         step   no Eq. 6 but ordinary fine-tuning:      w = 1, divided by the answer tokens of the step (``scale``)
 
-    ``normalise`` ``mean`` divides the first three by the number of subsets that have samples. SdrrlError for another
-    reduction.
+    ``normalise`` ``mean`` divides the first three by the number of subsets that have samples.
+
+    Of a ``mixture``, w is multiplied by lambda_d, and S is divided by how often the sample is drawn in S steps; with
+    weights w_i of the samples it is multiplied by w_i, and |D_d| becomes their sum over D_d. D_d are the samples that
+    are drawn at all. ``normalise`` ``mean`` divides by the sum of lambda_d. SdrrlError for another reduction.
     """
     # Constants of the run, not of the step: a step sees a few samples of a few subsets, and a mean over what it happens
     # to see would weigh a sample by its company. S undoes the division by S when the step losses are averaged.
-    size = dataset.subset_sizes().astype(np.float64)
     answer = dataset.answer_tokens.astype(np.float64)
     of = dataset.subset
-    total = steps_per_epoch / (np.count_nonzero(size) if normalise == "mean" else 1)
+    own = np.ones(len(answer)) if dataset.sample_weight is None else dataset.sample_weight
+    if reduction == "step":
+        return own.copy()
+    mixture = mixture or Mixture(np.ones(len(dataset.subset_names)))
+    steps = mixture.steps_a_draw
+    drawn = own if steps is None else own * (steps > 0)
+    size = np.bincount(of, weights=drawn, minlength=len(dataset.subset_names))
+    divisor = float(mixture.objective[size > 0].sum()) if normalise == "mean" else 1.0
+    total = (steps_per_epoch if steps is None else steps) / divisor * mixture.objective[of] * own
+    if reduction == "token":
+        size = np.bincount(of, weights=answer * drawn, minlength=len(size))
+    size[size == 0] = 1.0  # a subset of which nothing is drawn: its total is 0
     if reduction == "mean":
         return np.asarray(total / (size[of] * answer))
-    if reduction == "sum":
+    if reduction in ("sum", "token"):
         return np.asarray(total / size[of])
-    if reduction == "token":
-        totals = np.bincount(of, weights=answer, minlength=len(size))
-        return np.asarray(total / totals[of])
-    if reduction == "step":
-        return np.ones(len(answer))
     raise SdrrlError(f"loss.sample_reduction: '{reduction}' is not one of mean, sum, token, step")
 
 
@@ -102,7 +132,7 @@ class MicroBatches:
 
     def __init__(
         self,
-        dataset: PackedDataset,
+        dataset: PackedSamples,
         *,
         packed: bool,
         micro_batch_size: int,
@@ -112,8 +142,10 @@ class MicroBatches:
         row_multiple: int = 1,
         seq_length: int = 0,
         normalise: str = "sum",
+        mixture: Mixture | None = None,
     ) -> None:
         self.dataset = dataset
+        self.mixture = mixture
         self.packed = packed
         self.micro_batch_size = micro_batch_size
         self.schedule = schedule
@@ -121,7 +153,7 @@ class MicroBatches:
         self.granularity = granularity(context_parallel_size)
         whole = self.granularity * row_multiple
         self.seq_length = _up(max(int(dataset.manifest["seq_length"]), self._fullest_pack(), seq_length), whole)
-        self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch, normalise)
+        self.weights = sample_weights(dataset, reduction, schedule.steps_per_epoch, normalise, mixture)
         self.by_step = reduction == "step"
 
     def _fullest_pack(self) -> int:
@@ -135,7 +167,7 @@ class MicroBatches:
         return max(int(padded[self.dataset.samples_of(i)].sum()) for i in range(len(self.dataset)))
 
     @staticmethod
-    def row_count(dataset: PackedDataset, packed: bool) -> int:
+    def row_count(dataset: PackedSamples, packed: bool) -> int:
         """Rows of the set: packs or samples."""
         return len(dataset) if packed else len(dataset.lengths)
 
@@ -161,19 +193,31 @@ class MicroBatches:
         return int(self.dataset.lengths[self.samples_of_step(step)].sum())
 
     def scale(self, step: int) -> float:
-        """Factor on the weights of ``step``: 1, or with the ``step`` reduction 1 / answer tokens of the whole step."""
-        return 1.0 / int(self.dataset.answer_tokens[self.samples_of_step(step)].sum()) if self.by_step else 1.0
+        """Factor on the weights of ``step``: 1, or with the ``step`` reduction 1 / answer tokens of the whole step,
+        which count as their samples weigh."""
+        if not self.by_step:
+            return 1.0
+        samples = self.samples_of_step(step)
+        return 1.0 / float(self.weights[samples] @ self.dataset.answer_tokens[samples])
+
+    def a_step(self, values: npt.NDArray[Any]) -> float:
+        """Sum of ``values`` [samples] over the samples of a step, mean over the steps."""
+        steps = self.mixture.steps_a_draw if self.mixture else None
+        if steps is None:
+            return float(values.sum()) / self.schedule.steps_per_epoch
+        drawn = steps > 0
+        return float((values[drawn] / steps[drawn]).sum())
 
     def step_weight(self) -> float:
         """Weight that the answer tokens of a step carry together, mean over the epoch; a mean over tokens has 1.
 
-        The number of subsets that have samples, 1 under ``normalise`` ``mean``. With the ``sum`` reduction an answer
-        counts by its length, so each subset adds its mean answer length. In six digits: sums differ in their last bits.
+        The number of subsets that have samples, or the sum of their lambda_d; 1 under ``normalise`` ``mean``. With the
+        ``sum`` reduction an answer counts by its length, so each subset adds its mean answer length. In six digits:
+        sums differ in their last bits.
         """
         if self.by_step:
             return 1.0
-        total = float(self.weights @ self.dataset.answer_tokens) / self.schedule.steps_per_epoch
-        return float(f"{total:.6g}")
+        return float(f"{self.a_step(self.weights * self.dataset.answer_tokens):.6g}")
 
     def keys(self, step: int, dp_rank: int, dp_size: int, micro: int) -> list[str]:
         """Keys (16 hexadecimal digits) of the samples of one micro-batch."""
@@ -214,10 +258,7 @@ class MicroBatches:
 
         A label is the next token of the same sample, so the last position has none. Questions have no labels either.
         """
-        d = self.dataset
-        tokens = np.asarray(d.indexed[sample], np.int64)
-        a = int(d.offsets[sample])
-        mask = np.asarray(d.loss_mask[a : a + len(tokens)])
+        tokens, mask = self.dataset.sample(sample)
         end = at + len(tokens)
         # Shifted here, not in the model: packed samples lie end to end, and a shift over the whole row would let the
         # last token of one sample predict the first of the next.
@@ -226,7 +267,7 @@ class MicroBatches:
         out["position_ids"][line, at:end] = np.arange(len(tokens))
         out["labels"][line, at : end - 1] = np.where(target, tokens[1:], IGNORE_INDEX)
         out["weights"][line, at : end - 1] = np.where(target, self.weights[sample], 0.0)
-        out["subset_ids"][line, at:end] = d.subset[sample]
+        out["subset_ids"][line, at:end] = self.dataset.subset[sample]
         return end
 
 

@@ -28,12 +28,42 @@ class ModelSettings:
     GPU, and has an attention for the run; it has none for packed rows in fp32."""
 
 
+SAMPLING = ("proportional", "equal", "temperature", "numbers")
+
+
 @dataclass
-class DataSettings:
-    """Which packed set is read, and how it becomes micro-batches."""
+class BlendEntry:
+    """One part of ``data.blend``."""
 
     path: str = MISSING
-    """Directory with ``<name>.bin`` / ``.idx`` and sidecars, as tools/preprocess_sdrrl.py writes it."""
+    """A folder that preprocessing wrote (``output_dir/packed``), mixed or by subset; or the prefix of one packed set,
+    its path without ``.bin``; or a ``blend.json``. Of a folder by subset and of a ``blend.json`` all sets are taken."""
+    weight: float = 1.0
+    """Multiplies lambda_d of the part's subsets: what they count in the loss, however often they are drawn."""
+    sampling: float | None = None
+    """With ``data.sampling: numbers``: how often the part is drawn from, relative to the other parts. Within a part of
+    several sets, each set by its number of rows."""
+
+
+@dataclass
+class DataSettings:
+    """Which packed set is read, or which sets are, and how they become micro-batches."""
+
+    path: str = ""
+    """Directory with ``<name>.bin`` / ``.idx`` and sidecars, as tools/preprocess_sdrrl.py writes it; a directory by
+    subset is taken as the blend that it holds."""
+    blend: list[BlendEntry] = field(default_factory=list)
+    """In place of ``path``: several packed sets, of one tokenizer and ``packing.seq_length``."""
+    sampling: str = "proportional"
+    """How often each set of a blend is drawn. ``proportional``: every row once an epoch. ``equal``: as many rows of
+    each set. ``temperature``: by (rows of the set) ** (1 / temperature). ``numbers``: by ``sampling`` of each entry."""
+    temperature: float = 1.0
+    """1: as ``proportional``, but by quotas; the larger, the nearer to ``equal``."""
+    epoch_rows: int = 0
+    """Rows that an epoch of a blend draws; 0: as many as all sets have. Not with ``proportional``."""
+    objective: dict[str, float] = field(default_factory=dict)
+    """lambda_d: subset, or a pattern such as ``"mt*"`` -> what the mean of its losses counts in the sum of Eq. 6; a
+    later entry wins over an earlier one. A subset that none names has 1."""
     name: str = "train"
     validation: str = ""
     """Name of the held-out packed set in the same directory; empty: none."""
@@ -188,7 +218,9 @@ class RunConfig:
 def check(config: RunConfig, world_size: int) -> int:
     """Validate what does not need the data; returns the data-parallel size. SdrrlError names the key."""
     t = config.trainer
+    _check_blend(config)
     choices = {
+        "data.sampling": (config.data.sampling, SAMPLING),
         "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
         "trainer.accelerator": (t.accelerator, ("auto", "gpu", "cpu")),
         "model.layers": (config.model.layers, ("auto", "te", "local")),
@@ -236,6 +268,42 @@ def check(config: RunConfig, world_size: int) -> int:
     if t.epochs <= 0 or t.max_steps < 0:
         raise SdrrlError("trainer.epochs must be positive and trainer.max_steps not negative")
     return dp
+
+
+def _check_blend(config: RunConfig) -> None:
+    d = config.data
+    if d.path and d.blend:
+        raise SdrrlError(
+            "data.path and data.blend are both set; give one packed set as data.path, or several as data.blend"
+        )
+    for number, entry in enumerate(d.blend):
+        for key, value in (("weight", entry.weight), ("sampling", entry.sampling)):
+            if value is not None and not 0 < value < math.inf:
+                raise SdrrlError(f"data.blend[{number}].{key}: must be a positive number, is {value}")
+        if (entry.sampling is None) == (d.sampling == "numbers"):
+            wrong = "is missing" if entry.sampling is None else "is set"
+            raise SdrrlError(
+                f"data.blend[{number}].sampling {wrong}, and data.sampling is {d.sampling}; set both (every entry's "
+                "sampling, and data.sampling: numbers) or neither"
+            )
+    if d.sampling == "numbers" and not d.blend:
+        raise SdrrlError("data.sampling: numbers needs data.blend, each entry with its sampling")
+    if not 0 < d.temperature < math.inf:
+        raise SdrrlError(f"data.temperature: must be a positive number, is {d.temperature}")
+    if d.epoch_rows < 0 or (d.epoch_rows and d.sampling == "proportional"):
+        raise SdrrlError(
+            f"data.epoch_rows={d.epoch_rows}: must not be negative, and 0 with data.sampling: proportional, whose "
+            "epoch has every row once"
+        )
+    factors = [*d.objective.values(), *(entry.weight for entry in d.blend)]
+    for name, value in d.objective.items():
+        if not 0 <= value < math.inf:
+            raise SdrrlError(f"data.objective: '{name}' must be a number from 0, is {value}")
+    if config.loss.sample_reduction == "step" and any(value != 1 for value in factors):
+        raise SdrrlError(
+            "data.objective and the weights of data.blend weigh the subsets of Eq. 6, which loss.sample_reduction: "
+            "step does not have; use mean, sum or token"
+        )
 
 
 def _check_lora(config: RunConfig) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.ranks import world_size
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.preparation import Inputs, read_inputs
 from sdrrl_nemo.train.schedule import learning_rate, resolve
@@ -31,16 +32,19 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     per_epoch = batches.schedule.steps_per_epoch
     optim = resolve(config.optim, batches, run.steps)
     yield "model", f"{config.model.hf_path} ({run.hf.model_type}, {shape.parameters():,} parameters)"
-    yield "data", f"{config.data.path}/{config.data.name}: {len(data.lengths):,} samples in {len(data):,} packs"
-    for name, facts in data.manifest["subsets"].items():
-        weight = f"weight 1/{facts['samples']}" if facts["samples"] else "empty"
+    named = f"{config.data.path}/{config.data.name}" if config.data.path else f"{len(config.data.blend)} entries"
+    yield "data", f"{named}: {len(data.lengths):,} samples in {len(data):,} packs"
+    if batches.mixture and batches.mixture.record:
+        yield from blend_lines(batches.mixture.record)
+    weights = batches.mixture.objective.tolist() if batches.mixture else [1.0] * len(data.subset_names)
+    for name, objective in zip(data.subset_names, weights, strict=True):
+        facts = data.manifest["subsets"][name]
+        weight = f"weight {objective:g}/{facts.get('weights', facts['samples']):g}" if facts["samples"] else "empty"
         yield f"  {name}", f"{facts['samples']:,} samples, {facts['answer_tokens']:,} answer tokens, {weight}"
     if run.held_out is not None:
         held = run.held_out.dataset
-        yield (
-            "held out",
-            f"{config.data.path}/{held.name}: {len(held.lengths):,} samples, every {config.validation.every} steps",
-        )
+        where = f"{config.data.path}/{config.data.validation}" if config.data.path else config.data.validation
+        yield "held out", f"{where}: {len(held.lengths):,} samples, every {config.validation.every} steps"
     sp = ", sequence parallel" if t.sequence_parallel else ""
     yield "processes", f"{world} = TP {t.tp} x PP {t.pp} x CP {t.cp} x DP {dp} (VPP {t.vpp}{sp})"
     rows, tokens = batches.row_shape
@@ -54,10 +58,12 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
         f"{optim.lr:.3g}, warm-up {optim.warmup_steps} steps, {optim.schedule}, last {last:.3g}",
     )
     yield "gradients", f"clipped at norm {optim.clip_grad:g}" if optim.clip_grad else "never clipped"
-    useful = int(data.lengths.sum())
-    flops = training_flops(shape, np.asarray(data.lengths)) / per_epoch
-    yield "tokens a step", f"{useful / per_epoch:,.0f} questions and answers, mean over the epoch"
-    yield "operations a step", f"{flops:.3e} (6ND: {six_nd(shape, useful / per_epoch):.3e})"
+    lengths = np.asarray(data.lengths)
+    useful = batches.a_step(lengths)
+    # in proportion to the tokens: the lengths of what is drawn more often are taken for those of all
+    flops = training_flops(shape, lengths) * useful / int(lengths.sum())
+    yield "tokens a step", f"{useful:,.0f} questions and answers, mean over the epoch"
+    yield "operations a step", f"{flops:.3e} (6ND: {six_nd(shape, useful):.3e})"
     often = (
         "never" if t.save_every < 0 else f"every {t.save_every or run.steps} steps, newest {t.keep_checkpoints} kept"
     )

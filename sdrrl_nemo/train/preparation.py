@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PretrainedConfig
 
@@ -17,14 +18,18 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import resolve as resolve_precision
 from sdrrl_nemo.compat.transformers5 import load_tokenizer, token_count
-from sdrrl_nemo.data.packing.packed import PackedDataset, rendering
+from sdrrl_nemo.data.packing.blend_files import manifest_of
+from sdrrl_nemo.data.packing.packed import PackedDataset, PackedSamples, rendering
 from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.layer_spec import has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, read_hf_config
 from sdrrl_nemo.model.published.transformers_reference import check_rotary
 from sdrrl_nemo.model.published.weight_files import check_weights
-from sdrrl_nemo.train.batches import MicroBatches, Schedule
+from sdrrl_nemo.train.batches import MicroBatches, Mixture, Schedule
+from sdrrl_nemo.train.blend.chosen import ChosenSet, chosen_sets, objective
+from sdrrl_nemo.train.blend.opened import open_blend
+from sdrrl_nemo.train.blend.record import record_of
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.loss import check_kernel
 
@@ -72,6 +77,8 @@ def read_inputs(config: RunConfig, world_size: int) -> Inputs:
 def check_settings(config: RunConfig, world_size: int) -> None:
     """What can be known without model and data: layout, batch sizes, precision, the loss kernel on this device."""
     check(config, world_size)
+    if not config.data.path and not config.data.blend:
+        raise SdrrlError("missing required key 'data.path', or 'data.blend' for several packed sets")
     config.trainer.precision = resolve_precision(config.trainer.precision, "bf16", "fp32")
     check_kernel(config.loss.kernel, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if config.wandb.project:
@@ -115,56 +122,107 @@ def weighted_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, 
 
     The rows of both sets have the same length, so that the model is built for one shape.
     """
-    train = open_data(config, vocab_size, config.data.name)
-    if not config.data.validation:
+    if chosen := chosen_sets(config.data):
+        return _blended(config, vocab_size, chosen)
+    path, name, validation = config.data.path, config.data.name, config.data.validation
+    train = open_data(config, vocab_size, name)
+    if not validation:
         return micro_batches(config, train), None
-    held = open_data(config, vocab_size, config.data.validation)
+    held = open_data(config, vocab_size, validation)
     if held.subset_names != train.subset_names:
         raise SdrrlError(
-            f"{config.data.path}: '{config.data.validation}' has the subsets {', '.join(held.subset_names)}, "
-            f"'{config.data.name}' has {', '.join(train.subset_names)}; both must come from one preprocessing"
+            f"{path}: '{validation}' has the subsets {', '.join(held.subset_names)}, "
+            f"'{name}' has {', '.join(train.subset_names)}; both must come from one preprocessing"
         )
     length = max(micro_batches(config, d).seq_length for d in (train, held))
     return micro_batches(config, train, length), micro_batches(config, held, length)
 
 
+def _blended(config: RunConfig, vocab_size: int, chosen: list[ChosenSet]) -> tuple[MicroBatches, MicroBatches | None]:
+    """The same of several sets: rows in the blend's order, tokens with the weights that its draws and lambda_d give."""
+    fingerprint = model_tokenizer(config, vocab_size, chosen[0].prefix)
+    blend = open_blend(config.data, chosen, lambda prefix: open_set(config, vocab_size, prefix, fingerprint))
+    schedule = blend.schedule(config.trainer.global_batch_size, config.seed)
+    steps, weights = steps_of(config, schedule), blend.weights()
+    mixture = Mixture(weights, blend.steps_a_draw(schedule, steps), record_of(blend, schedule, steps))
+    plain = Mixture(weights)  # of a held-out set every sample comes once
+
+    def train(length: int) -> MicroBatches:
+        return micro_batches(config, blend.train, length, schedule, mixture)
+
+    def held_out(length: int) -> MicroBatches | None:
+        return micro_batches(config, blend.held_out, length, None, plain) if blend.held_out is not None else None
+
+    length = max(b.seq_length for b in (train(0), held_out(0)) if b is not None)
+    return train(length), held_out(length)
+
+
 def open_data(config: RunConfig, vocab_size: int, name: str) -> PackedDataset:
-    """The verified packed set ``name``; SdrrlError when tokenizer or vocabulary are not the model's.
+    """The verified packed set ``name`` of ``data.path``; SdrrlError when tokenizer or vocabulary are not the
+    model's."""
+    prefix = Path(config.data.path) / name
+    return open_set(config, vocab_size, prefix, model_tokenizer(config, vocab_size, prefix))
+
+
+def model_tokenizer(config: RunConfig, vocab_size: int, prefix: Path) -> str:
+    """Fingerprint of the model's tokenizer with the chat template of the packed set ``prefix``.
 
     A model can have more rows than its tokenizer has tokens (Qwen2.5 does), never fewer.
     """
-    tokenizer = load_chat(config.model.hf_path, **rendering(config.data.path, name)).tokenizer
+    tokenizer = load_chat(config.model.hf_path, **rendering(prefix.parent, prefix.name)).tokenizer
     if (tokens := token_count(tokenizer)) > vocab_size:
         raise SdrrlError(
             f"{config.model.hf_path}/config.json: the tokenizer has {tokens} tokens, the model only vocab_size = "
             f"{vocab_size} rows; one of the two is of another model"
         )
-    dataset = PackedDataset(config.data.path, name, tokenizer_sha256(tokenizer))
+    return tokenizer_sha256(tokenizer)
+
+
+def open_set(config: RunConfig, vocab_size: int, prefix: Path, tokenizer: str) -> PackedDataset:
+    """The verified packed set ``prefix``; SdrrlError when it was packed with another tokenizer than the one of this
+    fingerprint, or for more tokens than the model has rows."""
+    dataset = PackedDataset(prefix.parent, prefix.name, tokenizer)
     packed_for = int(dataset.manifest["vocab_size"])
     if packed_for > vocab_size:
         raise SdrrlError(
-            f"{config.data.path}/{name}.manifest.json: packed for a vocabulary of {packed_for}, "
+            f"{manifest_of(prefix)}: packed for a vocabulary of {packed_for}, "
             f"{config.model.hf_path} has {vocab_size}; preprocess again with this model"
         )
     return dataset
 
 
-def micro_batches(config: RunConfig, dataset: PackedDataset, seq_length: int = 0) -> MicroBatches:
-    """Order, weights and micro-batch builder of this run; rows have at least ``seq_length`` tokens."""
+def micro_batches(
+    config: RunConfig,
+    dataset: PackedSamples,
+    seq_length: int = 0,
+    schedule: Schedule | None = None,
+    mixture: Mixture | None = None,
+) -> MicroBatches:
+    """Order, weights and micro-batch builder of this run; rows have at least ``seq_length`` tokens. Without a
+    ``schedule`` every row comes once an epoch, without a ``mixture`` every sample counts as Eq. 6 says."""
     rows = MicroBatches.row_count(dataset, config.data.packed)
+    if mixture is None and config.data.objective:
+        names = dataset.subset_names
+        mixture = Mixture(np.asarray(objective(config.data, names, [], [])))
     return MicroBatches(
         dataset,
         packed=config.data.packed,
         micro_batch_size=config.trainer.micro_batch_size,
         reduction=config.loss.sample_reduction,
-        schedule=Schedule(rows, config.trainer.global_batch_size, config.seed),
+        schedule=schedule or Schedule(rows, config.trainer.global_batch_size, config.seed),
         context_parallel_size=config.trainer.cp,
         row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
         seq_length=seq_length,
         normalise=config.loss.normalise,
+        mixture=mixture,
     )
 
 
 def total_steps(config: RunConfig, batches: MicroBatches) -> int:
     """Length of the run in optimiser steps."""
-    return config.trainer.max_steps or math.ceil(config.trainer.epochs * batches.schedule.steps_per_epoch)
+    return steps_of(config, batches.schedule)
+
+
+def steps_of(config: RunConfig, schedule: Schedule) -> int:
+    """The same by the schedule alone."""
+    return config.trainer.max_steps or math.ceil(config.trainer.epochs * schedule.steps_per_epoch)

@@ -17,6 +17,7 @@ from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, 
 from sdrrl_nemo.data.text.chat_files import RUN_TEMPLATE
 from sdrrl_nemo.model.published.weight_files import model_key
 from sdrrl_nemo.train.batches import MicroBatches
+from sdrrl_nemo.train.blend.record import identity_of_blend, never_drawn, write_record
 from sdrrl_nemo.train.callbacks.checkpoint import complete_checkpoints, newest_sound, remove_unfinished
 from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import lora_identity
@@ -60,6 +61,7 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
         "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
         "optim": vars(resolve(config.optim, batches, steps)),
         **lora_identity(config),
+        **_mixture(config, batches),
     }
     path = identity_file(config)
     if path.is_file():
@@ -76,8 +78,22 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
     if template := batches.dataset.manifest.get("chat_template"):  # the exported folder carries it
         with atomic_write(run / RUN_TEMPLATE) as f:
             f.write(template)
+    if batches.mixture and batches.mixture.record:
+        write_record(run, batches.mixture.record)
+        if batches.mixture.record["never_drawn"]:
+            print(f"{run}: never drawn: {never_drawn(batches.mixture.record)}")
     write_json(path, identity)
     remove_unfinished(checkpoints_of(config))
+
+
+def _mixture(config: RunConfig, batches: MicroBatches) -> dict[str, Any]:
+    """What a run has beyond Eq. 6 on one packed set: a blend, other lambda_d than 1. A run without has no such keys,
+    and goes on in folders of versions that did not know them."""
+    if batches.mixture is None:
+        return {}
+    if batches.mixture.record:
+        return {"blend": identity_of_blend(batches.mixture.record)}
+    return {"objective": dict(zip(batches.dataset.subset_names, batches.mixture.objective.tolist(), strict=True))}
 
 
 def as_written_now(identity: dict[str, Any], config: RunConfig) -> dict[str, Any]:

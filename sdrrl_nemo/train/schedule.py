@@ -35,8 +35,7 @@ def resolve(o: OptimSettings, batches: MicroBatches, total_steps: int) -> OptimS
     """The settings with ``lr: auto``, ``clip_grad: auto`` and ``warmup_fraction`` turned into numbers."""
     lr, warmup, clip = o.lr, o.warmup_steps, o.clip_grad
     if lr == "auto":
-        per_epoch = int(batches.dataset.answer_tokens.sum())
-        lr = automatic_lr(o.auto_lr_base, per_epoch / batches.schedule.steps_per_epoch)
+        lr = automatic_lr(o.auto_lr_base, batches.a_step(batches.dataset.answer_tokens))
     if o.warmup_fraction:
         warmup = math.ceil(o.warmup_fraction * total_steps)
     if clip == "auto":

@@ -7,6 +7,7 @@ One directory holds, for a set called ``train``:
     train.subset.npy           uint8 [samples] index into the manifest's subset_names
     train.answer_tokens.npy    int32 [samples] number of answer tokens
     train.sample_key.npy       uint64 [samples] content key of the sample in the transfer set
+    train.sample_weight.npy    float64 [samples] weight of the sample in its subset; only where one of them is not 1
     train.manifest.json        written last: |D_d|, seq_length, vocabulary, tokenizer fingerprint, SHA-256 of each file
 
 Everything is streamed to disk while packs arrive: memory does not grow with tokens, and by 8 bytes a sample.
@@ -16,6 +17,7 @@ Packs hold no padding; cu_seqlens of a pack follow from its samples' lengths. mc
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,8 @@ SIDECARS: dict[str, Any] = {
     "sample_key": np.uint64,
 }
 """Sidecar arrays and their element types."""
+WEIGHTS = "sample_weight"
+"""The sidecar of a set whose samples do not all weigh 1. A version that does not know it refuses such a set."""
 
 MAX_SUBSETS = 256  # ids are uint8
 
@@ -55,6 +59,8 @@ class TokenizedSample:
     subset: str
     tokens: npt.NDArray[np.int32]
     loss_mask: npt.NDArray[np.uint8]
+    weight: float = 1.0
+    """What the sample counts in the mean of its subset, relative to the others."""
 
 
 class _NpyStream:
@@ -106,7 +112,10 @@ class PackedWriter:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._bin = self._temporary("bin")
         self._builder = indexed_dataset.builder(self._bin, vocab_size)
-        self._sidecars = {key: _NpyStream(self._temporary(key), dtype) for key, dtype in SIDECARS.items()}
+        kinds = {**SIDECARS, WEIGHTS: np.float64}
+        self._sidecars = {key: _NpyStream(self._temporary(key), dtype) for key, dtype in kinds.items()}
+        self._weights = np.zeros(len(subset_names))
+        self._weighted = False
         self._counts = np.zeros((len(subset_names), 3), np.int64)  # samples, tokens, answer tokens
         self._packs = 0
 
@@ -138,6 +147,8 @@ class PackedWriter:
             # A sample's first token is nobody's target, and Eq. 6 divides by the number of answer tokens.
             if not s.loss_mask.any() or s.loss_mask[0]:
                 self._refuse(f"sample {s.key} ({s.subset}) must start with a question token and have an answer token")
+            if not (0 < s.weight < math.inf):
+                self._refuse(f"sample {s.key} has the weight {s.weight}; it must be a positive number")
             if int(s.tokens.max()) >= self.vocab_size:
                 self._refuse(f"sample {s.key} has token id {int(s.tokens.max())}, vocabulary is {self.vocab_size}")
 
@@ -153,6 +164,9 @@ class PackedWriter:
         self._sidecars["subset"].extend(subsets)
         self._sidecars["answer_tokens"].extend(answers)
         self._sidecars["sample_key"].extend([int(s.key, 16) for s in samples])
+        self._sidecars[WEIGHTS].extend([s.weight for s in samples])
+        np.add.at(self._weights, subsets, [s.weight for s in samples])
+        self._weighted = self._weighted or any(s.weight != 1.0 for s in samples)
         # One document of many sequences: Megatron's index then keeps where each sample of the pack ends.
         tokens = torch.from_numpy(np.concatenate([s.tokens for s in samples]).astype(np.int64))
         self._builder.add_document(tokens, lengths)
@@ -173,7 +187,11 @@ class PackedWriter:
         publish(idx, self._final("idx"))
         for key, stream in self._sidecars.items():
             stream.close()
-            publish(stream.path, self._final(f"{key}.npy"))
+            if key != WEIGHTS or self._weighted:
+                publish(stream.path, self._final(f"{key}.npy"))
+            else:
+                stream.path.unlink()
+                self._final(f"{key}.npy").unlink(missing_ok=True)
         manifest = self._manifest(extra)
         write_json(self._final("manifest.json"), manifest)
         return manifest
@@ -192,20 +210,21 @@ class PackedWriter:
             "packing_efficiency": tokens / (self._packs * self.seq_length),
             "subset_names": list(self.subset_names),
             "subsets": {
-                d: dict(zip(facts, map(int, row), strict=True))
-                for d, row in zip(self.subset_names, self._counts, strict=True)
+                d: dict(zip(facts, map(int, row), strict=True)) | ({"weights": float(sum_)} if self._weighted else {})
+                for d, row, sum_ in zip(self.subset_names, self._counts, self._weights, strict=True)
             },
             "files": {
                 n: {"bytes": (self.directory / n).stat().st_size, "sha256": sha256_file(self.directory / n)}
-                for n in file_names(self.name)
+                for n in file_names(self.name, self._weighted)
             },
         }
         return manifest | {OWN_HASH: own_hash(manifest)}
 
 
-def file_names(name: str) -> list[str]:
-    """The files of a set besides its manifest."""
-    return [f"{name}.bin", f"{name}.idx", *(f"{name}.{s}.npy" for s in SIDECARS)]
+def file_names(name: str, weighted: bool = False) -> list[str]:
+    """The files of a set besides its manifest; ``weighted``: of one whose samples do not all weigh 1."""
+    sidecars = [*SIDECARS, *([WEIGHTS] if weighted else [])]
+    return [f"{name}.bin", f"{name}.idx", *(f"{name}.{s}.npy" for s in sidecars)]
 
 
 def rendering(directory: str | Path, name: str) -> dict[str, Any]:
@@ -237,12 +256,45 @@ class Pack:
     tokens: npt.NDArray[np.int64]
     loss_mask: npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.int64]
-    subset: npt.NDArray[np.uint8]
+    subset: npt.NDArray[np.integer[Any]]
     answer_tokens: npt.NDArray[np.int32]
     sample_key: npt.NDArray[np.uint64]
 
 
-class PackedDataset:
+class PackedSamples:
+    """The samples of one packed set or of several, and which of them make a pack; ``len`` is the number of packs.
+
+    Arrays over samples: ``lengths`` int64 (tokens), ``subset`` (index into ``subset_names``), ``answer_tokens``,
+    ``sample_key``, and ``sample_weight`` float64, or None where every sample weighs 1. ``document_indices`` int64
+    [packs + 1] bounds the packs.
+    """
+
+    manifest: dict[str, Any]
+    subset_names: tuple[str, ...]
+    lengths: npt.NDArray[np.int64]
+    subset: npt.NDArray[np.integer[Any]]
+    answer_tokens: npt.NDArray[np.int32]
+    sample_key: npt.NDArray[np.uint64]
+    sample_weight: npt.NDArray[np.float64] | None
+    document_indices: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.document_indices) - 1
+
+    def subset_sizes(self) -> npt.NDArray[np.int64]:
+        """|D_d| in the order of ``subset_names``, int64 [len(subset_names)]."""
+        return np.bincount(self.subset, minlength=len(self.subset_names)).astype(np.int64)
+
+    def samples_of(self, pack: int) -> range:
+        """Sample numbers of a pack."""
+        return range(int(self.document_indices[pack]), int(self.document_indices[pack + 1]))
+
+    def sample(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+        """Token ids [n] of a sample, and its loss mask [n]."""
+        raise NotImplementedError
+
+
+class PackedDataset(PackedSamples):
     """Random access to the packs of a verified set; ``len`` is the number of packs."""
 
     def __init__(self, directory: str | Path, name: str = "train", tokenizer_sha256: str | None = None) -> None:
@@ -253,13 +305,15 @@ class PackedDataset:
         self.directory = Path(directory)
         self.name = name
         self.manifest = self._verified_manifest(tokenizer_sha256)
-        self.subset_names: tuple[str, ...] = tuple(self.manifest["subset_names"])
+        self.subset_names = tuple(self.manifest["subset_names"])
         prefix = self.directory / name
         self.indexed = open_indexed(prefix)
         self.loss_mask = np.load(f"{prefix}.loss_mask.npy", mmap_mode="r")
         self.subset = np.load(f"{prefix}.subset.npy")
         self.answer_tokens = np.load(f"{prefix}.answer_tokens.npy")
         self.sample_key = np.load(f"{prefix}.sample_key.npy")
+        weighted = f"{name}.{WEIGHTS}.npy" in self.manifest["files"]
+        self.sample_weight = np.load(f"{prefix}.{WEIGHTS}.npy") if weighted else None
         self.lengths = np.asarray(self.indexed.sequence_lengths, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.document_indices = np.asarray(self.indexed.document_indices, np.int64)
@@ -278,7 +332,8 @@ class PackedDataset:
                 f"{path}: its content is not what its {OWN_HASH} says; the file is damaged, preprocess again"
             )
         try:
-            if sorted(manifest["files"]) != sorted(file_names(self.name)):
+            known = [sorted(file_names(self.name, weighted)) for weighted in (False, True)]
+            if sorted(manifest["files"]) not in known:
                 raise SdrrlError(f"{path}: lists other files than a packed set has; preprocess again")
             self._verify_files(manifest)
             self._verify_tokenizer(path, manifest, tokenizer_sha256)
@@ -307,16 +362,11 @@ class PackedDataset:
                 f"{tokenizer_sha256[:12]}; preprocess again with the model's tokenizer"
             )
 
-    def __len__(self) -> int:
-        return len(self.document_indices) - 1
-
-    def subset_sizes(self) -> npt.NDArray[np.int64]:
-        """|D_d| in the order of ``subset_names``, int64 [len(subset_names)]."""
-        return np.bincount(self.subset, minlength=len(self.subset_names)).astype(np.int64)
-
-    def samples_of(self, pack: int) -> range:
-        """Sample numbers of a pack."""
-        return range(int(self.document_indices[pack]), int(self.document_indices[pack + 1]))
+    def sample(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+        """Token ids [n] of a sample, and its loss mask [n]."""
+        tokens = np.asarray(self.indexed[number], np.int64)
+        a = int(self.offsets[number])
+        return tokens, np.asarray(self.loss_mask[a : a + len(tokens)])
 
     def __getitem__(self, pack: int) -> Pack:
         rows = self.samples_of(pack)

@@ -14,7 +14,7 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.launch.config import LaunchConfig, check_launch, paths_under
 from sdrrl_nemo.launch.nemo_run import dry_run
-from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.config import BlendEntry, RunConfig
 from tests.launch import ROOT
 
 FOLDER = ROOT / "configs/clusters"
@@ -86,6 +86,15 @@ def test_relative_paths_outside_work_are_refused() -> None:
     run = RunConfig(run_dir="runs/mine")
     with pytest.raises(SdrrlError, match="run_dir: 'runs/mine' must begin with work/ or be absolute"):
         paths_under(run, "/shared/work")
+
+
+def test_paths_of_a_blend_must_be_absolute() -> None:
+    run = RunConfig(run_dir="work/runs/mine")
+    run.model.hf_path, run.data.blend = "/models/x", [BlendEntry("/data/por"), BlendEntry("work/data/jpn")]
+    with pytest.raises(SdrrlError, match=r"data.blend\[1\].path: 'work/data/jpn' must be absolute"):
+        paths_under(run, "/shared/work")
+    run.data.blend.pop()
+    assert paths_under(run, "/shared/work") == ["run_dir=/shared/work/runs/mine"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sky") is not None, reason="skypilot is installed")

@@ -16,7 +16,7 @@ from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan.layout import Layout, misfit
 from sdrrl_nemo.plan.search import Planner
 from sdrrl_nemo.plan.workload import Workload, workload
-from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.config import BlendEntry, RunConfig, check
 from tools.plan import main
 
 LLAMA_7B = ModelShape(32, 4096, 32, 32, 128, 11008, 32000)
@@ -145,6 +145,19 @@ def test_amount_of_data(tmp_path: Path) -> None:
     assert (found.row_tokens, found.rows, found.sample_tokens, found.filled) == (2000, 10, 450, 0.9)
     with pytest.raises(SdrrlError, match="--samples needs --sample-length"):
         workload(config, samples=3)
+
+
+def test_amount_of_data_of_a_blend(tmp_path: Path) -> None:
+    config, facts = configuration(), {"packs": 10, "samples": 40, "tokens": 18_000, "seq_length": 2000}
+    for name in ("por", "jpn"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.manifest.json").write_text(json.dumps({**facts, "subsets": {}}))
+    config.data.path, config.data.blend = "", [BlendEntry(str(tmp_path / name)) for name in ("por", "jpn")]
+    found = workload(config)
+    assert (found.row_tokens, found.rows, found.samples, found.tokens) == (2000, 20, 80, 36_000)
+    config.data.sampling, config.data.epoch_rows = "equal", 30
+    found = workload(config)
+    assert (found.rows, found.samples, found.tokens, found.filled) == (30, 120, 54_000, 0.9)
 
 
 @pytest.fixture
