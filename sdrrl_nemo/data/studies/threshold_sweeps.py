@@ -23,7 +23,7 @@ FILTER_VALUES: tuple[tuple[str, str, tuple[float, ...]], ...] = (
     ("copy", "min_words", (2, 3, 4, 6)),
     ("numbers", "max_extra", (0, 1, 2)),
     ("punctuation", "max_difference", (0, 1, 2)),
-    ("script", "minimum", (0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)),
+    ("script", "minimum", (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
     ("character_ratio", "maximum_loss", (0.1, 0.15, 0.2, 0.25, 0.3)),
 )
 """(filter, option, values that are tried); everything else stays as configured."""
