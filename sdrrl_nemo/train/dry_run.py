@@ -55,8 +55,11 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     )
     yield "gradients", f"clipped at norm {optim.clip_grad:g}" if optim.clip_grad else "never clipped"
     useful = int(data.lengths.sum())
-    flops = training_flops(shape, np.asarray(data.lengths)) / per_epoch
+    answers = int(data.answer_tokens.sum())
+    flops = training_flops(shape, np.asarray(data.lengths), projected=answers) / per_epoch
     yield "tokens a step", f"{useful / per_epoch:,.0f} questions and answers, mean over the epoch"
+    share = answers / (per_epoch * t.global_batch_size * (tokens // t.micro_batch_size if rows == 1 else tokens))
+    yield "rows with loss", f"{100 * share:.0f}% of all rows; only they are projected onto the vocabulary"
     yield "operations a step", f"{flops:.3e} (6ND: {six_nd(shape, useful / per_epoch):.3e})"
     often = (
         "never" if t.save_every < 0 else f"every {t.save_every or run.steps} steps, newest {t.keep_checkpoints} kept"
