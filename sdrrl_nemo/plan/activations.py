@@ -68,8 +68,8 @@ def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
     """Final norm and loss, bytes a token; ``fused_linear`` keeps the hidden states' gradient in place of logits.
 
     Rows that carry loss are taken out behind the norm, of all tensor-parallel ranks
-    (kernels/sdrrl_kernels/live_rows.py); the norm's own output is kept by nothing. The loss overwrites the logits with their gradient
-    (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
+    (kernels/sdrrl_kernels/live_rows.py); the norm's own output is kept by nothing. The loss overwrites the
+    logits with their gradient (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
     """
     split = layout.tp if layout.sequence_parallel else 1
     row = build.width * shape.hidden + INDEX

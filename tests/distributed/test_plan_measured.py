@@ -99,9 +99,7 @@ def two(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     return measure(config, 2, TWO, tmp_path_factory.mktemp("two"))
 
 
-def predicted(
-    config: Path, case: dict[str, Any], processes: int, stage: int, live_share: float
-) -> dict[str, float]:
+def predicted(config: Path, case: dict[str, Any], processes: int, stage: int, live_share: float) -> dict[str, float]:
     """The planner's bytes of one rank of ``stage``, as it would print them for a CPU."""
     tp, pp, cp = (case.get(k, 1) for k in ("tp", "pp", "cp"))
     dp = processes // (tp * pp * cp)
