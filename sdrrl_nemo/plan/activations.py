@@ -72,7 +72,7 @@ def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
     logits with their gradient (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
     """
     split = layout.tp if layout.sequence_parallel else 1
-    row = build.width * shape.hidden + INDEX
+    row: float = build.width * shape.hidden + INDEX
     if not build.fused_linear:
         row += build.width * shape.vocabulary / layout.tp
         row += 20 if layout.tp > 1 else 0  # labels, weights, maximum and sum of a row
