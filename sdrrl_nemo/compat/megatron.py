@@ -11,7 +11,7 @@ _GUARD = register(
     "step-guard", "megatron-core", "a step whose loss or gradient is not sound is judged before it is taken"
 )
 _LOSS = register("eq6-loss", "megatron-core", "the loss kernel takes the place of the model's own loss")
-_OUTPUT = register("output-pass-through", "megatron-core", "the fused loss does the projection onto the vocabulary")
+_OUTPUT = register("output-pass-through", "megatron-core", "the loss has only rows that carry loss projected")
 _ADAPTERS = register("adapter-state", "megatron-core", "checkpoints of a LoRA run hold the adapters alone")
 _ROTARY = register("rotary-frequencies", "megatron-core", "its own scaling knows one of Llama 3's four factors")
 _GROUPS = register("parallel-groups", "nemo_toolkit", "groups are made by hand where the processes have joined before")
@@ -28,9 +28,17 @@ def replace_loss(model: Any, new: Callable[..., Any]) -> None:
     _LOSS.replace(model, "compute_language_model_loss", new, parameters=("labels", "logits"))
 
 
-def replace_output_forward(layer: Any, new: Callable[..., Any]) -> None:
-    """Of the output layer of a GPTModel."""
-    _OUTPUT.replace(layer, "forward", new, parameters=("input_", "weight", "runtime_gather_output"))
+def replace_output_forward(layer: Any, new: Callable[..., Any]) -> Callable[..., Any]:
+    """Of the output layer of a GPTModel; returns its own."""
+    old = _OUTPUT.replace(layer, "forward", new, parameters=("input_", "weight", "runtime_gather_output"))
+    return old  # type: ignore[no-any-return]
+
+
+def project_rows_of_all_ranks(layer: Any) -> None:
+    """An output layer made for sequence parallelism takes rows that are gathered already: it gathers none itself, and
+    sums the gradient of its input over the ranks, as without sequence parallelism."""
+    if _OUTPUT.replace(layer, "sequence_parallel", False):
+        _OUTPUT.replace(layer, "allreduce_dgrad", True)
 
 
 def replace_sharded_state_dict(model: Any, new: Callable[..., Any]) -> None:

@@ -77,17 +77,22 @@ class ModelShape:
 
 
 def training_flops(
-    shape: ModelShape, lengths: npt.NDArray[np.integer[Any] | np.floating[Any]], frozen: bool = False
+    shape: ModelShape,
+    lengths: npt.NDArray[np.integer[Any] | np.floating[Any]],
+    frozen: bool = False,
+    projected: float | None = None,
 ) -> float:
     """Operations of forward and backward over samples of these lengths [samples], a mean length included.
 
     Causal attention within each sample: token i meets i keys, once for the scores and once for the values. ``frozen``
     weights (LoRA) have no gradient of their own, two products a weight instead of three; the adapters' are left out.
+    ``projected``: tokens that the output layer sees, those with loss; None: all.
     """
     n = np.asarray(lengths, np.float64)
     tokens = float(n.sum())
     pairs = float((n * (n + 1) / 2).sum())
-    matrices = 2 * tokens * (shape.layers * shape.layer_matrices() + shape.hidden * shape.vocabulary)
+    output = (tokens if projected is None else projected) * shape.hidden * shape.vocabulary
+    matrices = 2 * (tokens * shape.layers * shape.layer_matrices() + output)
     attention = 4 * pairs * shape.layers * shape.heads * shape.head_dim
     return (2 if frozen else 3) * matrices + 3 * attention
 

@@ -67,14 +67,16 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
 def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
     """Final norm and loss, bytes a token; ``fused_linear`` keeps the hidden states' gradient in place of logits.
 
-    The loss overwrites the logits with their gradient (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
+    Rows that carry loss are taken out behind the norm, of all tensor-parallel ranks
+    (kernels/sdrrl_kernels/live_rows.py); the norm's own output is kept by nothing. The loss overwrites the
+    logits with their gradient (kernels/sdrrl_kernels/cross_entropy.py), so they are there once.
     """
     split = layout.tp if layout.sequence_parallel else 1
-    final = norm(shape.hidden, build) / split
-    if build.fused_linear:
-        return final - build.width * shape.hidden / split + build.width * shape.hidden
-    rows = 20 if layout.tp > 1 else 0  # labels, weights, maximum and sum of a row
-    return final + build.width * shape.vocabulary / layout.tp + rows
+    row: float = build.width * shape.hidden + INDEX
+    if not build.fused_linear:
+        row += build.width * shape.vocabulary / layout.tp
+        row += 20 if layout.tp > 1 else 0  # labels, weights, maximum and sum of a row
+    return (norm(shape.hidden, build) - build.width * shape.hidden) / split + build.live_share * row
 
 
 def loss_constant(shape: ModelShape, layout: Layout, build: Build) -> float:

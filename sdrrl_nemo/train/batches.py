@@ -192,6 +192,11 @@ class MicroBatches:
         """Question and answer tokens in the global batch of ``step``, padding not counted."""
         return int(self.dataset.lengths[self.samples_of_step(step)].sum())
 
+    def live_share(self, step: int) -> float:
+        """Share of the rows of ``step`` that carry loss, padding counted: the others are not projected."""
+        rows, length = self.schedule.global_batch_size, self.row_shape[0] * self.row_shape[1] // self.micro_batch_size
+        return int(self.dataset.answer_tokens[self.samples_of_step(step)].sum()) / (rows * length)
+
     def scale(self, step: int) -> float:
         """Factor on the weights of ``step``: 1, or with the ``step`` reduction 1 / answer tokens of the whole step,
         which count as their samples weigh."""
@@ -276,6 +281,11 @@ def _up(length: Any, multiple: int) -> Any:
     return -(-length // multiple) * multiple
 
 
+def live_rows(labels: Tensor, weights: Tensor) -> Tensor:
+    """Which tokens of [B, L] carry loss: int64 numbers s * B + b, ascending, for Megatron has the sequence first."""
+    return ((labels != IGNORE_INDEX) & (weights != 0)).t().reshape(-1).nonzero().flatten()
+
+
 def on_this_rank(batch: dict[str, Tensor], cp_size: int, cp_rank: int) -> dict[str, Tensor]:
     """The tokens of a micro-batch that one context-parallel rank holds; cu_seqlens stay those of all ranks."""
     if cp_size == 1:
@@ -286,7 +296,8 @@ def on_this_rank(batch: dict[str, Tensor], cp_size: int, cp_rank: int) -> dict[s
 
 
 class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
-    """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on.
+    """Endless stream of this data-parallel rank's micro-batches from global step ``first_step`` on, with ``live``, the
+    rows that carry loss.
 
     The trainer stops after its last step; the stream knows no end, because step numbers go on over epochs.
     """
@@ -307,5 +318,6 @@ class MicroBatchStream(IterableDataset[dict[str, Tensor]]):
             scale = self.batches.scale(step)
             for micro in rows:
                 batch = self.batches.build(micro[self.dp_rank], scale)
-                yield on_this_rank(batch, self.batches.context_parallel_size, self.cp_rank)
+                mine = on_this_rank(batch, self.batches.context_parallel_size, self.cp_rank)
+                yield mine | {"live": live_rows(mine["labels"], mine["weights"])}
             step += 1

@@ -59,10 +59,13 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     )
     yield "gradients", f"clipped at norm {optim.clip_grad:g}" if optim.clip_grad else "never clipped"
     lengths = np.asarray(data.lengths)
-    useful = batches.a_step(lengths)
+    useful, answers = batches.a_step(lengths), batches.a_step(np.asarray(data.answer_tokens))
     # in proportion to the tokens: the lengths of what is drawn more often are taken for those of all
-    flops = training_flops(shape, lengths) * useful / int(lengths.sum())
+    flops = training_flops(shape, lengths, projected=answers * int(lengths.sum()) / useful)
+    flops *= useful / int(lengths.sum())
     yield "tokens a step", f"{useful:,.0f} questions and answers, mean over the epoch"
+    share = answers / (t.global_batch_size * rows * tokens / t.micro_batch_size)
+    yield "rows with loss", f"{100 * share:.0f}% of all rows; only they are projected onto the vocabulary"
     yield "operations a step", f"{flops:.3e} (6ND: {six_nd(shape, useful):.3e})"
     often = (
         "never" if t.save_every < 0 else f"every {t.save_every or run.steps} steps, newest {t.keep_checkpoints} kept"

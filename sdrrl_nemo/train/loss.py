@@ -20,8 +20,10 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
 from sdrrl_kernels.api import LossOutput, cross_entropy, linear_cross_entropy, pick_backend
+from sdrrl_kernels.live_rows import select_rows
+from sdrrl_kernels.sequence_parallel import gather_sequence
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.compat.megatron import replace_loss, replace_output_forward
+from sdrrl_nemo.compat.megatron import project_rows_of_all_ranks, replace_loss, replace_output_forward
 from sdrrl_nemo.train.config import LossSettings
 
 
@@ -31,14 +33,20 @@ def loss_names(subset_names: Sequence[str]) -> tuple[str, ...]:
 
 
 class LossInputs(NamedTuple):
-    """What the last stage needs beside the logits: int64, fp32 and int64, each [b, s].
+    """What the last stage needs beside the hidden states.
 
     It takes the place of Megatron's ``labels`` argument, which the model hands to its loss without a look at it.
     """
 
     labels: Tensor
+    """int64 [b, s]."""
     weights: Tensor
+    """fp32 [b, s]."""
     subset_ids: Tensor
+    """int64 [b, s]."""
+    live: Tensor
+    """int64 [rows that carry loss], numbers of rows of the hidden states, which have the sequence first: s * B + b of B
+    rows (``batches.live_rows``)."""
 
 
 def check_kernel(kernel: str, device: torch.device) -> None:
@@ -52,30 +60,34 @@ def check_kernel(kernel: str, device: torch.device) -> None:
 def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSettings) -> None:
     """Make a GPTModel of megatron-core compute the loss vector fp32 [1 + num_subsets] in place of per-token losses.
 
+    Only the rows that carry loss are projected onto the vocabulary. Such a model has no logits to give; it is for
+    training.
+
     Args:
         model: this rank's part of the model; a part without the output layer is left as it is.
         tokens: ids of the tokenizer. Columns beyond them get no probability, be they rows of the published model that
             no token has, or padding; so their rows get no gradient.
-        settings: kernel, label smoothing and z-loss. With ``fused_linear`` the output layer hands its input through,
-            and projection and loss are one function in chunks of rows, so the logits of a micro-batch never exist at
-            once. Such a model has no logits to give; it is for training.
+        settings: kernel, label smoothing and z-loss. With ``fused_linear`` projection and loss are one function in
+            chunks of rows, so the logits of a micro-batch never exist at once.
     """
     # Patched into the model, not applied to its output: given labels, a GPTModel returns mcore's own cross-entropy;
     # given none, it first copies the logits, the largest tensor there is.
     if not model.post_process:
         return
-    fused = settings.kernel == "fused_linear"
-    weight = _pass_through(model.output_layer) if fused else []
+    project = _Projection(model.output_layer)
 
-    def compute(inputs: LossInputs, output: Tensor) -> Tensor:
-        # [s * b]: mcore keeps the sequence first, so this is the order of the rows of logits and hidden states
-        labels, weights, subset_ids = (t.transpose(0, 1).reshape(-1) for t in inputs)
-        rows = output.reshape(-1, output.shape[-1])
-        per_rank = (weight[0] if fused else output).shape[0 if fused else -1]
+    def compute(inputs: LossInputs, hidden: Tensor) -> Tensor:
+        group = parallel_state.get_tensor_model_parallel_group()
+        if model.config.sequence_parallel:
+            hidden = gather_sequence(hidden, group)
+        # [s * b]: mcore keeps the sequence first, so this is the order of the rows of hidden states
+        rows = select_rows(hidden.reshape(-1, hidden.shape[-1]), inputs.live)
+        of_rows = [t.transpose(0, 1).reshape(-1).index_select(0, inputs.live) for t in inputs[:3]]
+        weight = project.weight
         common: dict[str, Any] = {
-            "vocab_start": parallel_state.get_tensor_model_parallel_rank() * per_rank,
+            "vocab_start": parallel_state.get_tensor_model_parallel_rank() * weight.shape[0],
             "vocab_size": tokens,
-            "tp_group": parallel_state.get_tensor_model_parallel_group(),
+            "tp_group": group,
             "label_smoothing": settings.label_smoothing,
             "z_loss": settings.z_loss,
             # nothing scales the loss on its way to the backward pass (Eq6LossReduction), so its gradient is 1
@@ -83,29 +95,37 @@ def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSetting
             "kernel": settings.kernel,
         }
         out: LossOutput
-        if fused:
-            common["sequence_parallel"] = model.config.sequence_parallel
-            out = linear_cross_entropy(rows, weight[0], labels, weights, subset_ids, num_subsets, **common)
+        if settings.kernel == "fused_linear":
+            out = linear_cross_entropy(rows, weight, *of_rows, num_subsets, **common)
         else:
-            out = cross_entropy(rows, labels, weights, subset_ids, num_subsets, **common)
+            out = cross_entropy(project(rows), *of_rows, num_subsets, **common)
         return torch.cat([out.loss[None], out.subset_sums])
 
     replace_loss(model, compute)
 
 
-def _pass_through(layer: Any) -> list[Tensor]:
-    """Switch the projection of an output layer off; the list returned holds the weight of its latest call.
+class _Projection:
+    """An output layer that hands its input through when the model calls it, and projects rows when the loss does."""
 
-    The weight is taken from the call because a tied model hands its embedding to an output layer that has none.
-    """
-    latest: list[Tensor] = []
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._weight: Tensor | None = None
+        self._project = replace_output_forward(layer, self._hand_through)
+        project_rows_of_all_ranks(layer)
 
-    def forward(hidden: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
-        latest[:] = [layer.weight if weight is None else weight]
-        return hidden, None
+    @property
+    def weight(self) -> Tensor:
+        """[v, h], of the latest call: a tied model hands its embedding to an output layer that has none."""
+        return self._layer.weight if self._weight is None else self._weight
 
-    replace_output_forward(layer, forward)
-    return latest
+    def __call__(self, rows: Tensor) -> Tensor:
+        """[n, h], the same on all tensor-parallel ranks -> logits [n, v]; the gradient of ``rows`` is that of all."""
+        logits, _ = self._project(rows[:, None], weight=self._weight)
+        return logits[:, 0]
+
+    def _hand_through(self, input_: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+        self._weight = weight
+        return input_, None
 
 
 class Eq6LossReduction(MegatronLossReduction):  # type: ignore[misc]

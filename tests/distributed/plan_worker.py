@@ -67,6 +67,8 @@ class Measured:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.live_share = 0.0
+        """Of the fullest micro-batch."""
         self.static: dict[str, int] = {}
 
     def count_saves(self) -> None:
@@ -104,6 +106,8 @@ class Measured:
             self.ledger.ignored |= storages(p.data for p in model.parameters()).keys()
             with torch.autograd.graph.saved_tensors_hooks(lambda t: _Kept(t, self.ledger), lambda kept: kept.tensor):
                 out: Tensor = step(model, batch)
+            share = batch["live"].numel() / batch["labels"].numel()
+            self.live_share = max(self.live_share, share)
             return out
 
         return counted
@@ -168,6 +172,7 @@ def main() -> None:
         trainer.SdrrlStrategy.load_checkpoint = measured.load_checkpoint(plain_load)
         train(config)
         facts = {**measured.static, "activations": measured.ledger.peak, "left": measured.ledger.now}
+        facts["live_share"] = measured.live_share
         path = Path(sys.argv[2]) / f"{number}-{dist.get_rank()}.json"
         path.write_text(json.dumps(facts), encoding="utf-8")
         dist.barrier()

@@ -99,7 +99,7 @@ def two(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     return measure(config, 2, TWO, tmp_path_factory.mktemp("two"))
 
 
-def predicted(config: Path, case: dict[str, Any], processes: int, stage: int) -> dict[str, float]:
+def predicted(config: Path, case: dict[str, Any], processes: int, stage: int, live_share: float) -> dict[str, float]:
     """The planner's bytes of one rank of ``stage``, as it would print them for a CPU."""
     tp, pp, cp = (case.get(k, 1) for k in ("tp", "pp", "cp"))
     dp = processes // (tp * pp * cp)
@@ -121,6 +121,7 @@ def predicted(config: Path, case: dict[str, Any], processes: int, stage: int) ->
         packed=case.get("packed", True),
         distributed_optimizer=case.get("distributed", False),
         fused_linear=case.get("kernel") == "fused_linear",
+        live_share=live_share,
     )
     shape = ModelShape.of(AutoConfig.from_pretrained(config.parent / "model"))
     shape = padded(shape, case.get("pad_heads_to", 1), tp)
@@ -160,7 +161,7 @@ def compare(
     config: Path, case: dict[str, Any], processes: int, rank: int, measured: dict[str, float]
 ) -> dict[str, Any]:
     """Assert that every part is within the bound; returns the row of the result file."""
-    expected = predicted(config, case, processes, rank if case.get("pp", 1) > 1 else 0)
+    expected = predicted(config, case, processes, rank if case.get("pp", 1) > 1 else 0, measured["live_share"])
     found = {k: measured[k] for k in expected}
     assert measured["left"] == 0, "autograd still holds tensors: the peak is not one step's"
     assert expected == pytest.approx(found, rel=WITHIN), {k: expected[k] / found[k] for k in expected}

@@ -131,8 +131,9 @@ def _flops_a_token(shape: Shape, data: Path) -> float:
     """Operations of a question or answer token, on average over the set."""
     from sdrrl_nemo.data.packing.packed import PackedDataset
 
-    lengths = PackedDataset(data).lengths
-    return training_flops(model_shape(shape), lengths) / float(lengths.sum())
+    packed = PackedDataset(data)
+    answers = int(packed.answer_tokens.sum())
+    return training_flops(model_shape(shape), packed.lengths, projected=answers) / float(packed.lengths.sum())
 
 
 def _losses(shape: Shape, ran: dict[str, Any], inputs_folder: Path) -> dict[str, Any]:

@@ -55,8 +55,9 @@ class Speed:
 
     def of(self, step: int, seconds: float) -> dict[str, float | None]:
         """CLOCK_FIELDS of global step ``step`` (from 0). MFU: of the dense bf16 peak; None for an unknown GPU."""
-        lengths = self.batches.dataset.lengths[self.batches.samples_of_step(step)]
-        tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths, self.frozen)
+        data, samples = self.batches.dataset, self.batches.samples_of_step(step)
+        lengths, answers = data.lengths[samples], int(data.answer_tokens[samples].sum())
+        tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths, self.frozen, projected=answers)
         per_rank = 1.0 / (seconds * self.ranks)
         return {
             "seconds": seconds,
@@ -128,7 +129,9 @@ class StepMetrics(pl.Callback):
             k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()
         }  # JSON has no NaN
         step = trainer.global_step - 1
-        row |= {"tokens": self.speed.batches.useful_tokens(step), **self.speed.of(step, seconds)}
+        batches = self.speed.batches
+        row |= {"tokens": batches.useful_tokens(step), "live_share": round(batches.live_share(step), 6)}
+        row |= self.speed.of(step, seconds)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

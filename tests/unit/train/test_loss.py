@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.train import loss as module
+from sdrrl_nemo.train.batches import live_rows
 from sdrrl_nemo.train.config import LossSettings
 from sdrrl_nemo.train.loss import (
     Eq6LossReduction,
@@ -28,12 +29,16 @@ BATCH, LENGTH, WIDTH, VOCAB, PADDED, SUBSETS = 2, 5, 4, 11, 16, 3
 class OutputLayer:
     """As mcore's: hidden [s, b, h] -> (logits [s, b, v], no bias); the weight may be another layer's."""
 
+    sequence_parallel = False
+
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
+        self.projected: list[int] = []
 
     def forward(
         self, input_: Tensor, weight: Tensor | None = None, runtime_gather_output: bool | None = None
     ) -> tuple[Tensor, None]:
+        self.projected.append(input_.shape[0] * input_.shape[1])
         return input_ @ (self.weight if weight is None else weight).t(), None
 
 
@@ -56,7 +61,8 @@ def inputs() -> LossInputs:
     labels[0, 3] = -100
     weights = torch.rand(BATCH, LENGTH, generator=g) + 0.1
     weights[1, 2] = 0
-    return LossInputs(labels, weights, torch.randint(0, SUBSETS, (BATCH, LENGTH), generator=g))
+    subsets = torch.randint(0, SUBSETS, (BATCH, LENGTH), generator=g)
+    return LossInputs(labels, weights, subsets, live_rows(labels, weights))
 
 
 def by_hand(inputs: LossInputs, logits: Tensor, smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
@@ -87,10 +93,27 @@ def test_loss_and_gradient_are_eq_6s(inputs: LossInputs, kernel: str, smoothing:
     model = model_of(weight, kernel=kernel, label_smoothing=smoothing, z_loss=z_loss)
     output, bias = model.output_layer.forward(hidden)
     assert bias is None
-    assert output.shape[-1] == (WIDTH if kernel == "fused_linear" else PADDED)  # fused: the logits never exist
+    assert output is hidden
     found = model.compute_language_model_loss(inputs, output)
     torch.testing.assert_close(found, want)
     torch.testing.assert_close(torch.autograd.grad(found[0], (hidden, weight)), want_gradients)
+    # the row without label and the one that weighs nothing are not projected; fused: the logits never exist at once
+    assert model.output_layer.projected == ([] if kernel == "fused_linear" else [BATCH * LENGTH - 2])
+    assert inputs.live.tolist() == [i for i in range(BATCH * LENGTH) if i not in (2 * BATCH + 1, 3 * BATCH)]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("kernel", ["torch", "fused_linear"])
+def test_a_micro_batch_without_loss_gives_zeros(inputs: LossInputs, kernel: str) -> None:
+    """Padding alone, or a context-parallel rank whose part of every row is question."""
+    hidden = torch.randn(LENGTH, BATCH, WIDTH).requires_grad_()
+    weight = torch.randn(PADDED, WIDTH).requires_grad_()
+    none = inputs._replace(labels=torch.full_like(inputs.labels, -100), live=torch.zeros(0, dtype=torch.int64))
+    model = model_of(weight, kernel=kernel)
+    found = model.compute_language_model_loss(none, model.output_layer.forward(hidden)[0])
+    assert found.tolist() == [0.0] * (1 + SUBSETS)
+    for gradient in torch.autograd.grad(found[0], (hidden, weight)):
+        assert not gradient.any()
 
 
 @pytest.mark.usefixtures("alone")
