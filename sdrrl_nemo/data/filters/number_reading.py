@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import regex
 
+from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.filters.number_words import (
     AFTERNOON_AFTER,
     AFTERNOON_BEFORE,
@@ -25,9 +26,11 @@ from sdrrl_nemo.data.filters.number_words import (
     HALVES,
     HOUR_WORDS,
     MONTHS,
+    NOON,
     ORDINALS,
     SCALES,
 )
+from sdrrl_nemo.data.text.segmentation.sentences import locale_of
 from sdrrl_nemo.data.text.words import tokenize
 
 Value = Fraction | str
@@ -166,6 +169,7 @@ def _in_context(text: str, written: str, start: int, end: int, code: str, values
         if _DECADE.match(text, end) and code == "eng":
             more.add(Fraction(n % 100))
             more |= {Fraction(1900 + n)} if n < 100 else set()
+            more |= {Fraction(n // 100 + 1)} if n >= 1000 and n % 100 == 0 else set()  # the 1800s: the 19th century
         if text.startswith("割", end):
             more.add(Fraction(10 * n))
         if code in ("tha", "khm") and 2400 <= n < 2700:  # years of the Buddha are 543 or 544 ahead
@@ -264,6 +268,8 @@ _CYRILLIC = str.maketrans("ІХСМ", "IXCM")
 _ROMAN_WORD = regex.compile(r"(?<![\p{L}\p{M}\p{Nd}'])([IVXLCDMІХСМ]+)(?=(?:e|er|re|ère|ème|ᵉ|º|ª)?(?![\p{L}\p{M}]))")
 _ROMAN_RULE = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _KANJI = re.compile(r"[〇零一二三四五六七八九十百千万萬億兆]+")
+_HANGUL = re.compile(r"(?<![가-힣])(?=[일이삼사오육칠팔구]*[십백천만억조])[일이삼사오육칠팔구십백천만억조]+")
+_AS_KANJI = str.maketrans("일이삼사오육칠팔구십백천만억조", "一二三四五六七八九十百千万億兆")
 _KANJI_DIGITS = {c: n for n, c in enumerate("〇一二三四五六七八九")} | {"零": 0}
 
 
@@ -271,9 +277,9 @@ def in_words(text: str, code: str) -> list[Number]:
     """Numbers written without digits: words up to twelve, scales, months, halves, Roman and kanji numerals."""
     text = unicodedata.normalize("NFC", ascii_digits(text))
     out = [Number(m.group(1), frozenset({Fraction(n)})) for m in _ROMAN_WORD.finditer(text) if (n := roman(m.group(1)))]
-    if code == "jpn":
-        for match in _KANJI.finditer(text):
-            n = kanji(match.group())
+    if code in ("jpn", "kor"):
+        for match in (_KANJI if code == "jpn" else _HANGUL).finditer(text):
+            n = kanji(match.group().translate(_AS_KANJI))
             out.append(Number(match.group(), frozenset({Fraction(n)}) | _hours(text, n, *match.span(), code)))
     out += _words(text.lower(), code)
     return out
@@ -312,7 +318,22 @@ def _forms(code: str) -> dict[str, tuple[int, ...]]:
         for n, forms in enumerate(table.get(code, "").split(", ") if code in table else (), first):
             for form in forms.split("|"):
                 out[form] = (*out.get(form, ()), n)
-    return out
+    noon, midnight = (forms.split("|") for forms in NOON[code].split(", "))
+    out |= dict.fromkeys(noon, (12,)) | dict.fromkeys(midnight, (0, 12, 24))
+    return {form: (n,) for form, n in _spelled(code)} | out
+
+
+def _spelled(code: str) -> Iterator[tuple[str, int]]:
+    """(word, number) from 13 to 100 as CLDR spells them; a long word is also a stem (dvacet, dvaceti)."""
+    message = require("icu4py.messageformat", "icu4py", "data").MessageFormat("{n, spellout}", locale_of(code))
+    for n in range(13, 101):
+        word = str(message.format({"n": n})).lower().replace("\u00ad", "").replace("\u200b", "").replace("ʼ", "'")
+        yield word, n
+        if len(word) >= _LEAST_STEM and " " not in word:
+            yield f"{word}*", n
+
+
+_LEAST_STEM = 5
 
 
 @functools.cache
@@ -353,6 +374,7 @@ def _meanings(word: str, code: str) -> frozenset[Value]:
     halves = HALVES.get(code, "").split("|")
     if word in halves or any(form.endswith("*") and _begins(word, form[:-1]) for form in halves):
         found |= {Fraction(2 * n + 1, 2) for n in range(13)}  # one and a half is 1.5
+        found |= {Fraction(30), Fraction(90)}  # minutes of half an hour, of one and a half
     return frozenset(found)
 
 
