@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair
-from sdrrl_nemo.data.filters.number_reading import Number, in_words, stated
+from sdrrl_nemo.data.filters.number_reading import Number, stated
+from sdrrl_nemo.data.filters.spelled_numbers import in_words
 
 
 @FILTERS.register("numbers")

@@ -1,4 +1,4 @@
-"""How numbers are written in the languages of ``languages.py``: data for ``number_reading.py``, no rules.
+"""How numbers are written in the languages of ``languages.py``: the tables of the filter ``numbers``.
 
 ICU, which is needed anyway, spells the numbers from 13 to 100 (CLDR), but each in its first form alone ("um", not
 "uma"). babel and num2words, which know more, are no dependencies. A test compares the first forms here with ICU's.

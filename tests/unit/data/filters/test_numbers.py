@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sdrrl_nemo.data.filters import FILTERS, TextPair
 from sdrrl_nemo.data.filters.number_matching import differences
-from sdrrl_nemo.data.filters.number_reading import in_words, kanji, roman, stated
-from sdrrl_nemo.data.filters.number_words import CARDINALS, DECIMAL_COMMA, ORDINALS, SCALES
+from sdrrl_nemo.data.filters.number_reading import stated
+from sdrrl_nemo.data.filters.number_words import CARDINALS, DECIMAL_COMMA, NOON, ORDINALS, SCALES
+from sdrrl_nemo.data.filters.spelled_numbers import in_words, kanji, roman
 from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.data.text.segmentation.sentences import LOCALES
 
@@ -353,7 +354,7 @@ def test_separators_are_those_of_cldr(code: str) -> None:
 
 
 def test_every_language_has_its_tables() -> None:
-    assert CARDINALS.keys() | {"jpn"} == SCALES.keys() == LANGUAGES.keys()
+    assert CARDINALS.keys() | {"jpn"} == SCALES.keys() == NOON.keys() == LANGUAGES.keys()
     assert CARDINALS.keys() == ORDINALS.keys() and LANGUAGES.keys() > DECIMAL_COMMA
     assert all(len(words.split(", ")) == 13 for words in CARDINALS.values())
     assert all(len(words.split(", ")) == 12 for words in ORDINALS.values())
