@@ -16,7 +16,7 @@ name                     rejects
 ``copy``                 source left untranslated
 ``script``               letters of another script than the language's
 ``character_ratio``      fewer letters (more signs) than the source
-``numbers``              numbers lost or made up
+``numbers``              numbers lost or made up, compared by value as each language writes them
 ``punctuation``          question marks, brackets or lines lost or made up
 ``urls``                 URLs or e-mail addresses lost, changed or made up
 ``code``                 code lost, or changed beyond its strings and comments

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair
-from sdrrl_nemo.data.filters.number_reading import Number, in_words, stated
+from sdrrl_nemo.data.filters.number_reading import Number, stated
+from sdrrl_nemo.data.filters.spelled_numbers import in_words
 
 
 @FILTERS.register("numbers")
@@ -17,7 +18,7 @@ class Numbers(Filter):
     the name of a month may stand for a digit, but is never asked for: "one" and "um" say more than 1.
     """
 
-    version = 3
+    version = 4
 
     def __init__(self, max_missing: int = 0, max_extra: int = 1) -> None:
         self.max_missing, self.max_extra = max_missing, max_extra
@@ -41,10 +42,24 @@ def differences(pair: TextPair) -> tuple[list[Number], list[Number]]:
     our_words = in_words(pair.source_rest, pair.source_language)
     missing, their_words = _unmatched(missing, their_words, _values, whole=True)
     extra, our_words = _unmatched(extra, our_words, _values, whole=True)
+    turned = _turned(missing, extra)
+    missing, extra = ([n for n in left if n not in wrong] for left, wrong in zip((missing, extra), turned, strict=True))
     missing, extra = _unmatched(_parts(missing), _parts(extra), _values)
     missing, _ = _unmatched([n for n in missing if n.needed], their_words, _values)
     extra, _ = _unmatched([n for n in extra if n.needed], our_words, _values)
-    return missing, extra
+    return missing + turned[0], extra + turned[1]
+
+
+def _turned(ours: Sequence[Number], theirs: Sequence[Number]) -> tuple[list[Number], list[Number]]:
+    """Fractions of ours that the others have upside down (3/4, 4/3), and those; 25/12 and 12/25 may be one date."""
+    texts = {number.text: number for number in theirs}
+    pairs = []
+    for number in ours:
+        above, slash, below = number.text.partition("/")
+        other = texts.get(f"{below}/{above}")
+        if slash and other and above != below and len(number.parts) == 2 and max(len(above), len(below)) == 1:
+            pairs.append((number, other))
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def _values(number: Number) -> list[Hashable]:

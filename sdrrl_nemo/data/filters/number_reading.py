@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,13 +18,9 @@ import regex
 from sdrrl_nemo.data.filters.number_words import (
     AFTERNOON_AFTER,
     AFTERNOON_BEFORE,
-    CARDINALS,
     DECIMAL_COMMA,
     GROUPS_BY_SPACE,
-    HALVES,
     HOUR_WORDS,
-    MONTHS,
-    ORDINALS,
     SCALES,
 )
 from sdrrl_nemo.data.text.words import tokenize
@@ -64,7 +59,7 @@ _GROUPED = re.compile(r"\d{1,3}(?:([.,'\u202f ])\d{3})(?:\1\d{3})*(?:[.,]\d+)?|\
 _DECADE = re.compile(r"['’]?s\b")
 _THOUSANDS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
 _ATTACHED = re.compile(r"(k|K|M|B|bn)(?![^\W\d_])")
-_STEM_TAIL = 4
+STEM_TAIL = 4
 
 
 def ascii_digits(text: str) -> str:
@@ -104,7 +99,7 @@ def _number(text: str, match: re.Match[str], code: str) -> tuple[Number, int]:
     if kind == "spaced" and not _one_number(written, code):
         written = written.partition(" ")[0]  # "in 2020 300 people": two numbers
         end = start + len(written)
-    return _with_scale(text, written, start, end, code)
+    return _withscale_after(text, written, start, end, code)
 
 
 def _one_number(written: str, code: str) -> bool:
@@ -126,7 +121,7 @@ def _list(text: str, match: re.Match[str], code: str) -> Number:
     written = match.group()
     pieces = re.split(r"[:/]", written)
     if ":" in written and len(pieces[-1]) == 2:
-        hour = Number(pieces[0], _hours(text, int(pieces[0]), match.start(), match.end(), code))
+        hour = Number(pieces[0], hours_of(text, int(pieces[0]), match.start(), match.end(), code))
         minutes = (Number(p, frozenset({Fraction(p)}), needed=int(p) > 0) for p in pieces[1:])
         return Number(written, frozenset({written}), (hour, *minutes))
     if "/" in written and len(pieces) == 2:
@@ -134,10 +129,10 @@ def _list(text: str, match: re.Match[str], code: str) -> Number:
     return Number(written, frozenset({written}), tuple(map(_plain, pieces)))
 
 
-def _with_scale(text: str, written: str, start: int, end: int, code: str) -> tuple[Number, int]:
+def _withscale_after(text: str, written: str, start: int, end: int, code: str) -> tuple[Number, int]:
     """A number with the words that multiply it, and what is added to it: 5 million, 3億5000万."""
     base = _values(written, code)
-    scale, after = _scale(text, end, code)
+    scale, after = scale_after(text, end, code)
     if scale == 1:
         if match := _ATTACHED.match(text, end):
             base |= {value * _THOUSANDS[match.group(1)] for value in base if isinstance(value, Fraction)}
@@ -145,7 +140,7 @@ def _with_scale(text: str, written: str, start: int, end: int, code: str) -> tup
     total = frozenset(value * scale for value in base if isinstance(value, Fraction))
     more = _ADDED.match(text, after) if code in ("jpn", "kor") else None
     if more:
-        number, more_end = _with_scale(text, more.group(1), more.start(1), more.end(1), code)
+        number, more_end = _withscale_after(text, more.group(1), more.start(1), more.end(1), code)
         sums = {a + b for a in total for b in number.values if isinstance(b, Fraction) and b < scale}
         if sums:
             return Number(text[start:more_end], frozenset(sums)), more_end
@@ -162,10 +157,11 @@ def _in_context(text: str, written: str, start: int, end: int, code: str, values
     if written.isdigit():
         n = int(written)
         if n <= 24:
-            more |= _hours(text, n, start, end, code)
+            more |= hours_of(text, n, start, end, code)
         if _DECADE.match(text, end) and code == "eng":
             more.add(Fraction(n % 100))
             more |= {Fraction(1900 + n)} if n < 100 else set()
+            more |= {Fraction(n // 100 + 1)} if n >= 1000 and n % 100 == 0 else set()  # the 1800s: the 19th century
         if text.startswith("割", end):
             more.add(Fraction(10 * n))
         if code in ("tha", "khm") and 2400 <= n < 2700:  # years of the Buddha are 543 or 544 ahead
@@ -196,7 +192,7 @@ def _values(written: str, code: str) -> set[Value]:
     return {written}
 
 
-def _scale(text: str, at: int, code: str) -> tuple[int, int]:
+def scale_after(text: str, at: int, code: str) -> tuple[int, int]:
     """(product, end) of the scale words that follow a number: 5 million, 2 mil milhões, 3百万."""
     scales = SCALES.get(code, {})
     product = 1
@@ -206,7 +202,7 @@ def _scale(text: str, at: int, code: str) -> tuple[int, int]:
         if match is None:
             return product, at
         if spaced:
-            factor, length = _lookup(match.group(1).lower(), scales), len(match.group(1))
+            factor, length = scale_of(match.group(1).lower(), scales), len(match.group(1))
         else:
             factor, length = _prefix(match.group(1), scales, code)
         if not factor:
@@ -231,17 +227,17 @@ def _word_ends(run: str, code: str) -> frozenset[int]:
     return frozenset(end for _, end in tokenize(run, code))
 
 
-def _lookup(word: str, forms: dict[str, int]) -> int:
+def scale_of(word: str, forms: dict[str, int]) -> int:
     """The value of a word: its own form, else the longest stem that it begins with; 0: none."""
     if word in forms:
         return forms[word]
-    for cut in range(len(word), max(len(word) - _STEM_TAIL, 1) - 1, -1):
+    for cut in range(len(word), max(len(word) - STEM_TAIL, 1) - 1, -1):
         if (stem := f"{word[:cut]}*") in forms:
             return forms[stem]
     return 0
 
 
-def _hours(text: str, hour: int, start: int, end: int, code: str) -> frozenset[Value]:
+def hours_of(text: str, hour: int, start: int, end: int, code: str) -> frozenset[Value]:
     """The hour, on the clock of 24 hours too where the text says that it is after noon, or midnight."""
     values = {hour}
     before, after = AFTERNOON_BEFORE.get(code), AFTERNOON_AFTER.get(code)
@@ -255,120 +251,3 @@ def _hours(text: str, hour: int, start: int, end: int, code: str) -> frozenset[V
     if code == "tha" and re.match(r"\s?ทุ่ม", text[end : end + 6]):
         values |= {hour + 6, hour + 18}
     return frozenset(Fraction(value) for value in values)
-
-
-# --- numbers in words, in Roman numerals, in kanji: they may stand for digits of the other side ---
-
-_ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
-_CYRILLIC = str.maketrans("ІХСМ", "IXCM")
-_ROMAN_WORD = regex.compile(r"(?<![\p{L}\p{M}\p{Nd}'])([IVXLCDMІХСМ]+)(?=(?:e|er|re|ère|ème|ᵉ|º|ª)?(?![\p{L}\p{M}]))")
-_ROMAN_RULE = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
-_KANJI = re.compile(r"[〇零一二三四五六七八九十百千万萬億兆]+")
-_KANJI_DIGITS = {c: n for n, c in enumerate("〇一二三四五六七八九")} | {"零": 0}
-
-
-def in_words(text: str, code: str) -> list[Number]:
-    """Numbers written without digits: words up to twelve, scales, months, halves, Roman and kanji numerals."""
-    text = unicodedata.normalize("NFC", ascii_digits(text))
-    out = [Number(m.group(1), frozenset({Fraction(n)})) for m in _ROMAN_WORD.finditer(text) if (n := roman(m.group(1)))]
-    if code == "jpn":
-        for match in _KANJI.finditer(text):
-            n = kanji(match.group())
-            out.append(Number(match.group(), frozenset({Fraction(n)}) | _hours(text, n, *match.span(), code)))
-    out += _words(text.lower(), code)
-    return out
-
-
-def roman(written: str) -> int:
-    """Value of a Roman numeral; 0 for letters that are none."""
-    latin = written.translate(_CYRILLIC)
-    if not latin or not _ROMAN_RULE.fullmatch(latin):
-        return 0
-    values = [_ROMAN[c] for c in latin]
-    return sum(-v if v < max(values[i:]) else v for i, v in enumerate(values))
-
-
-def kanji(written: str) -> int:
-    """Value of a kanji numeral, by place (二〇二六) or with units (二千二十六, 三億五千万)."""
-    if not any(c in "十百千万萬億兆" for c in written):
-        return int("".join(str(_KANJI_DIGITS[c]) for c in written))
-    total = below = digit = 0
-    for c in written:
-        unit = SCALES["jpn"].get(c)
-        if unit is None:
-            digit = 10 * digit + _KANJI_DIGITS[c]
-        elif unit < 10**4:
-            below, digit = below + (digit or 1) * unit, 0
-        else:
-            total, below, digit = total + (below + digit or 1) * unit, 0, 0
-    return total + below + digit
-
-
-@functools.cache
-def _forms(code: str) -> dict[str, tuple[int, ...]]:
-    """Form or stem of a word -> the numbers it may stand for."""
-    out: dict[str, tuple[int, ...]] = {}
-    for table, first in ((CARDINALS, 0), (ORDINALS, 1), (MONTHS, 1)):
-        for n, forms in enumerate(table.get(code, "").split(", ") if code in table else (), first):
-            for form in forms.split("|"):
-                out[form] = (*out.get(form, ()), n)
-    return out
-
-
-@functools.cache
-def _most_words(code: str) -> int:
-    """Words that the longest form has; where words are not spaced, ICU may cut a form into four."""
-    return 4 if code in ("tha", "khm") else max(form.count(" ") + 1 for form in _forms(code) or [""])
-
-
-def _words(text: str, code: str) -> Iterator[Number]:
-    spans = tokenize(text, code)
-    at = 0
-    while at < len(spans):
-        for length in range(_most_words(code), 0, -1):
-            group = spans[at : at + length]
-            written = text[group[0][0] : group[-1][1]].replace("\u200b", "").replace("’", "'")
-            values = _meanings(written, code) if len(group) == length else frozenset()
-            if values:
-                start, end = group[0][0], group[-1][1]
-                scale, _ = _scale(text, end, code)
-                hours = [
-                    h
-                    for v in values
-                    if isinstance(v, Fraction) and v <= 12 and v.denominator == 1
-                    for h in _hours(text, int(v), start, end, code)
-                ]
-                scaled = {v * scale for v in values if isinstance(v, Fraction)} if scale > 1 else set()
-                yield Number(written, frozenset({*values, *hours, *scaled}))
-                at += length - 1
-                break
-        at += 1
-
-
-@functools.lru_cache(maxsize=8192)
-def _meanings(word: str, code: str) -> frozenset[Value]:
-    found = {Fraction(n) for n in _numbers_of(word, _forms(code))}
-    if scale := _lookup(word, SCALES.get(code, {})):
-        found.add(Fraction(scale))
-    halves = HALVES.get(code, "").split("|")
-    if word in halves or any(form.endswith("*") and _begins(word, form[:-1]) for form in halves):
-        found |= {Fraction(2 * n + 1, 2) for n in range(13)}  # one and a half is 1.5
-    return frozenset(found)
-
-
-def _begins(word: str, stem: str) -> bool:
-    return word.startswith(stem) and len(word) - len(stem) <= _STEM_TAIL
-
-
-_KOREAN_TAIL = re.compile(
-    r"(?:[월년일시분명개번층도권회주차인원대장째가을를은는이의]|세기|번째|마리|사람|에서?|까지|부터)*"
-)
-
-
-def _numbers_of(word: str, forms: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    if word in forms:
-        return forms[word]
-    stems = [form for form in forms if form.endswith("*") and _begins(word, form[:-1])]
-    if not stems and "가" <= word[:1] <= "힣":  # a counter or a particle stands behind without a space: 세개, 십이월
-        stems = [form for form in forms if word.startswith(form) and _KOREAN_TAIL.fullmatch(word, len(form))]
-    return forms[max(stems, key=len)] if stems else ()

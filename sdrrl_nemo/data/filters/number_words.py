@@ -1,7 +1,7 @@
-"""How numbers are written in the languages of ``languages.py``: data for ``number_reading.py``, no rules.
+"""How numbers are written in the languages of ``languages.py``: the tables of the filter ``numbers``.
 
-No package that is needed anyway has these tables: CLDR (through ICU) spells a number in its first form alone ("um", not
-"uma"), and babel and num2words, which could, are no dependencies. A test compares the first forms with ICU's.
+ICU, which is needed anyway, spells the numbers from 13 to 100 (CLDR), but each in its first form alone ("um", not
+"uma"). babel and num2words, which know more, are no dependencies. A test compares the first forms here with ICU's.
 
 A form that ends in ``*`` is a stem: up to four letters may follow it. Forms are separated by ``|``; apostrophes are
 straight and letters small. A word counts only where a digit on the other side needs it, so that a form which also means
@@ -87,6 +87,16 @@ HALVES: dict[str, str] = {
     "ind": "setengah*|separuh*", "jpn": "半|半分", "kor": "반|절반", "por": "meio|meia|metade*", "slv": "pol|polovic*",
     "vie": "nửa|rưỡi", "pol": "pół|połow*|półtor*", "tha": "ครึ่ง", "khm": "កន្លះ|ពាក់កណ្តាល|ពាក់កណ្ដាល",
 }  # fmt: skip
+
+NOON: dict[str, str] = {
+    "eng": "noon|midday, midnight", "fra": "midi, minuit", "por": "meio-dia, meia-noite",
+    "ces": "poledne|poledn*, půlnoc*", "dan": "middag, midnat", "ukr": "полудень|полудн*|опівдні, опівночі|північ*",
+    "bul": "обяд|пладне, полунощ", "fin": "keskipäiv*|puolipäiv*, keskiyö*|puoliyö*", "hun": "dél|délben|délig, éjfél*",
+    "nob": "middag, midnatt", "ind": "tengah hari, tengah malam", "jpn": "正午, 真夜中", "kor": "정오, 자정",
+    "slv": "poldne|poldan*, polnoč*", "vie": "giữa trưa|trưa, nửa đêm", "pol": "południe|południ*, północ*",
+    "tha": "เที่ยง|เที่ยงวัน, เที่ยงคืน", "khm": "ថ្ងៃត្រង់, អធ្រាត្រ",
+}  # fmt: skip
+"""Words for 12 o'clock at day and at night."""
 
 SCALES: dict[str, dict[str, int]] = {
     "eng": {"hundred*": 10**2, "thousand*": 10**3, "lakh*": 10**5, "million*": 10**6, "mn": 10**6, "crore*": 10**7,

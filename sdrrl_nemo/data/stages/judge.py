@@ -144,8 +144,8 @@ class Heuristics(Judge):
 class LanguageId(Judge):
     """Rejects translations that are off-target: identified as another language than the target (section 4.1).
 
-    Code, formulas, addresses and the like are of no language: what stands between them is identified, and a translation
-    with too little of it stays.
+    Code, formulas, addresses and the like are of no language: what stands between them is identified. A translation
+    with fewer than ``min_letters`` letters in its different words stays: "3 euros, 5 euros" says little of a language.
     """
 
     def __init__(
@@ -163,7 +163,12 @@ class LanguageId(Judge):
 
     def settings(self) -> Any:
         bounds = [self.min_letters, self.min_probability]
-        about = {"target": self.target, "bounds": bounds, "protected": segmentation.REVISION}
+        about = {
+            "target": self.target,
+            "bounds": bounds,
+            "protected": segmentation.REVISION,
+            "letters": "different words",
+        }
         return {"engine": fingerprint_of(self.engine), "options": self.options, **about}
 
     def judge(self, pairs: list[TextPair]) -> list[Verdict]:
@@ -172,8 +177,13 @@ class LanguageId(Judge):
 
     def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
         code, probability = found
-        if code == self.target or sum(map(str.isalpha, pair.target_prose)) < self.min_letters:
+        if code == self.target or _letters(pair.target_prose) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None
         return Rejection("off-target", f"identified as {code or 'another language'} ({probability:.2f})")
+
+
+def _letters(text: str) -> int:
+    """Letters of the different words."""
+    return sum(sum(map(str.isalpha, word)) for word in set(text.lower().split()))

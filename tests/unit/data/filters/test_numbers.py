@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sdrrl_nemo.data.filters import FILTERS, TextPair
 from sdrrl_nemo.data.filters.number_matching import differences
-from sdrrl_nemo.data.filters.number_reading import in_words, kanji, roman, stated
-from sdrrl_nemo.data.filters.number_words import CARDINALS, DECIMAL_COMMA, ORDINALS, SCALES
+from sdrrl_nemo.data.filters.number_reading import stated
+from sdrrl_nemo.data.filters.number_words import CARDINALS, DECIMAL_COMMA, NOON, ORDINALS, SCALES
+from sdrrl_nemo.data.filters.spelled_numbers import in_words, kanji, roman
 from sdrrl_nemo.data.text.languages import LANGUAGES
 from sdrrl_nemo.data.text.segmentation.sentences import LOCALES
 
@@ -120,6 +121,137 @@ RIGHT = [
     ("eng-por", "on 12 May 1932", "em 12/05/1932"),
     ("eng-dan", "3.14", "3,14"),
     ("eng-por", "-5 °C", "−5 °C"),
+    ("eng-por", "In the 5th and 6th centuries", "Nos séculos V e VI"),
+    ("eng-ces", "the 3rd place", "třetí místo"),
+    ("eng-ukr", "World War II", "Друга світова війна"),
+    ("eng-por", "World War II", "Segunda Guerra Mundial"),
+    ("eng-jpn", "World War II", "第二次世界大戦"),
+    ("eng-kor", "World War 2", "제2차 세계 대전"),
+    ("eng-por", "Henry VIII", "Henrique VIII"),
+    ("eng-jpn", "Chapter 3", "第三章"),
+    ("eng-jpn", "3 cats", "3匹の猫"),
+    ("eng-jpn", "10,000 yen", "一万円"),
+    ("eng-jpn", "1.5 million", "150万"),
+    ("eng-jpn", "7.9 billion people", "79億人"),
+    ("eng-kor", "7.9 billion", "79억"),
+    ("eng-jpn", "300", "三百"),
+    ("eng-kor", "300", "삼백"),
+    ("eng-kor", "1,500 won", "천오백 원"),
+    ("eng-tha", "350,000", "3.5 แสน"),
+    ("eng-tha", "7.9 billion", "7.9 พันล้าน"),
+    ("eng-tha", "300 baht", "สามร้อยบาท"),
+    ("eng-khm", "2 million", "២ លាន"),
+    ("eng-khm", "300", "បីរយ"),
+    ("eng-vie", "7.9 billion", "7,9 tỷ"),
+    ("eng-vie", "1.5 million", "1,5 triệu"),
+    ("eng-vie", "300", "ba trăm"),
+    ("eng-ind", "300", "tiga ratus"),
+    ("eng-ind", "7.9 billion", "7,9 miliar"),
+    ("eng-fin", "5 million", "5 miljoonaa"),
+    ("eng-hun", "20,000", "20 ezer"),
+    ("eng-hun", "5 million", "5 millió"),
+    ("eng-dan", "2 million", "2 millioner"),
+    ("eng-nob", "2 billion", "2 milliarder"),
+    ("eng-slv", "2 million", "2 milijona"),
+    ("eng-bul", "2 million", "2 милиона"),
+    ("eng-ukr", "2 million", "2 мільйони"),
+    ("eng-ukr", "20,000", "20 тис."),
+    ("eng-pol", "20,000", "20 tys."),
+    ("eng-ces", "20,000", "20 tisíc"),
+    ("eng-fra", "2 billion", "2 milliards"),
+    ("eng-fra", "20,000", "20 mille"),
+    ("eng-por", "10 am to 5:30 pm", "das 10h às 17h30"),
+    ("eng-ces", "at 5 pm", "v 17 hodin"),
+    ("eng-pol", "at 5 pm", "o 17:00"),
+    ("eng-pol", "at 5 pm", "o godzinie 17"),
+    ("eng-ukr", "at 5 pm", "о 17:00"),
+    ("eng-hun", "at 5 pm", "17 órakor"),
+    ("eng-hun", "at 5 pm", "délután 5-kor"),
+    ("eng-hun", "at 5 pm", "délután öt órakor"),
+    ("eng-slv", "at 5 pm", "ob 17. uri"),
+    ("eng-dan", "at 5 pm", "kl. 17"),
+    ("eng-nob", "at 5:15 pm", "kl. 17.15"),
+    ("eng-ind", "at 5 pm", "pukul 17.00"),
+    ("eng-ind", "at 5 pm", "jam 5 sore"),
+    ("eng-vie", "at 5 pm", "lúc 5 giờ chiều"),
+    ("eng-khm", "at 5 pm", "ម៉ោង ៥ ល្ងាច"),
+    ("eng-tha", "at 5 pm", "เวลา 17.00 น."),
+    ("eng-tha", "at 5 pm", "ห้าโมงเย็น"),
+    ("eng-jpn", "at 5:30 pm", "17時30分に"),
+    ("eng-jpn", "at half past 5", "5時半に"),
+    ("eng-kor", "at 5 pm", "오후 다섯 시에"),
+    ("eng-bul", "at 5 pm", "в 17 ч."),
+    ("eng-fra", "at 5 pm", "à cinq heures de l'après-midi"),
+    ("eng-fra", "at 12 noon", "à midi"),
+    ("eng-por", "at 12 pm", "ao meio-dia"),
+    ("eng-por", "at 12 am", "à meia-noite"),
+    ("eng-por", "12 midnight", "meia-noite"),
+    ("eng-por", "1/4 of the people", "um quarto das pessoas"),
+    ("eng-fra", "3/4", "trois quarts"),
+    ("eng-por", "25%", "25 %"),
+    ("eng-por", "0.5%", "0,5%"),
+    ("eng-ces", "50%", "50 %"),
+    ("eng-jpn", "50 percent", "５０％"),
+    ("eng-por", "fifty percent (50%)", "cinquenta por cento (50%)"),
+    ("eng-por", "June 5, 2021", "5 de junho de 2021"),
+    ("eng-fin", "June 5, 2021", "5. kesäkuuta 2021"),
+    ("eng-hun", "June 5, 2021", "2021. június 5."),
+    ("eng-kor", "June 5, 2021", "2021년 6월 5일"),
+    ("eng-jpn", "2021-06-05", "2021年6月5日"),
+    ("eng-por", "6/5/2021", "5/6/2021"),
+    ("eng-ces", "6/5/2021", "5. 6. 2021"),
+    ("eng-pol", "May 3", "3 maja"),
+    ("eng-ukr", "May 3", "3 травня"),
+    ("eng-por", "a 5-year-old", "uma criança de 5 anos"),
+    ("eng-por", "5-10 minutes", "de 5 a 10 minutos"),
+    ("eng-por", "5ft 10in", "5 pés e 10 polegadas"),
+    ("eng-por", "COVID-19", "COVID-19"),
+    ("eng-por", "MP3 files", "arquivos MP3"),
+    ("eng-por", "1st, 2nd, 3rd", "1º, 2º, 3º"),
+    ("eng-por", "1) Mix. 2) Bake.", "1) Misture. 2) Asse."),
+    ("eng-por", "1. Mix\n2. Bake", "1. Misture\n2. Asse"),
+    ("eng-por", "2 + 2 = 4", "2 + 2 = 4"),
+    ("eng-por", "f(x) = 2x + 3", "f(x) = 2x + 3"),
+    ("eng-fra", "$1,000.50", "1 000,50 $"),
+    ("eng-por", "R$1,000", "R$ 1.000"),
+    ("eng-por", "1 million people", "um milhão de pessoas"),
+    ("eng-fra", "1,000 people", "mille personnes"),
+    ("eng-tha", "1,000 people", "หนึ่งพันคน"),
+    ("eng-kor", "10,000 people", "만 명"),
+    ("eng-jpn", "1,000", "千"),
+    ("eng-por", "12 eggs", "uma dúzia de ovos"),
+    ("eng-por", "24/7 support", "suporte 24 horas por dia, 7 dias por semana"),
+    ("eng-por", "10 times", "dez vezes"),
+    ("eng-por", "3 times", "três vezes"),
+    ("eng-ces", "3 times", "třikrát"),
+    ("eng-fin", "3 times", "kolmesti"),
+    ("eng-hun", "3 times", "háromszor"),
+    ("por-eng", "3 mil", "3,000"),
+    ("jpn-eng", "三千人", "3,000 people"),
+    ("jpn-eng", "第3章", "Chapter three"),
+    ("kor-eng", "3만", "30,000"),
+    ("tha-eng", "๓ ล้าน", "3 million"),
+    ("eng-por", "since the 1800s", "desde o século XIX"),
+    ("eng-fra", "the 1800s", "les années 1800"),
+    ("eng-por", "No. 5", "nº 5"),
+    ("eng-por", "5° C and 41° F", "5 °C e 41 °F"),
+    ("eng-por", "v2.0.1", "v2.0.1"),
+    ("eng-por", "3.0", "3"),
+    ("eng-por", "$3.50", "US$ 3,50"),
+    ("eng-por", "$3.50", "$3.50"),
+    ("eng-fra", "1,234,567", "1.234.567"),
+    ("eng-dan", "10,000", "10 000"),
+    ("eng-por", "10,000", "10 mil"),
+    ("eng-por", "20 years ago", "há vinte anos"),
+    ("eng-por", "30 minutes", "meia hora"),
+    ("eng-por", "90 minutes", "uma hora e meia"),
+    ("eng-jpn", "20 years", "二十年"),
+    ("eng-kor", "20 years", "이십 년"),
+    ("eng-tha", "20 years", "ยี่สิบปี"),
+    ("eng-vie", "20 years", "hai mươi năm"),
+    ("eng-ind", "20 years", "dua puluh tahun"),
+    ("eng-khm", "20 years", "ម្ភៃឆ្នាំ"),
+    ("eng-ces", "20 years", "dvacet let"),
 ]
 
 # (languages, source, wrong translation)
@@ -151,6 +283,26 @@ WRONG = [
     ("jpn-eng", "3万", "3,000"),
     ("eng-por", "10:00", "11:00"),
     ("eng-por", "$1.2 billion", "1,2 milhão"),
+    ("eng-por", "12 million", "12 mil"),
+    ("eng-jpn", "50,000", "50万"),
+    ("eng-kor", "2,500", "25만"),
+    ("eng-por", "in 1999 and 2001", "em 1999"),
+    ("eng-fra", "1.5", "1,05"),
+    ("eng-ces", "0.25", "0,52"),
+    ("eng-por", "3/4", "4/3"),
+    ("eng-por", "10:30", "10:20"),
+    ("eng-por", "the 21st century", "o século XX"),
+    ("eng-tha", "2 million", "2 แสน"),
+    ("eng-vie", "2 million", "2 nghìn"),
+    ("eng-ind", "2 million", "2 ribu"),
+    ("eng-por", "13 cats", "31 gatos"),
+    ("eng-por", "100", "1.000"),
+    ("eng-por", "June 5, 2021", "5 de junho de 2012"),
+    ("eng-jpn", "May 3", "5月4日"),
+    ("eng-por", "5 km", "50 km"),
+    ("eng-fra", "7.9 billion", "7,9 millions"),
+    ("eng-por", "8 cats", "três gatos"),
+    ("eng-por", "$3.50", "$350"),
 ]
 
 
@@ -185,8 +337,8 @@ def spelled(n: int, code: str) -> str:
 
 @pytest.mark.parametrize("code", sorted(LANGUAGES))
 def test_the_words_are_those_of_cldr(code: str) -> None:
-    """Zero to twelve in every language, against ICU's own spelling."""
-    for n in range(13):
+    """Zero to a hundred in every language, against ICU's own spelling."""
+    for n in range(101):
         word = spelled(n, code)
         values = {value for number in in_words(f" {word} ", code) for value in number.values}
         assert Fraction(n) in values, (n, word)
@@ -202,7 +354,7 @@ def test_separators_are_those_of_cldr(code: str) -> None:
 
 
 def test_every_language_has_its_tables() -> None:
-    assert CARDINALS.keys() | {"jpn"} == SCALES.keys() == LANGUAGES.keys()
+    assert CARDINALS.keys() | {"jpn"} == SCALES.keys() == NOON.keys() == LANGUAGES.keys()
     assert CARDINALS.keys() == ORDINALS.keys() and LANGUAGES.keys() > DECIMAL_COMMA
     assert all(len(words.split(", ")) == 13 for words in CARDINALS.values())
     assert all(len(words.split(", ")) == 12 for words in ORDINALS.values())

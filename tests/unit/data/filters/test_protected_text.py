@@ -83,6 +83,23 @@ def test_a_song_may_repeat_itself_in_translation() -> None:
     assert verdict("repetition", "Row the boat down the stream and come home before the night falls.", again)
 
 
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("7:15 a.m. is 07:15.\n3:45 p.m. is 15:45.", "7:15 a.m. é 07:15.\n3:45 p.m. é 15:45."),
+        (
+            "Pens: 2 × 1.80 = 3.60 euros\nTotal: 7.20 + 3.60 = 10.80 euros",
+            "Canetas: 2 × 1,80 = 3,60 euros\nTotal: 7,20 + 3,60 = 10,80 euros",
+        ),
+        ("Paris, London, Amazon, Google, Microsoft and Apple", "Paris, Londres, Amazon, Google, Microsoft e Apple"),
+    ],
+)
+def test_names_and_units_are_no_copy(source: str, target: str) -> None:
+    assert verdict("copy", source, target) is None
+    assert verdict("copy", source.upper(), "HOW TO MAKE BREAD AT HOME") is None
+    assert verdict("copy", "HOW TO MAKE BREAD AT HOME", "HOW TO MAKE BREAD AT HOME") is not None
+
+
 def test_an_answer_judged_alone_is_judged_whole() -> None:
     loop = "```\n" + "print(x)\n" * 20 + "```"
     assert FILTERS.create("repetition").reject(TextPair(loop, loop, "eng", "eng")) is not None
