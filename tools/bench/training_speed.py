@@ -3,7 +3,9 @@
 
     python tools/bench/training_speed.py speed --json docs/results/train_speed.json
     python tools/bench/training_speed.py curve --json docs/results/train_curve.json
+    python tools/bench/training_speed.py live --json docs/results/train_live_rows.json
 
+``live`` compares the recipe, which projects the rows that carry loss alone, with itself projecting all of them.
 ``make demo-short`` makes the model and the packed set; docs/training.md has the set of longer answers. The curve takes
 shorter packs, so that 50 steps are few minutes:
 ``tools/preprocess_sdrrl.py --config configs/data/demo_por_short.yaml packing.seq_length=128 output_dir=OUT``, ``--data
@@ -197,8 +199,19 @@ def trl(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+def recipe_all_rows(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The recipe when every row is taken for one that carries loss."""
+    import torch
+
+    from sdrrl_nemo.train import batches
+
+    batches.live_rows = lambda labels, weights: torch.arange(labels.numel())
+    return recipe(plan, folder)
+
+
 CONTESTANTS: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     "recipe": recipe,
+    "recipe, all rows": recipe_all_rows,
     "plain": plain,
     "trl": trl,
 }
@@ -209,7 +222,7 @@ def contestant(name: str, plan_file: Path) -> None:
     plan = read_json(plan_file)
     import torch
 
-    if name == "recipe":
+    if name.startswith("recipe"):
         from sdrrl_nemo.compat.start import prepare
 
         prepare()
@@ -301,39 +314,58 @@ def curve(args: argparse.Namespace) -> dict[str, Any]:
     return {"plan": _portable(plan, args), "recipe": ours, "trl": theirs, "max_relative_difference": worst}
 
 
+def live(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a step and peak memory with the live rows alone and with all rows, each twice in turns."""
+    plan = base_plan(args, packed=True)
+    batches = batches_of(plan)
+    out: dict[str, Any] = {"live_share": sum(map(batches.live_share, range(args.steps))) / args.steps}
+    for name in progress(["recipe", "recipe, all rows"] * 2, "contestants"):
+        facts = run_one(name, plan)
+        seconds = sum(facts["seconds"][WARM_UP:]) / (len(facts["seconds"]) - WARM_UP)
+        found = out.setdefault(name, {"seconds_a_step": [], "peak_rss_mib": [], "losses": facts["losses"]})
+        found["seconds_a_step"].append(seconds)
+        found["peak_rss_mib"].append(facts["peak_rss_mib"])
+    ours, all_rows = out["recipe"], out["recipe, all rows"]
+    out["time_ratio"] = sum(ours["seconds_a_step"]) / sum(all_rows["seconds_a_step"])
+    pairs = zip(ours["losses"], all_rows["losses"], strict=True)
+    out["largest_difference_of_a_loss"] = max(abs(a - b) / abs(b) for a, b in pairs)
+    return {"plan": _portable(plan, args), **out}
+
+
 def _portable(plan: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """The plan with its paths as they were given."""
     return {**plan, "model": str(args.model), "data": str(args.data)}
 
 
 def main(argv: Sequence[str]) -> None:
-    """speed | curve | contestant (internal)."""
+    """speed | curve | live | contestant (internal)."""
     if argv[:1] == ["contestant"]:
         contestant(argv[1], Path(argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "curve"))
+    parser.add_argument("what", choices=("speed", "curve", "live"))
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("work/models/SmolLM2-135M-Instruct"))
     parser.add_argument("--data", type=Path, default=Path("work/data/demo_por_short/packed"))
-    parser.add_argument("--steps", type=int, help="default: 10 (speed), 50 (curve)")
-    parser.add_argument("--global-batch-size", type=int, help="packs a step; default: 2 (speed), 1 (curve)")
+    parser.add_argument("--steps", type=int, help="default: 10, for curve 50")
+    parser.add_argument("--global-batch-size", type=int, help="packs a step; default: 2, for curve 1")
     parser.add_argument("--micro-batch-size", type=int, default=1)
     parser.add_argument("--lr", type=float, default=2e-5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--kernel", default="auto")
     args = parser.parse_args(argv)
-    if importlib.util.find_spec("trl") is None:
+    if args.what != "live" and importlib.util.find_spec("trl") is None:
         raise SdrrlError("TRL is not installed: pip install --no-deps --target DIR trl==0.24.0, then PYTHONPATH=DIR")
-    args.steps = args.steps or (10 if args.what == "speed" else 50)
-    args.global_batch_size = args.global_batch_size or (2 if args.what == "speed" else 1)
-    result = speed(args) if args.what == "speed" else curve(args)
+    args.steps = args.steps or (50 if args.what == "curve" else 10)
+    args.global_batch_size = args.global_batch_size or (1 if args.what == "curve" else 2)
+    result = {"speed": speed, "curve": curve, "live": live}[args.what](args)
     where = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, no GPU",
-        "trl": importlib.metadata.version("trl"),
     }
+    if args.what != "live":
+        where["trl"] = importlib.metadata.version("trl")
     write_json(args.json, {**provenance(), **where, **result})
 
 
