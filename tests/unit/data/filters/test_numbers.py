@@ -252,6 +252,10 @@ RIGHT = [
     ("eng-ind", "20 years", "dua puluh tahun"),
     ("eng-khm", "20 years", "ម្ភៃឆ្នាំ"),
     ("eng-ces", "20 years", "dvacet let"),
+    ("eng-fra", "See you tonight at 8", "À ce soir, 20 h"),
+    ("eng-ukr", "See you tonight at 8", "Побачимося сьогодні о 20:00"),
+    ("eng-por", "It is 3 pm", "De tarde, às 3"),
+    ("por-eng", "Às 3 da tarde", "At 3 pm"),
 ]
 
 # (languages, source, wrong translation)
@@ -303,6 +307,8 @@ WRONG = [
     ("eng-fra", "7.9 billion", "7,9 millions"),
     ("eng-por", "8 cats", "três gatos"),
     ("eng-por", "$3.50", "$350"),
+    ("eng-ukr", "The meeting starts at 3 pm and ends at 4:30 pm.", "Зустріч починається о 3:00 і закінчується о 4:30."),
+    ("eng-por", "At 3 pm", "Às 3h da manhã"),
 ]
 
 

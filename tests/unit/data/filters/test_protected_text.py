@@ -100,6 +100,13 @@ def test_names_and_units_are_no_copy(source: str, target: str) -> None:
     assert verdict("copy", "HOW TO MAKE BREAD AT HOME", "HOW TO MAKE BREAD AT HOME") is not None
 
 
+def test_names_in_latin_letters_are_not_of_another_script() -> None:
+    source, target = "HTML stands for HyperText Markup Language.", "HTML은 HyperText Markup Language의 약자입니다."
+    script = FILTERS.create("script", minimum=0.8)
+    assert script.reject(TextPair(source, target, "eng", "kor")) is None
+    assert script.reject(TextPair(source, source.replace("for", "의"), "eng", "kor")) is not None
+
+
 def test_an_answer_judged_alone_is_judged_whole() -> None:
     loop = "```\n" + "print(x)\n" * 20 + "```"
     assert FILTERS.create("repetition").reject(TextPair(loop, loop, "eng", "eng")) is not None
