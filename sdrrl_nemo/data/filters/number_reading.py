@@ -12,16 +12,17 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import regex
 
+from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.filters.number_words import (
     AFTERNOON,
-    DECIMAL_COMMA,
-    GROUPS_BY_SPACE,
     HOUR_WORDS,
     SCALES,
 )
+from sdrrl_nemo.data.text.segmentation.sentences import locale_of
 from sdrrl_nemo.data.text.words import tokenize
 
 Value = Fraction | str
@@ -39,6 +40,21 @@ class Number:
     values: frozenset[Value]
     parts: tuple[Number, ...] = ()
     needed: bool = True
+
+
+class Separators(NamedTuple):
+    """Of decimals, "," or ".", and whether thousands stand apart by spaces."""
+
+    decimal: str
+    spaces: bool
+
+
+@functools.cache
+def separators(code: str) -> Separators:
+    """Those of CLDR: 1,234.5 or 1.234,5 or 1 234,5."""
+    message = require("icu4py.messageformat", "icu4py", "data").MessageFormat("{n, number}", locale_of(code))
+    written = str(message.format({"n": 1234567.5}))
+    return Separators(written[-2:-1] if written[-2:-1] in (",", ".") else ".", any(c.isspace() for c in written))
 
 
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
@@ -103,7 +119,7 @@ def _number(text: str, match: re.Match[str], code: str) -> tuple[Number, int]:
 
 def _one_number(written: str, code: str) -> bool:
     """Whether digits in threes between spaces are one number, by the language or since they cannot be two."""
-    return code in GROUPS_BY_SPACE or written.endswith(" 000") or written.count(" ") > 1 or not written[-4:].isdigit()
+    return separators(code).spaces or written.endswith(" 000") or written.count(" ") > 1 or not written[-4:].isdigit()
 
 
 def _fraction(written: str, above: str, below: str) -> Number:
@@ -177,7 +193,7 @@ def _in_context(text: str, written: str, start: int, end: int, code: str, values
 
 def _values(written: str, code: str) -> set[Value]:
     """What digits with separators mean: thousands and decimals as the language writes them."""
-    decimal = "," if code in DECIMAL_COMMA else "."
+    decimal = separators(code).decimal
     if written.isdigit():
         return {Fraction(written)}
     marks = set(re.sub(r"\d", "", written))

@@ -10,12 +10,6 @@ something else (Vietnamese năm: five, year) does no harm.
 
 from __future__ import annotations
 
-DECIMAL_COMMA = frozenset({"fra", "ces", "dan", "ukr", "bul", "fin", "hun", "nob", "ind", "por", "slv", "vie", "pol"})
-"""Languages that write 1.234,5 or 1 234,5; the others write 1,234.5."""
-
-GROUPS_BY_SPACE = frozenset({"fra", "ces", "ukr", "bul", "fin", "hun", "nob", "pol", "slv"})
-"""Languages whose thousands stand apart by a plain space."""
-
 CARDINALS: dict[str, str] = {
     "eng": "zero|nil, one|once, two|twice, three, four, five, six, seven, eight, nine, ten, eleven, twelve|dozen*",
     "fra": "zéro, un|une, deux, trois, quatre, cinq, six, sept, huit, neuf, dix, onze, douze|douzaine*",
