@@ -32,7 +32,7 @@ class TextPair:
     @property
     def alone(self) -> bool:
         """Whether the text is judged by itself, such as an answer of the model."""
-        return self.source == self.target
+        return self.source == self.target and self.source_language == self.target_language
 
     @cached_property
     def source_prose(self) -> str:
@@ -61,7 +61,7 @@ class TextPair:
             Counter(text[a:b] for a, b in own) for text, own in zip((self.source, self.target), spans, strict=True)
         )
         shared = ours & theirs
-        return without(self.source, spans[0], shared), without(self.target, spans[1], shared)
+        return visible(without(self.source, spans[0], shared)), visible(without(self.target, spans[1], shared))
 
 
 def prose(text: str) -> str:

@@ -34,7 +34,7 @@ class Numbers(Filter):
 def differences(pair: TextPair) -> tuple[list[Number], list[Number]]:
     """(numbers of the source that the translation lacks, numbers that it alone has)."""
     missing, extra = stated(pair.source_rest, pair.source_language), stated(pair.target_rest, pair.target_language)
-    missing, extra = _unmatched(missing, extra, lambda number: [number.text])
+    missing, extra = _unmatched(missing, extra, _as_written)
     missing, extra = _unmatched(missing, extra, _values)
     if not missing and not extra:
         return [], []
@@ -60,6 +60,12 @@ def _turned(ours: Sequence[Number], theirs: Sequence[Number]) -> tuple[list[Numb
         if slash and other and above != below and len(number.parts) == 2 and max(len(above), len(below)) == 1:
             pairs.append((number, other))
     return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _as_written(number: Number) -> list[Hashable]:
+    """ "1.234" stays as it is now and then, whatever it means in the other language; plain digits and hours mean one
+    thing."""
+    return [] if number.text.isdigit() or ":" in number.text else [number.text]
 
 
 def _values(number: Number) -> list[Hashable]:

@@ -12,17 +12,17 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import regex
 
+from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.filters.number_words import (
-    AFTERNOON_AFTER,
-    AFTERNOON_BEFORE,
-    DECIMAL_COMMA,
-    GROUPS_BY_SPACE,
+    AFTERNOON,
     HOUR_WORDS,
     SCALES,
 )
+from sdrrl_nemo.data.text.segmentation.sentences import locale_of
 from sdrrl_nemo.data.text.words import tokenize
 
 Value = Fraction | str
@@ -40,6 +40,21 @@ class Number:
     values: frozenset[Value]
     parts: tuple[Number, ...] = ()
     needed: bool = True
+
+
+class Separators(NamedTuple):
+    """Of decimals, "," or ".", and whether thousands stand apart by spaces."""
+
+    decimal: str
+    spaces: bool
+
+
+@functools.cache
+def separators(code: str) -> Separators:
+    """Those of CLDR: 1,234.5 or 1.234,5 or 1 234,5."""
+    message = require("icu4py.messageformat", "icu4py", "data").MessageFormat("{n, number}", locale_of(code))
+    written = str(message.format({"n": 1234567.5}))
+    return Separators(written[-2:-1] if written[-2:-1] in (",", ".") else ".", any(c.isspace() for c in written))
 
 
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
@@ -104,7 +119,7 @@ def _number(text: str, match: re.Match[str], code: str) -> tuple[Number, int]:
 
 def _one_number(written: str, code: str) -> bool:
     """Whether digits in threes between spaces are one number, by the language or since they cannot be two."""
-    return code in GROUPS_BY_SPACE or written.endswith(" 000") or written.count(" ") > 1 or not written[-4:].isdigit()
+    return separators(code).spaces or written.endswith(" 000") or written.count(" ") > 1 or not written[-4:].isdigit()
 
 
 def _fraction(written: str, above: str, below: str) -> Number:
@@ -123,7 +138,8 @@ def _list(text: str, match: re.Match[str], code: str) -> Number:
     if ":" in written and len(pieces[-1]) == 2:
         hour = Number(pieces[0], hours_of(text, int(pieces[0]), match.start(), match.end(), code))
         minutes = (Number(p, frozenset({Fraction(p)}), needed=int(p) > 0) for p in pieces[1:])
-        return Number(written, frozenset({written}), (hour, *minutes))
+        whole = frozenset(f"{value}:{written.partition(':')[2]}" for value in hour.values)
+        return Number(written, whole, (hour, *minutes))
     if "/" in written and len(pieces) == 2:
         return _fraction(written, *pieces)
     return Number(written, frozenset({written}), tuple(map(_plain, pieces)))
@@ -157,7 +173,7 @@ def _in_context(text: str, written: str, start: int, end: int, code: str, values
     if written.isdigit():
         n = int(written)
         if n <= 24:
-            more |= hours_of(text, n, start, end, code)
+            more = more - {Fraction(n)} | hours_of(text, n, start, end, code)
         if _DECADE.match(text, end) and code == "eng":
             more.add(Fraction(n % 100))
             more |= {Fraction(1900 + n)} if n < 100 else set()
@@ -177,7 +193,7 @@ def _in_context(text: str, written: str, start: int, end: int, code: str, values
 
 def _values(written: str, code: str) -> set[Value]:
     """What digits with separators mean: thousands and decimals as the language writes them."""
-    decimal = "," if code in DECIMAL_COMMA else "."
+    decimal = separators(code).decimal
     if written.isdigit():
         return {Fraction(written)}
     marks = set(re.sub(r"\d", "", written))
@@ -238,16 +254,42 @@ def scale_of(word: str, forms: dict[str, int]) -> int:
 
 
 def hours_of(text: str, hour: int, start: int, end: int, code: str) -> frozenset[Value]:
-    """The hour, on the clock of 24 hours too where the text says that it is after noon, or midnight."""
-    values = {hour}
-    before, after = AFTERNOON_BEFORE.get(code), AFTERNOON_AFTER.get(code)
-    late = (before and re.search(rf"(?:{before})\s*$", text[max(start - 20, 0) : start], re.IGNORECASE)) or (
-        after and re.match(rf"\s*{HOUR_WORDS}?\s*(?:\d\d)?\s*(?:{after})", text[end : end + 40], re.IGNORECASE)
-    )
-    if late and hour < 12:
-        values.add(hour + 12)
-    if code == "eng" and hour == 12 and re.match(r"\s?a\.?m\b", text[end : end + 4], re.IGNORECASE):
-        values |= {0, 24}
+    """The hour, on the clock of 24 hours too where words beside it say that it is after noon, or midnight.
+
+    An hour that is told to be after noon is another than the one before noon: "3 pm" is 15, or "3 late", which the
+    other side says by words for the afternoon somewhere in its text.
+    """
+    values: set[Value] = {Fraction(hour)}
+    if hour < 12 and _is_late(text, start, end, code):
+        values = {Fraction(hour + 12), f"{hour} late"}
+        if code != "eng" or not _PM.match(text, end):
+            values.add(Fraction(hour))
+    elif hour < 12 and _mentions_afternoon(text, code):
+        values.add(f"{hour} late")
+    if code == "eng" and hour == 12 and _AM.match(text, end):
+        values |= {Fraction(0), Fraction(24)}
     if code == "tha" and re.match(r"\s?ทุ่ม", text[end : end + 6]):
-        values |= {hour + 6, hour + 18}
-    return frozenset(Fraction(value) for value in values)
+        values |= {Fraction(hour + 6), Fraction(hour + 18)}
+    return frozenset(values)
+
+
+_PM = re.compile(r"\s?p\.?\s?m\b", re.IGNORECASE)
+_AM = re.compile(r"\s?a\.?\s?m\b", re.IGNORECASE)
+
+
+def _is_late(text: str, start: int, end: int, code: str) -> bool:
+    """Whether the words for afternoon stand right before the hour, or behind it and its minutes."""
+    words = AFTERNOON.get(code)
+    if words is None:
+        return False
+    behind = rf"\s*{HOUR_WORDS}?\s*(?:\d\d)?\s*(?:\w{{1,3}} ){{0,2}}(?:l')?(?:{words})"
+    before = rf"(?:{words})(?:,? at)?\s*$"
+    around = re.match(behind, text[end : end + 40], re.IGNORECASE) or re.search(
+        before, text[max(start - 25, 0) : start], re.IGNORECASE
+    )
+    return around is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _mentions_afternoon(text: str, code: str) -> bool:
+    return code in AFTERNOON and re.search(AFTERNOON[code], text, re.IGNORECASE) is not None

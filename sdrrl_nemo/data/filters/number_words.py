@@ -10,12 +10,6 @@ something else (Vietnamese năm: five, year) does no harm.
 
 from __future__ import annotations
 
-DECIMAL_COMMA = frozenset({"fra", "ces", "dan", "ukr", "bul", "fin", "hun", "nob", "ind", "por", "slv", "vie", "pol"})
-"""Languages that write 1.234,5 or 1 234,5; the others write 1,234.5."""
-
-GROUPS_BY_SPACE = frozenset({"fra", "ces", "ukr", "bul", "fin", "hun", "nob", "pol", "slv"})
-"""Languages whose thousands stand apart by a plain space."""
-
 CARDINALS: dict[str, str] = {
     "eng": "zero|nil, one|once, two|twice, three, four, five, six, seven, eight, nine, ten, eleven, twelve|dozen*",
     "fra": "zéro, un|une, deux, trois, quatre, cinq, six, sept, huit, neuf, dix, onze, douze|douzaine*",
@@ -159,18 +153,17 @@ MONTHS: dict[str, str] = {
 }
 """Names of months; Japanese, Korean and Vietnamese number them."""
 
-AFTERNOON_AFTER: dict[str, str] = {
-    "eng": r"p\.?\s?m\b|o'clock in the (?:afternoon|evening)|in the (?:afternoon|evening)|at night",
-    "fra": r"de l'après-midi|du soir", "por": r"da tarde|da noite", "ces": r"odpoledne|večer",
-    "dan": r"om (?:eftermid|aft)",
-    "ukr": r"дня|вечора|пополудні", "bul": r"следобед|вечерта|на обяд", "fin": r"iltapäivällä|illalla|ip\b",
-    "hun": r"délután|este|du\b", "nob": r"om (?:ettermid|kveld)", "ind": r"siang|sore|malam|petang",
-    "slv": r"popoldne|zvečer", "vie": r"chiều|tối|trưa|đêm", "pol": r"po południu|wieczorem|wiecz",
-    "tha": r"โมงเย็น|เย็น|บ่าย",
-    "khm": r"រសៀល|ល្ងាច|យប់",
+AFTERNOON: dict[str, str] = {
+    "eng": r"p\.?\s?m\b|in the (?:afternoon|evening)|at night|tonight|this (?:afternoon|evening)",
+    "fra": r"après-midi|soir", "ces": r"odpoledne|večer|v noci", "dan": r"eftermiddag|aften|om natten",
+    "ukr": r"\bдня|вечора|вечер|ввечері|увечері|пополудні|вночі", "bul": r"следобед|вечер|на обяд|през нощта",
+    "fin": r"iltapäiv|illalla|ilta|\bip\b|yöllä", "hun": r"délután|\beste|éjjel|\bdu\b",
+    "nob": r"ettermiddag|kveld|om natten", "ind": r"siang|sore|malam|petang", "jpn": "午後|夕方|夜|晩",
+    "kor": "오후|저녁|밤", "por": r"\btarde|noite",
+    "slv": r"popoldne|zvečer|ponoči", "vie": r"chiều|tối|trưa|đêm", "pol": r"po południu|wieczor|wieczór|w nocy",
+    "tha": r"บ่าย|เย็น|ค่ำ|ทุ่ม|กลางคืน", "khm": r"រសៀល|ល្ងាច|យប់",
 }  # fmt: skip
-AFTERNOON_BEFORE: dict[str, str] = {"jpn": "午後|夜", "kor": "오후|저녁|밤", "hun": "délután|este|du\\.", "tha": "บ่าย"}
-"""Regular expressions of what makes an hour one after noon: behind it ("3 pm", 3 da tarde), or before it (午後3時)."""
+"""Regular expressions of what makes an hour one after noon ("3 pm", 3 da tarde, 午後3時), wherever it stands."""
 HOUR_WORDS = (
     r"(?:h|uhr|hours?|o'clock|heures?|horas?|hodin\w*|годин\w*|час\w*|ór\w*|godzin\w*|ur[aeoi]?|giờ|時|시|โมง|นาฬิกา)"
 )

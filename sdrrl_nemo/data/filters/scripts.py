@@ -46,18 +46,26 @@ def script_share(text: str, code: str) -> float | None:
     return sum(character_width(c) for c in letters if _is_of(c, code)) / total
 
 
+# Letters of a script that has capitals, as a word of their own.
+_NAME = regex.compile(r"(?<![\p{Lu}\p{Ll}])(?=\p{Ll}*\p{Lu})[\p{Lu}\p{Ll}]+")
+
+
 @FILTERS.register("script")
 class Script(Filter):
-    """Share of the translation's letters, outside code, addresses and the like, that are of the target's script."""
+    """Share of the translation's letters, outside code, addresses and the like, that are of the target's script.
 
-    version = 3
+    Names in the source's script, words with a capital that the source has too, do not count: Shift in Korean is Shift.
+    """
+
+    version = 4
 
     def __init__(self, minimum: float = 0.6, min_letters: int = 4) -> None:
         require_share("minimum", minimum)
         self.minimum, self.min_letters = minimum, min_letters
 
     def reject(self, pair: TextPair) -> str | None:
-        text = pair.target_prose
+        names = set(_NAME.findall(pair.source_prose)) if not pair.alone else set()
+        text = _NAME.sub(lambda m: " " if m.group() in names else m.group(), pair.target_prose)
         share = script_share(text, pair.target_language)
         if share is None or sum(map(str.isalpha, text)) < self.min_letters or share >= self.minimum:
             return None

@@ -83,15 +83,16 @@ def _forms(code: str) -> dict[str, tuple[int, ...]]:
         for n, forms in enumerate(table.get(code, "").split(", ") if code in table else (), first):
             for form in forms.split("|"):
                 out[form] = (*out.get(form, ()), n)
-    noon, midnight = (forms.split("|") for forms in NOON[code].split(", "))
-    out |= dict.fromkeys(noon, (12,)) | dict.fromkeys(midnight, (0, 12, 24))
+    for forms, hours in zip(NOON.get(code, "").split(", "), ((12,), (0, 12, 24)), strict=False):
+        out |= dict.fromkeys(filter(None, forms.split("|")), hours)
     return {form: (n,) for form, n in _spelled(code)} | out
 
 
 def _spelled(code: str) -> Iterator[tuple[str, int]]:
-    """(word, number) from 13 to 100 as CLDR spells them; a long word is also a stem (dvacet, dvaceti)."""
+    """(word, number) up to 100 as CLDR spells them, from 13 where a table has the smaller ones; a long word is also a
+    stem (dvacet, dvaceti)."""
     message = require("icu4py.messageformat", "icu4py", "data").MessageFormat("{n, spellout}", locale_of(code))
-    for n in range(13, 101):
+    for n in range(13 if code in CARDINALS else 0, 101):
         word = str(message.format({"n": n})).lower().replace("\u00ad", "").replace("\u200b", "").replace("ʼ", "'")
         yield word, n
         if len(word) >= _LEAST_STEM and " " not in word:

@@ -17,6 +17,7 @@ import regex
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.engines.base import Assessment, Languages
 from sdrrl_nemo.data.text.segmentation import protected_spans, split_sentences
+from sdrrl_nemo.data.text.segmentation.invisible import visible
 
 AGGREGATES = ("mean", "min")
 Segments = tuple[str, str]
@@ -41,7 +42,7 @@ def require_aggregate(name: str, aggregate: str) -> None:
 
 def segment_pairs(source: str, translation: str, languages: Languages) -> list[Segments]:
     """Corresponding segments in order; those without a letter outside code only where there are no others."""
-    pairs = list(_blocks(*_without_shared_blocks(source, translation), languages))
+    pairs = list(_blocks(*_without_shared_blocks(visible(source), visible(translation)), languages))
     return [pair for pair in pairs if _has_words(pair[0]) or _has_words(pair[1])] or pairs
 
 

@@ -46,7 +46,7 @@ EDGES: list[tuple[str, str, str, str, str | None]] = [
     ("control", CAT, "猫は".encode().decode("latin-1"), "eng-jpn", "about 3 wrongly decoded"),
     ("control", CAT, "“Sim”… – é à «não»\t\r\n", "eng-por", None),
     # markup: one tag or entity more than the source has
-    ("markup", "<b>a</b>", "<b>a</b>", "eng-por", "2 tags or entities added ['</b>', '<b>']"),  # judged alone
+    ("markup", "<b>a</b>", "<b>a</b>", "por-por", "2 tags or entities added ['</b>', '<b>']"),  # judged alone
     ("markup", "<b>x</b>", "<b>y</b>", "eng-por", None),
     ("markup", "<b>x</b>", "<b>y</b> &amp;", "eng-por", "1 tags or entities added ['&amp;'], more than 0"),
     # punctuation: one apart passes, two do not
