@@ -19,7 +19,7 @@ from sdrrl_nemo.common.fileio import content_key, sha256_file
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer
 from sdrrl_nemo.data.engines.generate.answers import TellingGenerator
 from sdrrl_nemo.data.engines.generate.hf import DTYPES, HfGenerator
-from sdrrl_nemo.data.engines.generate.local import IDENTITY_FILES
+from sdrrl_nemo.data.engines.generate.in_process import IDENTITY_FILES
 from sdrrl_nemo.data.rows import Message
 
 WEIGHTS = ("auto", "model", "master")
