@@ -98,7 +98,7 @@ class GenerationConfig:
     """Questions given to the engine in one call, between two restart points. An engine that batches by length sorts
     within a call."""
     filters: list[EngineConfig] = field(default_factory=list)
-    """Filters that look at the answer alone (``repetition``, ``length``)."""
+    """Filters that look at the answer alone (``repetition``, ``length``), or with its question (``echo``)."""
     thinking: str = field(default="strip", metadata=LATER)
     """The same of y_hat, where the model reasons before it answers; the filters see what is left."""
 
@@ -110,6 +110,8 @@ class SynthConfig:
     mode: str | None = None
     """``sample``: y or y_hat with probability 1/2 each; ``both``: the union; ``answers``: y alone (D itself, row 3 of
     Table 6). None: what the method does."""
+    filters: list[EngineConfig] = field(default_factory=list, metadata=LATER)
+    """Filters of the answers y and y_hat with their questions (``echo``); a row that one rejects is left out."""
 
 
 @dataclass

@@ -121,7 +121,10 @@ class Steps:
     def synthesise(self, source: str, answered: Source[InstructionRow]) -> Source[SynthRow]:
         """D_synth (Eq. 4): y or y_hat of each question, or both."""
         c = for_language(self.config, source)
-        return self._run(Sample(self.plan.synth, c.seed, c.shard_size), answered, source)
+        filters = chosen_engines.filters_of(c.synth.filters)
+        options = [chosen_engines.plain(f) for f in c.synth.filters]
+        stage = Sample(self.plan.synth, c.seed, c.shard_size, filters, options, source)
+        return self._run(stage, answered, source)
 
     # --- section 3.2.2: translation and the four combinations ---
 

@@ -6,7 +6,8 @@
 The prompts are those of a data configuration: the training questions that draw y_hat (Eq. 4), the first N. Both engines
 work in fp32, greedily, and take turns batch by batch, so that whatever else the machine does weighs on both alike;
 loading and converting the model is not counted. ``--alone N`` lets CTranslate2 answer N prompts with the
-configuration's own options, for the share of answers that end within its limit, and the seconds of that.
+configuration's own options, for the share of answers that end within its limit, and the seconds of that. A run is
+appended to the ``runs`` of the output where that is there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import write_json
+from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.common.provenance import versions
 from sdrrl_nemo.data.config import InstructionsConfig, PreprocessConfig
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer, Generator
@@ -131,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
         "model": Path(config.model).name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
-        "command": "tools/bench/generation_speed.py " + " ".join(argv),
+        "command": "tools/bench/generation_speed.py " + " ".join(a for a in argv if a not in ("--output", args.output)),
         "versions": versions(),
     }
     if args.prompts:
@@ -139,7 +140,8 @@ def main(argv: Sequence[str]) -> int:
     if args.alone:
         document["alone"] = alone(config, questions[: args.alone])
     document["load_average"] = os.getloadavg()
-    write_json(args.output, document)
+    earlier = read_json(args.output)["runs"] if Path(args.output).is_file() else []
+    write_json(args.output, {"runs": [*earlier, document]})
     print(json.dumps({k: document[k] for k in ("both", "alone") if k in document}, indent=2))
     return 0
 

@@ -14,6 +14,7 @@ name                     rejects
 ``repeated_characters``  one character many times in a row
 ``repeated_sentences``   one sentence many times
 ``copy``                 source left untranslated
+``echo``                 an answer that only says its question again (judged with the question, before translation)
 ``script``               letters of another script than the language's
 ``character_ratio``      fewer letters (more signs) than the source
 ``numbers``              numbers lost or made up, compared by value as each language writes them
@@ -30,6 +31,7 @@ name                     rejects
 from sdrrl_nemo.data.filters.base import FILTERS, Filter, TextPair, make_filters
 from sdrrl_nemo.data.filters.copies import Copy
 from sdrrl_nemo.data.filters.duplicates import Duplicate, text_key
+from sdrrl_nemo.data.filters.echoes import Echo, answer_alone
 from sdrrl_nemo.data.filters.garbage import Control, Markup
 from sdrrl_nemo.data.filters.kept_code import Code
 from sdrrl_nemo.data.filters.lengths import Length, LengthRatio
@@ -45,6 +47,7 @@ __all__ = [
     "Control",
     "Copy",
     "Duplicate",
+    "Echo",
     "Filter",
     "Length",
     "LengthRatio",
@@ -57,6 +60,7 @@ __all__ = [
     "Script",
     "TextPair",
     "Urls",
+    "answer_alone",
     "make_filters",
     "script_share",
     "text_key",

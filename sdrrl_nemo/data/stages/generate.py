@@ -9,7 +9,7 @@ from typing import Any
 from sdrrl_nemo.data.conversations import exchanges, history, messages_before
 from sdrrl_nemo.data.engines.base import Answer, Generator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
-from sdrrl_nemo.data.filters import Filter, TextPair
+from sdrrl_nemo.data.filters import Filter, answer_alone
 from sdrrl_nemo.data.readers.values import tidied
 from sdrrl_nemo.data.rows import InstructionRow, RejectRow
 from sdrrl_nemo.data.text import words
@@ -81,7 +81,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         self, row: InstructionRow, said: list[str], raw: Answer, rejects: list[RejectRow], notes: Counter[str]
     ) -> bool:
         """Put the next answer behind those of the row, where it is usable."""
-        text, reason, detail = self._judge(raw, notes)
+        text, reason, detail = self._judge(raw, exchanges(row)[len(said)]["question"], notes)
         if reason is None:
             said.append(text)
             return True
@@ -91,7 +91,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         rejects.append(about)
         return False
 
-    def _judge(self, raw: Answer, notes: Counter[str]) -> tuple[str, str | None, str | None]:
+    def _judge(self, raw: Answer, question: str, notes: Counter[str]) -> tuple[str, str | None, str | None]:
         """(answer without thoughts, reason to reject it, detail)."""
         if raw.finished is not None:
             notes["answers finished" if raw.finished else f"answers {raw.reason}"] += 1
@@ -103,7 +103,7 @@ class Generate(Stage[InstructionRow, InstructionRow]):
         if reason or not text:
             return text, reason or _nothing(raw), None
         for name, judge in self.filters.items():
-            detail = judge.reject(TextPair(text, text, self.language, self.language))
+            detail = judge.reject(answer_alone(text, self.language, question))
             if detail:
                 return text, name, detail
         if raw.finished is False:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from sdrrl_nemo.common.fileio import content_key
 from sdrrl_nemo.common.seeding import named_random
-from sdrrl_nemo.data.conversations import history
+from sdrrl_nemo.data.conversations import exchanges, history
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
+from sdrrl_nemo.data.filters import Filter, answer_alone
 from sdrrl_nemo.data.rows import InstructionRow, Origin, RejectRow, SynthRow
+from sdrrl_nemo.data.text import words
 
 
 def draws_y_hat(seed: int, key: str) -> bool:
@@ -25,16 +28,29 @@ class Sample(Stage[InstructionRow, SynthRow]):
     """Makes D_synth (Eq. 4) of the questions with their answers y and the model's answers y_hat.
 
     In mode ``sample`` each question gets y or y_hat, with probability 1/2 each. Mode ``both`` keeps both of them, and
-    ``answers`` keeps y alone. Raises KeyError for a question that draws y_hat and was never put to the model.
+    ``answers`` keeps y alone. ``filters`` judge the answers, y and y_hat, with their questions. Raises KeyError for a
+    question that draws y_hat and was never put to the model.
     """
 
     name = "sample"
 
-    def __init__(self, mode: str, seed: int, shard_size: int) -> None:
+    def __init__(
+        self,
+        mode: str,
+        seed: int,
+        shard_size: int,
+        filters: Mapping[str, Filter] | None = None,
+        options: Any = None,
+        language: str = "eng",
+    ) -> None:
         self.mode, self.seed, self.shard_size = mode, seed, shard_size
+        self.filters, self.options, self.language = filters or {}, options, language
 
     def settings(self) -> Any:
-        return {"mode": self.mode, "seed": self.seed}
+        # Filters came later: without any, what was drawn before there were some stays.
+        versions = [f.version for f in self.filters.values()]
+        about = {"filters": self.options, "versions": versions, "language": self.language, "words": words.identity()}
+        return {"mode": self.mode, "seed": self.seed, **(about if self.filters else {})}
 
     def _origins(self, key: str) -> tuple[Origin, ...]:
         if self.mode == "sample":
@@ -51,9 +67,22 @@ class Sample(Stage[InstructionRow, SynthRow]):
                 if said is None:  # y in its place would tilt the draw towards questions that the model fails on
                     rejects.append({"key": row["key"], "reason": "no usable y_hat", "question": row["question"]})
                     continue
+                if reject := self._rejected(said, origin):
+                    rejects.append(reject)
+                    continue
                 notes[origin] += 1
                 out.append(synth_row(said, origin, said["answer"]))
         return Outcome(out, len(out) + len(rejects), len(out), rejects, notes=notes)
+
+    def _rejected(self, said: InstructionRow, origin: Origin) -> RejectRow | None:
+        """The reject of a row with an answer that a filter says no to; the first one gives the reason."""
+        for exchange in exchanges(said):
+            text = exchange["answer"]
+            for name, judge in self.filters.items():
+                if detail := judge.reject(answer_alone(text, self.language, exchange["question"])):
+                    about: RejectRow = {"key": said["key"], "reason": f"{origin}: {name}", "detail": detail}
+                    return {**about, "question": exchange["question"], "text": text}
+        return None
 
 
 def synth_row(row: InstructionRow, origin: Origin, answer: str) -> SynthRow:

@@ -10,7 +10,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer
 from sdrrl_nemo.data.engines.converted import CACHE
 from sdrrl_nemo.data.engines.ctranslate2_decoder import CTranslate2Decoder
-from sdrrl_nemo.data.engines.generate.local import LocalGenerator, Prompt
+from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt
 
 LOOP = "stopped in a loop"
 REVISION = 1

@@ -11,7 +11,7 @@ from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS
-from sdrrl_nemo.data.engines.generate.local import LocalGenerator, Prompt
+from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt
 
 DTYPES = ("float32", "bfloat16", "float16", AUTO)
 REVISION = 4

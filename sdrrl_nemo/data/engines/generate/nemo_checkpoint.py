@@ -21,7 +21,7 @@ from sdrrl_nemo.data.engines.base import GENERATORS, Answer
 from sdrrl_nemo.data.engines.contents import contents, is_sealed, matching, seal
 from sdrrl_nemo.data.engines.generate.answers import TellingGenerator
 from sdrrl_nemo.data.engines.generate.hf import DTYPES, HfGenerator
-from sdrrl_nemo.data.engines.generate.local import CARRIED_FILES
+from sdrrl_nemo.data.engines.generate.in_process import CARRIED_FILES
 from sdrrl_nemo.data.rows import Message
 
 WEIGHTS = ("auto", "model", "master")

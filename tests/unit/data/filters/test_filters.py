@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.filters import FILTERS, TextPair, make_filters, script_share
+from sdrrl_nemo.data.filters import FILTERS, TextPair, answer_alone, make_filters, script_share
 
 
 def rejects(name: str, source: str, target: str, language: str = "por", **options: object) -> bool:
@@ -68,3 +68,31 @@ def test_unknown_filter_and_option() -> None:
         make_filters([("copy", {"maximun": 1.0})])
     with pytest.raises(SdrrlError, match="named twice"):
         make_filters([("copy", {}), ("copy", {})])
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "language", "bad"),
+    [
+        ("How does a microwave oven heat food?", "How does a microwave oven heat food?", "eng", True),
+        ("How does a microwave oven heat food?", "**how does a microwave oven heat food**", "eng", True),
+        ("How does a spider spin?", "How does a spider spin?\nHow does a spider spin?", "eng", True),
+        ("Fix the sentence if need be.\nShe go home.", "Fix the sentence if need be.", "eng", True),
+        ("Where does the sun set?", "Question: Where does the sun set?\nAnswer:", "eng", False),  # a label behind it
+        ("Where does the sun set?", "Question: Where does the sun set?", "eng", True),
+        ("猫はどこで寝るのが好きですか？", "猫はどこで寝るのが好きですか？", "jpn", True),
+        ("Fix the sentence if need be.\nShe goes home.", "She goes home.", "eng", False),
+        ("Repeat after me: the cat sat on the mat", "The cat sat on the mat.", "eng", False),
+        ("Would you like tea or coffee?", "Coffee", "eng", False),
+        ("What is two plus two?", "What is two plus two? Four.", "eng", False),
+        ("How does a spider spin?", "How does a spider spin? It has glands for it.", "eng", False),
+        ("Say good morning", "Good morning", "eng", False),
+        ("Good morning!", "Good morning!", "eng", False),  # a greeting is returned
+    ],
+)
+def test_an_answer_that_only_echoes_its_question(question: str, answer: str, language: str, bad: bool) -> None:
+    found = FILTERS.create("echo").reject(answer_alone(answer, language, question))
+    assert (found is not None) is bad
+
+
+def test_echo_needs_the_question() -> None:
+    assert FILTERS.create("echo").reject(TextPair("the same in both", "the same in both", "eng", "por")) is None

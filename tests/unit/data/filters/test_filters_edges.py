@@ -119,7 +119,7 @@ def test_at_the_threshold(name: str, source: str, target: str, languages: str, e
 
 
 def test_every_filter_has_its_threshold_tried_from_both_sides() -> None:
-    for name in FILTERS:
+    for name in set(FILTERS) - {"echo"}:  # it looks at the question too: test_filters.py
         assert {expected is None for n, _, _, _, expected in EDGES if n == name} == {True, False}, name
 
 

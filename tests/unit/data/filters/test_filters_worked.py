@@ -24,7 +24,7 @@ GOOD = {
     "khm": "ទីក្រុងបាងកកមានប្រជាជន ១០ លាននាក់ (ក្នុងឆ្នាំ ២០២០)។ តើអ្នកបានអានបន្ថែមនៅ https://example.org/city ទេ?",
 }
 OPTIONS: dict[str, dict[str, object]] = {"length": {"maximum": 200, "longest_word": 40}, "numbers": {"max_extra": 0}}
-PAIRED = sorted(FILTERS)
+PAIRED = sorted(set(FILTERS) - {"echo"})  # echo looks at questions: test_filters.py
 
 
 def verdict(name: str, source: str, target: str, code: str) -> str | None:

@@ -12,7 +12,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.config import InstructionsConfig
 from sdrrl_nemo.data.engines.base import CUT, Answer
 from sdrrl_nemo.data.engines.generate.answers import TellingGenerator
-from sdrrl_nemo.data.engines.generate.local import NO_ROOM
+from sdrrl_nemo.data.engines.generate.in_process import NO_ROOM
 from sdrrl_nemo.data.execution.stage_runner import Row, StreamStage
 from sdrrl_nemo.data.filters import Duplicate, make_filters
 from sdrrl_nemo.data.rows import Message
@@ -113,6 +113,22 @@ def test_a_draw_without_usable_y_hat_is_dropped_not_swapped() -> None:
     facts = outcome.facts()
     assert facts["notes"] == {"y": facts["out"]}
     assert facts["dropped"]["no usable y_hat"] == 200 - facts["out"] > 50
+
+
+def test_filters_judge_answers_with_their_questions() -> None:
+    echo = "What is the answer to this?"
+    rows = [
+        {"key": "a", "question": echo, "answer": echo, "generated": "Forty-two."},
+        {"key": "b", "question": echo, "answer": "Six times seven.", "generated": echo},
+    ]
+    stage = Sample("both", 7, 8, make_filters([("echo", {})]), [{"name": "echo"}], "eng")
+    outcome = stage.process(rows)  # type: ignore[arg-type]
+    assert [(r["source_key"], r["origin"]) for r in outcome.rows] == [("a", "y_hat"), ("b", "y")]
+    assert [(r["key"], r["reason"]) for r in outcome.rejects] == [("a", "y: echo"), ("b", "y_hat: echo")]
+    assert stage.settings() != Sample("both", 7, 8).settings() == {"mode": "both", "seed": 7}
+    asked = Generate(Echo(), make_filters([("echo", {})]), "eng", 8, {})
+    told = asked.process([{"key": "a", "question": echo, "answer": "y"}])  # type: ignore[list-item]
+    assert [r["reason"] for r in told.rejects] == ["echo"]
 
 
 class Echo(tiny_engines.TinyGenerator):

@@ -13,7 +13,7 @@ from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer, fingerprint_of
 from sdrrl_nemo.data.engines.generate.answers import settle
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
-from sdrrl_nemo.data.engines.generate.local import NO_ROOM
+from sdrrl_nemo.data.engines.generate.in_process import NO_ROOM
 from sdrrl_nemo.data.text.conversation import assistant, user
 
 QUESTIONS = ["What is 7 times 6?", "Say\n\nhello.", "Why?"]
