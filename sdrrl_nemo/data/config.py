@@ -69,6 +69,9 @@ class InstructionsConfig:
     thinking: str = field(default="strip", metadata=LATER)
     """What becomes of ``<think>…</think>`` in y: ``strip`` takes it out, ``keep`` leaves it, ``forbid`` rejects the
     record."""
+    weight: str = field(default="weight", metadata=LATER)
+    """The field of a record that says what its samples count in the mean of their subset, relative to others: a
+    positive number; a record without it counts 1. Empty: no field is looked at."""
     licence: str = "unstated"
     """SPDX id, for the data card."""
     held_out: int = 40

@@ -97,7 +97,7 @@ def publish_outputs(
         "licences": publication.licences,
         "configuration": publication.configuration,
         "stages": [_about_stage(stage, directory) for stage in publication.stages],
-        "subsets": {d: {**facts, "weight": 1 / facts["samples"]} for d, facts in subsets.items()},
+        "subsets": {d: {**f, "weight": 1 / f.get("weights", f["samples"])} for d, f in subsets.items()},
         "packing": {k: manifest[k] for k in ("packs", "samples", "tokens", "seq_length", "packing_efficiency")},
         "heldout": held,
         "loss_masks": masks.table(),
@@ -229,7 +229,8 @@ def _sample(row: TokenizedRow, kind: Any) -> TokenizedSample:
     mask = np.zeros(len(row["tokens"]), np.uint8)
     for first, end in row["spans"]:
         mask[first:end] = 1
-    out: TokenizedSample = kind(row["key"], row["subset"], np.asarray(row["tokens"], np.int32), mask)
+    tokens = np.asarray(row["tokens"], np.int32)
+    out: TokenizedSample = kind(row["key"], row["subset"], tokens, mask, row.get("weight", 1.0))
     return out
 
 

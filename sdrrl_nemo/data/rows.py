@@ -107,6 +107,8 @@ class InstructionRow(History):
 
     key: str
     """Hash of question and answer, and of what stands before them."""
+    weight: NotRequired[float]
+    """What the row's samples count in the mean of their subset, relative to others; absent where that is 1."""
     question: str
     """x: the instruction, with its input where it has one."""
     answer: str
@@ -128,6 +130,8 @@ class SynthRow(History):
     """Key of the instruction: all samples that come from one question share it."""
     origin: Origin
     """``y`` or ``y_hat``."""
+    weight: NotRequired[float]
+    """As its `InstructionRow` has it."""
     question: str
     """x."""
     answer: str
@@ -199,6 +203,8 @@ class SampleRow(History):
     """Words that code-switching replaced, in all questions together."""
     earlier_plain: NotRequired[list[str]]
     """The earlier questions before code-switching."""
+    weight: NotRequired[float]
+    """What it counts in the mean of its subset, relative to others; absent where that is 1."""
 
 
 class OrderedRow(SampleRow):

@@ -113,7 +113,7 @@ def differences(before: dict[str, Any], here: dict[str, Any], section: str = "")
     for key in sorted(before.keys() | here.keys()):
         old, new = before.get(key), here.get(key)
         if isinstance(old, dict) and isinstance(new, dict) and key != "data":
-            found += differences(old, new, f"{key}.")
+            found += differences(old, new, f"{section}{key}.")
         elif old != new:
             short = max(len(str(old)), len(str(new))) < 20  # a number or a word, no hash and no list of files
             found.append(f"{section}{key}" + (f": {old} there, {new} here" if short else ""))

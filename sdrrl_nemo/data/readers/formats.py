@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.data.readers import turns
 from sdrrl_nemo.data.readers.records import Broken, Record, records
-from sdrrl_nemo.data.readers.values import Unusable, text_of
+from sdrrl_nemo.data.readers.values import Unusable, text_of, weight_of
 from sdrrl_nemo.data.text import thinking
 
 FIELDS = {
@@ -42,6 +42,8 @@ class Example:
     system: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
     """The questions with their answers that stand before the last, in order."""
+    weight: float = 1.0
+    """What the record counts against others of its subset."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Reading:
     most: int | None = None
     max_characters: int = 1_000_000
     thinking: str = "strip"
+    weight: str = "weight"
 
 
 def join_alpaca(instruction: str, context: str) -> str:
@@ -156,7 +159,9 @@ def _example(
         else:
             keys = turns.Names(*(names[key] for key in FIELDS[format]))
             found = turns.conversation(record, keys, reading.keep_system, reading.most, notes)
-        return _checked(where, found, reading, notes)
+        checked = _checked(where, found, reading, notes)
+        weight = weight_of(record.get(reading.weight), reading.weight) if reading.weight else 1.0
+        return replace(checked, weight=weight) if isinstance(checked, Example) and weight != 1.0 else checked
     except Unusable as e:
         return Skipped(", ".join(filter(None, (where, e.inside))), e.reason, e.hint)
 

@@ -42,6 +42,20 @@ def text_of(value: Any, name: str, notes: list[str]) -> str:
     return tidied(value, notes)
 
 
+def weight_of(value: Any, name: str) -> float:
+    """What a record counts against others: a positive number, or a text that is one, as tables have them; 1 where there
+    is none. Raises Unusable for anything else."""
+    if value is None or value == "":
+        return 1.0
+    try:
+        weight = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        weight = float("nan")
+    if not 0 < weight < float("inf"):
+        raise Unusable(f"field '{name}' must be a positive number", f", found {named(value)}")
+    return weight
+
+
 def tidied(text: str, notes: list[str]) -> str:
     """``text`` without NUL, at which libraries in C end a text, and with LF alone as line break."""
     if "\x00" in text:

@@ -58,7 +58,7 @@ class Subsets(Stage[TranslatedRow, SampleRow]):
         before = history(row)
         if "earlier" in before:
             before["earlier"] = [{"question": q, "answer": a} for q, a in earlier]
-        return {
+        sample: SampleRow = {
             **before,
             "subset": self.subsets[combination],
             "combination": combination,
@@ -70,6 +70,9 @@ class Subsets(Stage[TranslatedRow, SampleRow]):
             "source_key": row["source_key"],
             "origin": row["origin"],
         }
+        if "weight" in row:
+            sample["weight"] = row["weight"]
+        return sample
 
 
 def _said(row: TranslatedRow, place: Place, combination: str) -> str | None:

@@ -77,7 +77,10 @@ def _row(found: Example) -> InstructionRow:
     if found.earlier:
         before["earlier"] = [{"question": question, "answer": answer} for question, answer in found.earlier]
     key = content_key("instruction", found.question, found.answer, *([before] if before else []))
-    return {"key": key, "question": found.question, "answer": found.answer, **before}
+    row: InstructionRow = {"key": key, "question": found.question, "answer": found.answer, **before}
+    if found.weight != 1.0:
+        row["weight"] = found.weight
+    return row
 
 
 def _asked(row: InstructionRow) -> str:
@@ -101,6 +104,7 @@ def reading(config: InstructionsConfig, turns: TurnsConfig) -> Reading:
         most=turns.most,
         max_characters=config.max_characters,
         thinking=config.thinking,
+        weight=config.weight,
     )
 
 

@@ -98,6 +98,8 @@ def synth_row(row: InstructionRow, origin: Origin, answer: str) -> SynthRow:
         "question": row["question"],
         "answer": answer,
     }
+    if "weight" in row:
+        about["weight"] = row["weight"]
     return {**about, **before}
 
 

@@ -353,3 +353,17 @@ def test_content_decides_the_fingerprint(tmp_path: Path) -> None:
     before = content_of(tmp_path / "d")
     lines(tmp_path / "d/x.jsonl", ROWS)
     assert content_of(tmp_path / "d") != before
+
+
+def test_a_record_may_say_what_it_counts(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "output": "6"}
+    weights = [2.5, "0.25", 1, None, "", 3]
+    path = lines(tmp_path / "w.jsonl", [{**row, "weight": w} for w in weights])
+    found = [e.weight for e in read_examples(path, Reading()) if isinstance(e, Example)]
+    assert found == [2.5, 0.25, 1.0, 1.0, 1.0, 3.0]
+    assert all(e.weight == 1 for e in read_examples(path, Reading(weight="")) if isinstance(e, Example))
+    assert all(e.weight == 1 for e in read_examples(path, Reading(weight="score")) if isinstance(e, Example))
+    bad = lines(tmp_path / "bad.jsonl", [{**row, "weight": w} for w in (0, -1, True, "much", [2], 1e999, {})])
+    assert skipped(bad) == [(f"line {n}", "field 'weight' must be a positive number") for n in range(1, 8)]
+    read = read_instructions(InstructionsConfig(path=str(lines(tmp_path / "i.jsonl", [{**row, "weight": 4}, ROWS[1]]))))
+    assert [r.get("weight") for r in read.rows] == [4.0, None]
