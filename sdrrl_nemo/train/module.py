@@ -47,7 +47,7 @@ def forward_step(model: Any, batch: dict[str, Tensor]) -> Tensor:
         input_ids=batch["tokens"],
         position_ids=batch["position_ids"],
         attention_mask=None,
-        labels=LossInputs(*(batch[k] for k in LossInputs._fields)),
+        labels=LossInputs(batch["labels"], batch["weights"], batch["subset_ids"], batch["live"]),
         packed_seq_params=packed,
     )
     return out
