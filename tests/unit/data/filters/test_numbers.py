@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrrl_nemo.data.filters import FILTERS, TextPair
@@ -403,3 +403,27 @@ def test_digits_out_of_place_are_seen(n: int, code: str) -> None:
     for wrong in {swapped, digits[:-1]} - {digits}:
         missing, _ = differences(TextPair(f"a {digits} b", f"x {wrong} y", "eng", code))
         assert [number.text for number in missing] == [digits]
+
+
+BITS = st.sampled_from(
+    [
+        "1,000", "1.5", "12:30", "1/0", "0/5", "½", "3 ½", "1 1/2", "²", "٣", "๑๒", "１２", "二千", "〇", "万", "삼백", "십만",
+        "XIV", "ІХ", "pm", "p.m.", "午後", "s", "k", "M", "million", "mil", "tys.", "割", "ทุ่ม", "พันล้าน", "分の", "분의",
+        " ", "\u00a0", "\u202f", "'", "-", "\n", "half", "meia", "\ud800", "\u200b", "9999999999", ":", "/", ".", ",", "(",
+        ")", "`x 1`", "https://a.b/1", '{"a": 1}',
+    ]
+)  # fmt: skip
+TEXTS = st.lists(BITS, max_size=12).map("".join)
+
+
+@settings(deadline=None, max_examples=200)
+@given(TEXTS, TEXTS, st.sampled_from(sorted(LANGUAGES)))
+def test_any_text_can_be_read_and_agrees_with_itself(source: str, target: str, code: str) -> None:
+    differences(TextPair(source, target, "eng", code))
+    assert differences(TextPair(source, source, code, code)) == ([], [])
+
+
+def test_endless_digits_are_no_number() -> None:
+    for endless in ("7" * 5000, "一" * 5000, "²" * 5000, "1," * 3000):
+        assert verdict("eng-jpn", endless, endless) is None
+        verdict("eng-jpn", endless, "x")
