@@ -281,6 +281,8 @@ _AM = re.compile(r"\s?a\.?\s?m\b", re.IGNORECASE)
 
 def _is_late(text: str, start: int, end: int, code: str) -> bool:
     """Whether the words for afternoon stand right before the hour, or behind it and its minutes."""
+    if _PM.match(text, end):  # also where a translation leaves it as it is
+        return True
     words = AFTERNOON.get(code)
     if words is None:
         return False

@@ -247,6 +247,7 @@ RIGHT = [
     ("eng-ukr", "See you tonight at 8", "Побачимося сьогодні о 20:00"),
     ("eng-por", "It is 3 pm", "De tarde, às 3"),
     ("por-eng", "Às 3 da tarde", "At 3 pm"),
+    ("eng-por", "12:30 p.m., 3:45 p.m., 11 pm", "12:30 p.m., 3:45 p.m., 11 pm"),
 ]
 
 # (languages, source, wrong translation)
