@@ -57,6 +57,7 @@ def separators(code: str) -> Separators:
     return Separators(written[-2:-1] if written[-2:-1] in (",", ".") else ".", any(c.isspace() for c in written))
 
 
+_ENDLESS = re.compile(r"[0-9⁰¹²³⁴⁵⁶⁷⁸⁹]{60,}")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _SAME = str.maketrans("，．：／％−₀₁₂₃₄₅₆₇₈₉\u00a0\u202f\u2009’", ",.:/%-0123456789\u202f\u202f\u202f'")
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
@@ -78,8 +79,9 @@ STEM_TAIL = 4
 
 
 def ascii_digits(text: str) -> str:
-    """The text, character for character, with ASCII digits and separators."""
-    return _OTHER_DIGIT.sub(lambda m: str(unicodedata.decimal(m.group())), text.translate(_SAME))
+    """The text with ASCII digits and separators, without digits in such numbers that they are no number."""
+    plain = _OTHER_DIGIT.sub(lambda m: str(unicodedata.decimal(m.group())), text.translate(_SAME))
+    return _ENDLESS.sub(" ", plain)
 
 
 def stated(text: str, code: str) -> list[Number]:
@@ -279,6 +281,8 @@ _AM = re.compile(r"\s?a\.?\s?m\b", re.IGNORECASE)
 
 def _is_late(text: str, start: int, end: int, code: str) -> bool:
     """Whether the words for afternoon stand right before the hour, or behind it and its minutes."""
+    if _PM.match(text, end):  # also where a translation leaves it as it is
+        return True
     words = AFTERNOON.get(code)
     if words is None:
         return False

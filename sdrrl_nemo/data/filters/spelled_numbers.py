@@ -32,8 +32,8 @@ _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _CYRILLIC = str.maketrans("ІХСМ", "IXCM")
 _ROMAN_WORD = regex.compile(r"(?<![\p{L}\p{M}\p{Nd}'])([IVXLCDMІХСМ]+)(?=(?:e|er|re|ère|ème|ᵉ|º|ª)?(?![\p{L}\p{M}]))")
 _ROMAN_RULE = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
-_KANJI = re.compile(r"[〇零一二三四五六七八九十百千万萬億兆]+")
-_HANGUL = re.compile(r"(?<![가-힣])(?=[일이삼사오육칠팔구]*[십백천만억조])[일이삼사오육칠팔구십백천만억조]+")
+_KANJI = re.compile(r"[〇零一二三四五六七八九十百千万萬億兆]{1,60}")
+_HANGUL = re.compile(r"(?<![가-힣])(?=[일이삼사오육칠팔구]*[십백천만억조])[일이삼사오육칠팔구십백천만억조]{1,60}")
 _AS_KANJI = str.maketrans("일이삼사오육칠팔구십백천만억조", "一二三四五六七八九十百千万億兆")
 _KANJI_DIGITS = {c: n for n, c in enumerate("〇一二三四五六七八九")} | {"零": 0}
 
