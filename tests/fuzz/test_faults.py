@@ -151,6 +151,13 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
     ),
     "fasttext_lid": ("identifier", "fasttext_lid", {"lid.bin": b"x" * 9}, {"model": "@/lid.bin"}, "lid.bin"),
     "hf weights": ("generator", "hf", {**tokenizer_files(), **MODEL}, {"model": "@"}, "loadable model"),
+    "ctranslate2": (
+        "generator",
+        "ctranslate2",
+        {**tokenizer_files(), **MODEL},
+        {"model": "@", "cache": "@/cache", "max_new_tokens": 8},
+        "loadable model",
+    ),
     "hf tokenizer": (
         "generator",
         "hf",
