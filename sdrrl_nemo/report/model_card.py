@@ -18,6 +18,7 @@ from sdrrl_nemo.data.methods import METHODS
 from sdrrl_nemo.report.build import SUBSET_MEANING, read_optional, training
 from sdrrl_nemo.report.data_card import direction, render
 from sdrrl_nemo.report.front_matter import hub_id, model_head, recorded_parts
+from sdrrl_nemo.report.run_data import objectives, stats_of_run
 
 FILE = "README.md"
 
@@ -37,7 +38,7 @@ def model_card(base: Path, checkpoint: Path, export: dict[str, Any], evaluation:
     """
     run = run_of(checkpoint)
     config = _yaml(run / "config.yaml") if run else {}
-    stats = _stats(config)
+    stats = stats_of_run(config)
     parts = recorded_parts(stats) if stats else []
     licence = model_licence(base)
     own = {"role": "model", "name": base.name, "licence": licence}
@@ -53,6 +54,7 @@ def model_card(base: Path, checkpoint: Path, export: dict[str, Any], evaluation:
         "direction": direction(stats["pairs"]) if stats else "",
         "stats": stats,
         "kinds": _kinds(stats) if stats else [],
+        "weighted": bool(run and objectives(identity_of(run))),
         "settings": _settings(run, config) if run else [],
         "held_out": _held_out(run),
         "figures": _figures(evaluation) if evaluation else [],
@@ -76,12 +78,6 @@ def _yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise SdrrlError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
     return found if isinstance(found, dict) else {}
-
-
-def _stats(config: dict[str, Any]) -> dict[str, Any] | None:
-    """stats.json of the set that a run was trained on, beside its packed folder; None where it is gone."""
-    path = (config.get("data") or {}).get("path")
-    return read_optional(Path(path).parent, "stats.json") if path else None
 
 
 def _base_id(base: Path) -> str:
@@ -113,7 +109,8 @@ def _kinds(stats: dict[str, Any]) -> list[dict[str, Any]]:
 def _settings(run: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
     """(setting, value) of a run; the learning rate as it was resolved."""
     trainer, loss, lora = (config.get(k) or {} for k in ("trainer", "loss", "lora"))
-    optim = (read_optional(run, "identity.json") or {}).get("optim") or config.get("optim") or {}
+    identity = read_optional(run, "identity.json") or {}
+    optim = identity.get("optim") or config.get("optim") or {}
     done = training(run)
     rows = done["rows"] if done else []
     layout = ", ".join(f"{k.upper()} {trainer[k]}" for k in ("tp", "pp", "vpp", "cp") if trainer.get(k, 1) > 1)
@@ -130,12 +127,21 @@ def _settings(run: Path, config: dict[str, Any]) -> list[tuple[str, str]]:
         ("gradients clipped", (done or {}).get("clipping") or _norm(optim.get("clip_grad"))),
         ("loss of a sample", loss.get("sample_reduction")),
         ("loss over subsets", loss.get("normalise")),
+        ("weights of subsets", ", ".join(f"{d} {w:g}" for d, w in objectives(identity).items()) or None),
+        ("sampling of a blend", _sampling(identity.get("blend"))),
         ("LoRA", f"rank {lora['rank']}, alpha {lora.get('alpha')}" if lora.get("rank") else None),
         ("parallel layout", layout or "one model a process"),
         ("seed", config.get("seed")),
         ("loss of the first and the last step", _ends(rows)),
     ]
     return [(name, str(value)) for name, value in found if value is not None]
+
+
+def _sampling(blend: dict[str, Any] | None) -> str | None:
+    if not blend:
+        return None
+    how = f"temperature {blend['temperature']:g}" if "temperature" in blend else blend["sampling"]
+    return f"{how}, {len(blend['sets'])} sets, {blend['epoch_rows']:,} {blend['rows']} an epoch"
 
 
 def _norm(clip_grad: Any) -> str | None:

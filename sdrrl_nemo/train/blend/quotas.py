@@ -18,31 +18,33 @@ from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.train.batches import Schedule
 
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def greedy(shares: Sequence[float], size: int) -> npt.NDArray[np.int16]:
     """Set of each of ``size`` places, int16 [size]: the one whose count is furthest behind ``shares`` (sum 1)."""
-    weights, counts = np.asarray(shares, np.float64), np.zeros(len(shares))
-    out = np.zeros(size, np.int16)
-    if len(shares) > 1:
-        for place in range(size):
-            out[place] = chosen = int(np.argmax(weights * max(place, 1) - counts))
-            counts[chosen] += 1
-    return out
+    return _furthest_behind(np.asarray(shares, np.float64), size, None)
 
 
 def exhaustive(sizes: Sequence[int]) -> npt.NDArray[np.int16]:
     """The same until each set was drawn ``sizes`` times, int16 [sum of sizes]."""
-    total = sum(sizes)
-    weights, counts = np.asarray(sizes, np.float64) / total, np.zeros(len(sizes))
-    counts[np.asarray(sizes) == 0] = np.inf
-    out = np.zeros(total, np.int16)
-    if len(sizes) > 1:
-        for place in range(total):
-            out[place] = chosen = int(np.argmax(weights * max(place, 1) - counts))
-            counts[chosen] += 1
-            if counts[chosen] == sizes[chosen]:
-                counts[chosen] = np.inf  # spent: its place in the queue is the last
+    each = np.asarray(sizes, np.int64)
+    return _furthest_behind(each / each.sum(), int(each.sum()), each)
+
+
+def _furthest_behind(shares: Floats, size: int, most: Counts | None) -> npt.NDArray[np.int16]:
+    """``most``: how often each set may be drawn at most, where there is a bound."""
+    out = np.zeros(size, np.int16)
+    if len(shares) == 1:
+        return out
+    counts, behind = np.zeros(len(shares)), np.empty(len(shares))
+    for place in range(size):
+        np.multiply(shares, max(place, 1), out=behind)
+        np.subtract(behind, counts, out=behind)
+        out[place] = chosen = behind.argmax()
+        counts[chosen] += 1
+        if most is not None and counts[chosen] == most[chosen]:
+            counts[chosen] = np.inf  # spent: it is behind no other any more
     return out
 
 

@@ -122,6 +122,29 @@ def test_model_card_of_a_run(run: Path) -> None:
     assert str(run.parent) not in card, "a card that is passed on names no folder of this machine"
 
 
+def test_a_blend_has_the_licences_and_languages_of_all_its_sets(run: Path) -> None:
+    """Two preprocessings, one of them by subset and with a part that forbids commerce."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run.parent / "kor").mkdir()
+    only = {"LL": {"samples": 7, "tokens": 70, "answer_tokens": 30}}
+    more = some_stats(part("translator", "nllb", "CC-BY-NC-4.0", noncommercial=True))
+    write_json(run.parent / "kor/stats.json", {**more, "pairs": ["eng-kor"], "subsets": only})
+    paths = [run.parent / "set/packed", run.parent / "kor/packed/eng-kor/LL"]
+    config["data"] = {"blend": [{"path": str(p)} for p in paths]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    blend = {"sampling": "temperature", "temperature": 2.0, "rows": "packs", "epoch_rows": 1500, "sets": [{}, {}]}
+    subsets = {"LL.eng-por": {"objective": 1.0}, "LL.eng-kor": {"objective": 0.5}}
+    write_json(run / "identity.json", {"blend": {**blend, "subsets": subsets}})
+    card = the_card(run)
+    assert "English → Portuguese, Japanese, Korean" in card and "2,400 samples" in card
+    assert "| LL | 1,107 |" in card
+    assert head_of(card)["license"] == "other" and "cc-by-nc-4.0" in head_of(card)["license_name"]
+    assert "| weights of subsets | LL.eng-kor 0.5 |" in card and "each subset counts the same" not in card
+    assert "| sampling of a blend | temperature 2, 2 sets, 1,500 packs an epoch |" in card
+    (run.parent / "kor/stats.json").unlink()
+    assert "The training data were not found" in the_card(run)
+
+
 def test_lora_and_held_out_loss_are_told(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text()) | {"lora": {"rank": 16, "alpha": 32.0}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))

@@ -180,3 +180,20 @@ def test_weights_of_samples_that_are_never_drawn_are_zero() -> None:
     data.subset[:] = [1, 0, 0, 0, 0, 1]  # nothing of subset 1 is drawn: no division by 0
     for reduction in ("mean", "sum", "token"):
         assert np.isfinite(sample_weights(data, reduction, 2, "mean", Mixture(np.ones(2), a_draw))).all()
+
+
+def test_the_worked_example_of_the_documentation() -> None:
+    """docs/training.md: sets of 600, 300 and 100 packs at temperature 3."""
+    sets = (600, 300, 100)
+    schedule = BlendSchedule(1000, 100, 5, sets, normalised([n ** (1 / 3) for n in sets]))
+    assert schedule.quotas.tolist() == [426, 339, 235]
+    draws = schedule.draws(schedule.steps_per_epoch)
+    assert np.bincount(draws[900:]).tolist() == [0, 0, 65, 35]
+    assert np.bincount(draws[:600]).tolist() == [174, 426]
+    assert np.bincount(schedule.draws(30)[:600]).tolist() == [0, 0, 522, 78]
+    data: Any = InMemory(1, [1000], 1, weighted=False)
+    data.subset_names, data.subset = ("large", "small"), np.asarray([0] * 800 + [1] * 200)
+    data.answer_tokens[:] = 10
+    weights = sample_weights(data, "mean", 10, "sum", Mixture(np.ones(2), schedule.steps_a_draw(30)))
+    assert set(np.round(weights[900:][draws[900:] == 2], 12)) == {0.0025}
+    assert sample_weights(data, "mean", 10)[999] == 0.005
