@@ -71,7 +71,9 @@ class Muse(Dictionary):
         found = self._file(source, target)
         if found is None:
             a, b = (self._code(x) for x in (source, target))
-            hint = "" if self._pivot else ", or go through English with the option pivot: eng"
+            hint = (
+                "" if self._pivot or "eng" in (source, target) else ", or go through English with the option pivot: eng"
+            )
             raise SdrrlError(
                 f"dictionary 'muse': neither {self._folder / f'{a}-{b}.txt'} nor {b}-{a}.txt is there; download the "
                 f"dictionaries of facebookresearch/MUSE there, correct 'folder'{hint}"

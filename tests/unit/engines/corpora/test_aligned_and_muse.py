@@ -106,7 +106,7 @@ def test_muse(tmp_path: Path) -> None:
     assert fingerprint_of(dictionary, "por", "eng") != before[1]
     with pytest.raises(SdrrlError, match=r"MUSE has no dictionary of Khmer.*code_switch\.dictionary\.name=none"):
         dictionary.entries("eng", "khm")
-    with pytest.raises(SdrrlError, match=r"neither .*en-fi\.txt nor fi-en\.txt is there; download .*pivot: eng"):
+    with pytest.raises(SdrrlError, match=r"neither .*en-fi\.txt nor fi-en\.txt is there; download"):
         dictionary.entries("eng", "fin")
 
 
@@ -139,7 +139,7 @@ def test_muse_goes_through_english_where_it_has_no_pair(tmp_path: Path) -> None:
     assert pivoted.entries("fra", "ind") == {"eau": ("air", "perairan"), "chien": ("anjing",)}
     assert pivoted.entries("ind", "fra") == {"air": ("eau",), "perairan": ("eau",), "anjing": ("chien",)}
     assert pivoted.entries("fra", "eng")["chien"] == ("dog",)
-    with pytest.raises(SdrrlError, match=r"neither .*fr-id\.txt nor id-fr\.txt is there"):
+    with pytest.raises(SdrrlError, match=r"neither .*fr-id\.txt nor id-fr\.txt is there; download .*pivot: eng"):
         Muse(str(tmp_path)).entries("fra", "ind")
     text(tmp_path / "id-fr.txt", ["anjing clebs"])  # where the pair has a file of its own, that is the one
     assert pivoted.entries("fra", "ind") == {"clebs": ("anjing",)}
