@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.data.packing.blend_files import write_blend
@@ -20,6 +21,7 @@ from sdrrl_nemo.train.blend.chosen import chosen_sets, held_out_of, objective, s
 from sdrrl_nemo.train.blend.opened import Blend, open_blend
 from sdrrl_nemo.train.blend.record import identity_of_blend, lines, record_of, write_record
 from sdrrl_nemo.train.config import BlendEntry, DataSettings, RunConfig, check
+from tests.launch import ROOT
 
 SEQ = 32
 
@@ -318,3 +320,14 @@ def test_a_mean_over_a_steps_tokens_has_no_weights_of_subsets() -> None:
     config.loss.sample_reduction = "step"
     with pytest.raises(SdrrlError, match=r"which loss\.sample_reduction: step does not have"):
         check(config, 1)
+
+
+def test_the_blend_of_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    block = page.partition("## Blends")[2].partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "run.yaml"
+    path.write_text(f"run_dir: r\nmodel: {{hf_path: m}}\n{block}", encoding="utf-8")
+    config = load_config(RunConfig, path)
+    assert check(config, 1) == 1
+    assert [e.weight for e in config.data.blend] == [1.0, 0.5, 1.0] and config.data.sampling == "temperature"
+    assert config.data.objective == {"mt*": 0.5} and config.data.path == ""
