@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdrrl_kernels import fused_linear_cross_entropy as fused
 from sdrrl_kernels import options, sequence_parallel
+from sdrrl_kernels.live_rows import select_rows
 from sdrrl_kernels.api import pick_backend
 from sdrrl_kernels.options import Backend, LossOptions, exchange
 from tests.unit.kernels.loss_cases import Case, exact, make
@@ -270,3 +271,16 @@ def test_rows_split_over_ranks_are_gathered_and_each_rank_takes_its_gradient(
     upstream = torch.arange(24.0).reshape(6, 4)
     (found,) = torch.autograd.grad(whole, mine, upstream)
     assert torch.equal(found, upstream[2 * rank : 2 * rank + 2])
+
+
+def test_rows_without_loss_get_no_gradient() -> None:
+    """In the order asked for, none left out; autograd's own index_select says the same."""
+    rows = torch.randn(7, 3, dtype=torch.float64).requires_grad_()
+    live = torch.tensor([5, 0, 3])
+    out = select_rows(rows, live)
+    assert torch.equal(out, rows[live])
+    upstream = torch.randn(3, 3, dtype=torch.float64)
+    (found,) = torch.autograd.grad(out, rows, upstream)
+    (want,) = torch.autograd.grad(rows.index_select(0, live), rows, upstream)
+    assert torch.equal(found, want) and not found[[1, 2, 4, 6]].any()
+    assert torch.autograd.gradcheck(lambda x: select_rows(x, live), (rows,))

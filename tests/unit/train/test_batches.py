@@ -94,6 +94,27 @@ def test_weights_of_an_epoch_sum_to_steps_per_subset(dataset: PackedDataset, pac
     )
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("mbs", [1, 2])
+def test_live_rows_are_those_with_loss_in_megatrons_order(dataset: PackedDataset, packed: bool, mbs: int) -> None:
+    """Sequence first: row number s * B + b of the hidden states is token s of row b."""
+    rows = MicroBatches.row_count(dataset, packed)
+    schedule = Schedule(rows, 4, 0)
+    batches = MicroBatches(dataset, packed=packed, micro_batch_size=mbs, reduction="mean", schedule=schedule)
+    stream = iter(MicroBatchStream(batches, 0, 0, 1))
+    last = schedule.steps_per_epoch - 1  # of fewer rows than the others, filled up with padding
+    for step in range(last + 1):
+        found = [next(stream) for _ in range(4 // mbs)]
+        for b in found:
+            width = b["labels"].shape[0]
+            chosen = [(int(i) // width, int(i) % width) for i in b["live"]]
+            assert chosen == sorted(chosen)
+            by_hand = {(s, r) for r, s in (b["weights"] != 0).nonzero().tolist()}
+            assert set(chosen) == by_hand and len(chosen) == len(by_hand)
+        share = sum(len(b["live"]) for b in found) / sum(b["labels"].numel() for b in found)
+        assert batches.live_share(step) == pytest.approx(share)
+
+
 def test_packed_rows_are_well_formed(dataset: PackedDataset) -> None:
     schedule = Schedule(len(dataset), 4, 0)
     batches = MicroBatches(dataset, packed=True, micro_batch_size=2, reduction="mean", schedule=schedule)

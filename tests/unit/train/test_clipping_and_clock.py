@@ -247,7 +247,7 @@ class SlowCallback(pl.Callback):
 class OnlySeconds:
     """Speed without a model: seven tokens a step."""
 
-    batches = SimpleNamespace(useful_tokens=lambda step: 7)
+    batches = SimpleNamespace(useful_tokens=lambda step: 7, live_share=lambda step: 0.5)
 
     def of(self, step: int, seconds: float) -> dict[str, float | None]:
         return {"seconds": seconds, "tokens_per_second": 7 / seconds, "mfu": None}
