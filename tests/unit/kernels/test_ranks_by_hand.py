@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sdrrl_kernels import fused_linear_cross_entropy as fused
 from sdrrl_kernels import options, sequence_parallel
-from sdrrl_kernels.live_rows import select_rows
 from sdrrl_kernels.api import pick_backend
+from sdrrl_kernels.live_rows import select_rows
 from sdrrl_kernels.options import Backend, LossOptions, exchange
 from tests.unit.kernels.loss_cases import Case, exact, make
 
