@@ -47,3 +47,17 @@ def test_it_refuses_what_training_refuses(config: RunConfig) -> None:
     with pytest.raises(SdrrlError, match="pipeline_model_parallel_size=3 does not divide the 4 layers"):
         dry_run(config, processes=3)
     config.trainer.pp = 1
+
+
+def test_one_packed_set_may_have_an_objective(config: RunConfig) -> None:
+    from sdrrl_nemo.train.preparation import read_inputs
+
+    config.trainer.pp = 1
+    plain = read_inputs(config, 1).batches
+    config.data.objective = {"TT": 0.5, "m*": 2.0}
+    weighted = read_inputs(config, 1).batches
+    config.data.objective = {}
+    factors = {"TT": 0.5, "mt": 2.0}
+    expected = [factors.get(plain.dataset.subset_names[d], 1.0) for d in plain.dataset.subset]
+    assert (weighted.weights / plain.weights).tolist() == pytest.approx(expected)
+    assert (plain.step_weight(), weighted.step_weight()) == (6, 6.5)
