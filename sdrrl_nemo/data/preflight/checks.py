@@ -93,8 +93,9 @@ def _engine(config: PreprocessConfig, use: Use) -> None:
         found = sum(1 for _ in islice(use.engine.pairs(source, target), needed))
         if found < needed:
             raise SdrrlError(
-                f"has {found} pairs, where parallel.train_pairs={wanted.train_pairs} and "
-                f"parallel.held_out_pairs={wanted.held_out_pairs} ask for {needed}; lower them"
+                f"the parallel corpus for {use.scope} has {found} pairs, where "
+                f"parallel.train_pairs={wanted.train_pairs} and parallel.held_out_pairs={wanted.held_out_pairs} ask "
+                f"for {needed}; lower them"
             )
 
 

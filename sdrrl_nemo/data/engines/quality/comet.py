@@ -129,20 +129,20 @@ class CometScorer:
             if not path.is_file():
                 raise SdrrlError(f"{self.name}: {what} at {path}; correct the option 'model' ({self.docs})")
         encoder = self._encoder()
-        return [self.checkpoint, hparams, *(matching(encoder, ENCODER_FILES) if encoder.is_dir() else [])]
+        return [self.checkpoint, hparams, *(matching(Path(encoder), ENCODER_FILES) if encoder else [])]
 
-    def _encoder(self) -> Path:
+    def _encoder(self) -> str:
         """The folder of the option ``encoder``, or what hparams.yaml names."""
         hparams = (self.checkpoint.parent.parent / "hparams.yaml").read_text(encoding="utf-8", errors="replace")
         named = re.search(r"^pretrained_model:\s*(.+?)\s*$", hparams, re.MULTILINE)
-        return Path(str(self.options["encoder"]) or (named[1].strip("'\"") if named else ""))
+        return str(self.options["encoder"]) or (named[1].strip("'\"") if named else "")
 
     def check(self) -> None:
         """SdrrlError where the model, its encoder or COMET's environment is not there; nothing is started."""
         self.files()
-        if not self._encoder().is_dir():
+        if (encoder := self._encoder()) and not Path(encoder).is_dir():
             raise SdrrlError(
-                f"{self.name}: the encoder '{self._encoder()}' is no folder here; download it and name it in the "
+                f"{self.name}: the encoder '{encoder}' is no folder here; download it and name it in the "
                 f"option 'encoder' ({self.docs})"
             )
         if not Path(self.python).exists():

@@ -70,7 +70,7 @@ FAULTS = {
     r"code_switch\.dictionary: .*nowhere/freedict-eng-por\.index is missing.* \(eng-por\)",
     r"code_switch\.dictionary: .*neither data/muse/en-da\.txt nor da-en\.txt is there.* \(eng-dan\)",
     r"parallel\.engine: parallel corpus 'opus100': data/opus100/en-pt holds neither.* \(eng-por\)",
-    r"parallel\.engine: has 24 pairs, where parallel\.train_pairs=100000 .* \(eng-jpn\)",
+    r"parallel\.engine: the parallel corpus for eng-jpn has 24 pairs, where .*=100000 .* \(eng-jpn\)",
     r"output_dir: .*: 0 MB are free, and the run will write about \d+ MB",
 }
 
@@ -110,7 +110,9 @@ def test_a_single_fault_is_the_error_itself(tmp_path: Path, capsys: pytest.Captu
     path = tiny_config(tmp_path)
     assert run(preprocess_sdrrl.main, ["--config", str(path), "parallel.train_pairs=1000"]) == 2
     said = capsys.readouterr().err
-    assert "error: parallel.engine: has 60 pairs, where parallel.train_pairs=1000" in said
+    assert (
+        "error: parallel.engine: the parallel corpus for eng-por has 60 pairs, where parallel.train_pairs=1000" in said
+    )
     assert "problem 1" not in said
 
 
