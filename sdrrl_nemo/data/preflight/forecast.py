@@ -27,10 +27,11 @@ class Rate(NamedTuple):
 
 
 GPU = "one A100 or A800; assumed, docs/data_cost.md"
-CORES = "two cores, measured on the demo's texts"
+CORES = "two cores; assumed"
 RATES = {
     "openai_server": Rate(5, 15, f"7B in vLLM, 200 tokens an answer; {GPU}"),
     "hf": Rate(0.5, 2, f"SmolLM2-135M, 96 tokens; {CORES}"),
+    "ctranslate2": Rate(0.3, 1, "SmolLM2-135M, 190 tokens on two cores; docs/results/generation_speed.json"),
     "nemo_checkpoint": Rate(0.5, 2, f"as hf: SmolLM2-135M, 96 tokens; {CORES}"),
     "nllb_ctranslate2": Rate(9, 29, f"NLLB-3.3B fp16, beam 4, 87 tokens a text; {GPU}"),
     "nllb_hf": Rate(2, 7, "a quarter of nllb_ctranslate2; assumed"),
