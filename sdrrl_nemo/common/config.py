@@ -46,6 +46,7 @@ def load_config(schema: type[C], path: str | Path, overrides: Sequence[str] = ()
     for layer_path, layer in _layers(Path(path)):
         merged = _merge(merged, layer, str(layer_path), base)
     for text in overrides:
+        _require_text(text, "override")
         if "=" not in text:
             raise SdrrlError(f"override '{text}' is not of the form key=value")
         merged = _merge(merged, partial(OmegaConf.from_dotlist, [text]), f"override '{text}'", base)
@@ -88,6 +89,28 @@ PlainLoader.yaml_implicit_resolvers = {
 }
 
 
+def _require_text(node: Any, where: str) -> None:
+    """SdrrlError for a key or value that no file name and no text can have: half a surrogate pair, a NUL."""
+    todo: list[tuple[str, Any]] = [("", node)]
+    seen: set[int] = set()  # a walk, not a recursion: YAML may nest deep, and hold itself
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, str) and not _is_text(value):
+            named = f"{key!a}: " if key else ""
+            raise SdrrlError(f"{where}: {named}{value!a} is no text (half of a character, or a NUL)")
+        if isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, dict):
+                todo += [(key, str(name)) for name in value]
+                todo += [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+            else:
+                todo += [(key, inner) for inner in value]
+
+
+def _is_text(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
     if path.resolve() in above:
         raise SdrrlError(f"{path}: is its own base, by way of {len(above)} files; mend the key 'base'")
@@ -103,6 +126,7 @@ def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, Any]]:
         raise SdrrlError(f"{path}: not valid YAML ({' '.join(str(e).split()) or type(e).__name__})") from None
     if not isinstance(data, dict):
         raise SdrrlError(f"{path}: expected a mapping of keys at the top level")
+    _require_text(data, str(path))
     parent = data.pop("base", None)
     if parent and not isinstance(parent, str):
         raise SdrrlError(f"{path}: base must be the name of a file, found {type(parent).__name__}")

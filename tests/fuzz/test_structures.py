@@ -79,6 +79,10 @@ def test_configurations_and_overrides(schema: type, tmp_path: Path) -> None:
     @example({"base": "run.yaml"}, [])
     @example({"base": ["a"]}, [])
     @example({"base": "0"}, [])
+    @example({"base": "\ud800"}, [])
+    @example({"base": "\0"}, [])
+    @example({"by_pair": {"\ud800": {"a": ["\udfff"]}}}, [])
+    @example({}, [("run_dir", "\ud800")])
     @example({"seed": "${seed}"}, [])
     @example({"by_pair": {"a": "${"}}, [])
     @example({}, [("seed", "${")])
@@ -114,6 +118,7 @@ def test_model_configurations(tmp_path: Path, changes: dict[str, Any]) -> None:
 @share(0.01)
 @given(st.sampled_from(["model", "decoder", "pre_tokenizer", "normalizer", "added_tokens", "post_processor"]), VALUES)
 @example("model", {"type": "BPE", "vocab": {"a": 5}, "merges": [["a", "b"]]})
+@example("normalizer", [""])
 def test_tokenizers(tmp_path: Path, key: str, value: Any) -> None:
     path = place(PARSERS["tokenizer.json"], tmp_path)
     whole = json.loads(tokenizer_files()["tokenizer.json"])

@@ -81,6 +81,10 @@ def test_layers_apply_in_order_parent_file_then_file_then_overrides(tmp_path: Pa
         ("steps: 3\n", [], "missing required key 'path'"),
         ("- a\n", [], "expected a mapping"),
         ("a: [\n", [], "not valid YAML"),
+        ('base: "\\ud800"\n', [], r"'base': '\ud800' is no text"),
+        ('path: "a\\0b"\ninner: {name: x}\n', [], r"'path': 'a\x00b' is no text"),
+        ('path: x\ninner: {name: "\\udc80"}\n', [], r"'inner.name': '\udc80' is no text"),
+        ("path: x\n", ["path=\udcff"], r"override: 'path=\udcff' is no text"),
     ],
 )
 def test_bad_configuration_is_one_sentence(tmp_path: Path, text: str, overrides: list[str], said: str) -> None:

@@ -51,7 +51,12 @@ def load_chat(folder: str | Path, templates: TemplateConfig | None = None, rende
             f"{path}: the tokenizer has no chat template; use an instruction-tuned model, or set "
             "templates.chat_template to llama2, chatml, alpaca or a file"
         )
-    return _tried(tokenizer, text, path)
+    try:
+        return _tried(tokenizer, text, path)
+    except BaseException as e:  # some files are read without a word, and the library panics over the first text
+        if type(e).__name__ != "PanicException":
+            raise
+        raise SdrrlError(f"{path}: the tokenizer's library broke down ({said(e)}); tokenizer.json is damaged") from None
 
 
 def _tried(tokenizer: PreTrainedTokenizerBase, template: str, path: Path) -> Chat:
