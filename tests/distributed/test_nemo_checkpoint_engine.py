@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_newest_checkpoint_answers(run: Path, tmp_path: Path) -> None:
     base = run.parent / f"{run.name}-base"
-    options = {"cache": str(tmp_path / "cache"), "max_new_tokens": 6}
+    options = {"cache": str(tmp_path / "cache"), "max_new_tokens": 6, "unfinished": "keep"}
     engine = NemoCheckpointGenerator(checkpoint=str(run / "checkpoints" / "step-000010"), base=str(base), **options)
     identity, answers = engine.identity, engine.generate(QUESTIONS)
     assert answers == HfGenerator(str(base), max_new_tokens=6, unfinished="keep").generate(QUESTIONS)
