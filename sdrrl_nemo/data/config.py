@@ -125,6 +125,9 @@ class TranslationConfig(EngineConfig):
     """Translate sentence by sentence around what must not change (code, addresses, tables); False: whole texts."""
     segmentation: dict[str, Any] = field(default_factory=dict)
     """Options of the segmenter."""
+    candidates: int = field(default=1, metadata=LATER)
+    """Translations that the engine gives of each segment, of which the one is kept that ``quality.engine`` scores
+    highest; 1: the engine's own choice. For nllb_ctranslate2 and nllb_hf, with at least so many ``beams``."""
 
 
 @dataclass

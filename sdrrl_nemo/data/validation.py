@@ -103,6 +103,12 @@ def _validate_pair(config: PreprocessConfig) -> None:
     _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
     _choice("duplicates.sides", config.duplicates.sides, (*SIDES, "none"))
     _choice("parallel.split", config.parallel.split, SPLITS)
+    _at_least("translation.candidates", config.translation.candidates, 1)
+    if config.translation.candidates > 1 and config.quality.engine.name in ("", "none"):
+        raise SdrrlError(
+            f"translation.candidates: {config.translation.candidates} candidates need a quality estimator that chooses "
+            "among them; set quality.engine.name, or candidates to 1"
+        )
 
 
 def _choice(key: str, value: str | None, known: tuple[str, ...]) -> None:

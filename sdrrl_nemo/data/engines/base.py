@@ -128,6 +128,13 @@ class Translator(Engine):
     """Longest line the engine takes, in its own units (tokens); None: no limit is known."""
     incomplete: int = 0
     """Texts answered with '' since the engine was made because their translation did not end within its bound."""
+    reranked: int = 0
+    """Texts since the engine was made for which another than its first translation was chosen (best_of.py)."""
+
+    @property
+    def most_candidates(self) -> int:
+        """Most translations of one text that :meth:`candidates` gives."""
+        return 1
 
     @abstractmethod
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
@@ -137,6 +144,13 @@ class Translator(Engine):
         stage drops it as empty; whoever joins parts must make the whole '' when one part is. A line longer than
         ``max_units`` is an SdrrlError, never truncated.
         """
+
+    def candidates(self, texts: Sequence[str], source: str, target: str, count: int) -> list[list[str]]:
+        """``count`` translations of each text, the likeliest first, each as :meth:`translate` gives one. SdrrlError
+        where the engine gives fewer; see ``most_candidates``."""
+        if count > self.most_candidates:
+            raise SdrrlError(f"translator '{type(self).__name__}' gives {self.most_candidates} translations a text")
+        return [[text] for text in self.translate(texts, source, target)]
 
     def units(self, texts: Sequence[str], source: str) -> list[int]:
         """Length of each text in the units of ``max_units``; without a limit, characters."""
