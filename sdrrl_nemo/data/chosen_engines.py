@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.common.optional import distribution_version
 from sdrrl_nemo.common.registry import Registry
 from sdrrl_nemo.data.config import (
     NO_CORPUS,
@@ -36,12 +37,14 @@ from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.filters import Filter, make_filters
 from sdrrl_nemo.data.methods import Plan, plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
+from sdrrl_nemo.data.stages.checks.round_trip import CHRF_PACKAGE
 
 ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "generator": ("generation.engine", GENERATORS),
     "translator": ("translation", TRANSLATORS),
     "quality": ("quality.engine", QUALITY_ESTIMATORS),
     "language_id": ("language_id.engine", LANGUAGE_IDENTIFIERS),
+    "round_trip": ("round_trip.engine", TRANSLATORS),
     "dictionary": ("code_switch.dictionary", DICTIONARIES),
     "corpus": ("parallel.engine", PARALLEL_CORPORA),
 }
@@ -115,6 +118,8 @@ class Engines:
             _factory(role, chosen)
             judge = self._made("quality", estimator, scope) if estimator else None
             self._built[mark] = _create(role, chosen, self._templates, judge)
+        if role == "round_trip":
+            distribution_version(*CHRF_PACKAGE)
         if role == "quality":
             _require_languages(self._built[mark], chosen.name, scope)
         return self._built[mark]
@@ -153,6 +158,11 @@ class Engines:
         return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
 
 
+def optional_checks(config: PreprocessConfig) -> list[str]:
+    """Roles of the checks that a pair's translations go through only where an engine is named for them."""
+    return [role for role in ("round_trip",) if engine_config(config, role).name]
+
+
 def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfig, str]]:
     """(role, its section, what it serves): corpus, translator and its judges for every pair that has a translator,
     since the held-out sets need them whatever the method."""
@@ -165,7 +175,7 @@ def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfi
         own = for_pair(config, pair)
         needed = ["corpus"] if own.parallel.engine.name != NO_CORPUS else []
         if own.translation.name != NO_TRANSLATOR:
-            needed += ["translator", "quality", "language_id"]
+            needed += ["translator", "quality", "language_id", *optional_checks(own)]
         if recipe.code_switch:
             needed.append("dictionary")
         wanted += [(role, engine_config(own, role), pair_name(pair)) for role in needed]
@@ -177,6 +187,8 @@ def _ways(config: PreprocessConfig, role: str, scope: str) -> list[list[str]]:
     codes = scope.split("-")
     if role == "language_id":
         return [codes[-1:]]
+    if role == "round_trip":
+        return [codes[::-1]]
     if role == "dictionary" and for_pair(config, (codes[0], codes[1])).code_switch.target_questions == "dictionary":
         return [codes, codes[::-1]]
     return [codes]

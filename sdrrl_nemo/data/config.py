@@ -19,12 +19,16 @@ SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
 SYSTEM_TURNS = ("keep", "drop")
 SUPERVISE = ("all", "last")
+ROUND_TRIP_METRICS = ("chrf",)
 PACK_BY = ("mixed", "subset")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
 BY_LANGUAGE = ("instructions", "generation")
-BY_PAIR = ("translation", "quality", "filters", "language_id", "duplicates", "subsets", "code_switch", "parallel")
+BY_PAIR = (
+    *("translation", "quality", "filters", "language_id", "round_trip", "duplicates"),
+    *("subsets", "code_switch", "parallel"),
+)
 """Sections that ``by_language`` and ``by_pair`` may change."""
 NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
@@ -160,6 +164,20 @@ class LanguageIdConfig:
 
 
 @dataclass
+class RoundTripConfig:
+    """Translations that do not come back: translated into the source language again, they differ too much from it."""
+
+    engine: TranslationConfig = field(default_factory=lambda: TranslationConfig(name=""))
+    """The translator back, with the options of ``translation`` but ``candidates``; an empty name: no round trip."""
+    metric: str = "chrf"
+    """How source and back translation are compared: ``chrf``, sacreBLEU's sentence chrF2 in [0, 1]."""
+    minimum: float = 0.4
+    """A translation whose back translation is less like its source is rejected."""
+    min_letters: int = 20
+    """Shorter texts are kept: of a word or two a synonym is another text."""
+
+
+@dataclass
 class SubsetsConfig:
     """What a method trains on; None: the method's own choice (sdrrl_nemo/data/methods.py)."""
 
@@ -256,6 +274,7 @@ class PreprocessConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     filters: list[EngineConfig] = field(default_factory=list)
     language_id: LanguageIdConfig = field(default_factory=LanguageIdConfig)
+    round_trip: RoundTripConfig = field(default_factory=RoundTripConfig, metadata=LATER)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     subsets: SubsetsConfig = field(default_factory=SubsetsConfig)
     cit: CrossLingualConfig = field(default_factory=CrossLingualConfig)

@@ -35,6 +35,7 @@ UNITS = {
     "quality": "translations",
     "heuristics": "translations",
     "language-id": "translations",
+    "round-trip": "translations",
     "duplicates": "questions",
     "parallel": "sentence pairs",
 }
@@ -51,6 +52,7 @@ ROLES = {
     "translator": "translator",
     "quality": "quality estimator",
     "language_id": "language identifier",
+    "round_trip": "translator back",
     "dictionary": "dictionary",
     "corpus": "parallel corpus",
     "instructions": "instruction set",

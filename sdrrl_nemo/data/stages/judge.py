@@ -177,13 +177,13 @@ class LanguageId(Judge):
 
     def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
         code, probability = found
-        if code == self.target or _letters(pair.target_prose) < self.min_letters:
+        if code == self.target or letters(pair.target_prose) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None
         return Rejection("off-target", f"identified as {code or 'another language'} ({probability:.2f})")
 
 
-def _letters(text: str) -> int:
-    """Letters of the different words."""
+def letters(text: str) -> int:
+    """Letters of the different words: "3 euros, 5 euros" has five."""
     return sum(sum(map(str.isalpha, word)) for word in set(text.lower().split()))
