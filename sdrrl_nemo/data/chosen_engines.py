@@ -25,6 +25,7 @@ from sdrrl_nemo.data.engines.base import (
     DICTIONARIES,
     GENERATORS,
     LANGUAGE_IDENTIFIERS,
+    LLM_JUDGES,
     PARALLEL_CORPORA,
     QUALITY_ESTIMATORS,
     TRANSLATORS,
@@ -45,6 +46,7 @@ ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "quality": ("quality.engine", QUALITY_ESTIMATORS),
     "language_id": ("language_id.engine", LANGUAGE_IDENTIFIERS),
     "round_trip": ("round_trip.engine", TRANSLATORS),
+    "llm_judge": ("llm_judge.engine", LLM_JUDGES),
     "dictionary": ("code_switch.dictionary", DICTIONARIES),
     "corpus": ("parallel.engine", PARALLEL_CORPORA),
 }
@@ -160,7 +162,7 @@ class Engines:
 
 def optional_checks(config: PreprocessConfig) -> list[str]:
     """Roles of the checks that a pair's translations go through only where an engine is named for them."""
-    return [role for role in ("round_trip",) if engine_config(config, role).name]
+    return [role for role in ("round_trip", "llm_judge") if engine_config(config, role).name]
 
 
 def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfig, str]]:

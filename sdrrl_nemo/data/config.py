@@ -19,6 +19,7 @@ SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
 SYSTEM_TURNS = ("keep", "drop")
 SUPERVISE = ("all", "last")
+UNUSABLE_SCORES = ("keep", "reject")
 ROUND_TRIP_METRICS = ("chrf",)
 PACK_BY = ("mixed", "subset")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
@@ -26,8 +27,8 @@ PARALLEL_KINDS = ("mt", "comp")
 
 BY_LANGUAGE = ("instructions", "generation")
 BY_PAIR = (
-    *("translation", "quality", "filters", "language_id", "round_trip", "duplicates"),
-    *("subsets", "code_switch", "parallel"),
+    *("translation", "quality", "filters", "language_id", "round_trip", "llm_judge"),
+    *("duplicates", "subsets", "code_switch", "parallel"),
 )
 """Sections that ``by_language`` and ``by_pair`` may change."""
 NO_TRANSLATOR = "none"
@@ -178,6 +179,18 @@ class RoundTripConfig:
 
 
 @dataclass
+class LlmJudgeConfig:
+    """Translations that a language model scores too low."""
+
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig(name=""))
+    """``openai_judge``; an empty name: no judge."""
+    minimum: float = 7.0
+    """A translation with a lower score, of 0 to 10, is rejected."""
+    unusable: str = "keep"
+    """Where the model gives no usable score: ``keep`` the translation, or ``reject`` it."""
+
+
+@dataclass
 class SubsetsConfig:
     """What a method trains on; None: the method's own choice (sdrrl_nemo/data/methods.py)."""
 
@@ -275,6 +288,7 @@ class PreprocessConfig:
     filters: list[EngineConfig] = field(default_factory=list)
     language_id: LanguageIdConfig = field(default_factory=LanguageIdConfig)
     round_trip: RoundTripConfig = field(default_factory=RoundTripConfig, metadata=LATER)
+    llm_judge: LlmJudgeConfig = field(default_factory=LlmJudgeConfig, metadata=LATER)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     subsets: SubsetsConfig = field(default_factory=SubsetsConfig)
     cit: CrossLingualConfig = field(default_factory=CrossLingualConfig)

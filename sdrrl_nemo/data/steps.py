@@ -35,6 +35,7 @@ from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
 from sdrrl_nemo.data.readers import content_of
 from sdrrl_nemo.data.rows import InstructionRow, OrderedRow, PairRow, SampleRow, SynthRow, TokenizedRow, TranslatedRow
 from sdrrl_nemo.data.stages.answer_language import AnswerLanguage
+from sdrrl_nemo.data.stages.checks.llm_judge import LlmJudge
 from sdrrl_nemo.data.stages.checks.round_trip import RoundTrip
 from sdrrl_nemo.data.stages.code_switch import CodeSwitch, SwitchDictionary
 from sdrrl_nemo.data.stages.combine import DrawnSubsets, Subsets
@@ -155,6 +156,8 @@ class Steps:
         ]
         if c.round_trip.engine.name:  # the dearest last: what a cheaper judge rejects need not be asked about
             judges.append(RoundTrip(f"{prefix}round-trip", e.get("round_trip", c), c.round_trip, pair, size))
+        if c.llm_judge.engine.name:
+            judges.append(LlmJudge(f"{prefix}llm-judge", e.get("llm_judge", c), c.llm_judge, pair, size))
         for judge in judges:
             rows = self._run(judge, rows, pair)
         return rows

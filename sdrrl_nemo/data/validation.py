@@ -16,6 +16,7 @@ from sdrrl_nemo.data.config import (
     SWITCH_TARGET,
     SYNTH_MODES,
     SYSTEM_TURNS,
+    UNUSABLE_SCORES,
     Pair,
     PreprocessConfig,
 )
@@ -104,6 +105,9 @@ def _validate_pair(config: PreprocessConfig) -> None:
     _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
     _choice("duplicates.sides", config.duplicates.sides, (*SIDES, "none"))
     _choice("parallel.split", config.parallel.split, SPLITS)
+    _choice("llm_judge.unusable", config.llm_judge.unusable, UNUSABLE_SCORES)
+    if not 0 <= config.llm_judge.minimum <= 10:
+        raise SdrrlError(f"llm_judge.minimum: {config.llm_judge.minimum} is not between 0 and 10")
     _choice("round_trip.metric", config.round_trip.metric, ROUND_TRIP_METRICS)
     _probability("round_trip.minimum", config.round_trip.minimum)
     _at_least("round_trip.min_letters", config.round_trip.min_letters, 0)

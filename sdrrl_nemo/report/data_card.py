@@ -36,6 +36,7 @@ UNITS = {
     "heuristics": "translations",
     "language-id": "translations",
     "round-trip": "translations",
+    "llm-judge": "translations",
     "duplicates": "questions",
     "parallel": "sentence pairs",
 }
@@ -53,6 +54,7 @@ ROLES = {
     "quality": "quality estimator",
     "language_id": "language identifier",
     "round_trip": "translator back",
+    "llm_judge": "LLM judge",
     "dictionary": "dictionary",
     "corpus": "parallel corpus",
     "instructions": "instruction set",

@@ -194,6 +194,14 @@ class QualityEstimator(Engine):
             raise SdrrlError(f"gives {list(scores)} for one pair of texts, where one finite score is needed")
 
 
+class TranslationJudge(Engine):
+    """A language model that is asked how good a translation is."""
+
+    @abstractmethod
+    def rate(self, sources: Sequence[str], translations: Sequence[str], languages: Languages) -> list[float | None]:
+        """A score from 0 to 10 for each pair; None where the model gave none that can be used."""
+
+
 class Identified(NamedTuple):
     """The language of a text: its ISO 639-3 code, None where no language fits, and the probability in [0, 1]."""
 
@@ -256,6 +264,7 @@ class ParallelCorpus(Engine):
 GENERATORS: Registry[Generator] = Registry("generator")
 TRANSLATORS: Registry[Translator] = Registry("translator")
 QUALITY_ESTIMATORS: Registry[QualityEstimator] = Registry("quality estimator")
+LLM_JUDGES: Registry[TranslationJudge] = Registry("LLM judge")
 LANGUAGE_IDENTIFIERS: Registry[LanguageIdentifier] = Registry("language identifier")
 DICTIONARIES: Registry[Dictionary] = Registry("dictionary")
 PARALLEL_CORPORA: Registry[ParallelCorpus] = Registry("parallel corpus")
