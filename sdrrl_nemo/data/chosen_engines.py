@@ -11,29 +11,42 @@ from typing import Any, NamedTuple
 import sdrrl_nemo.data.engines  # noqa: F401  registers the embedded backends
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.common.fileio import canonical_json
+from sdrrl_nemo.common.optional import distribution_version
 from sdrrl_nemo.common.registry import Registry
-from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, EngineConfig, PreprocessConfig, TranslationConfig
+from sdrrl_nemo.data.config import (
+    NO_CORPUS,
+    NO_TRANSLATOR,
+    EngineConfig,
+    PreprocessConfig,
+    TranslationConfig,
+    without_later,
+)
 from sdrrl_nemo.data.engines.base import (
     DICTIONARIES,
     GENERATORS,
     LANGUAGE_IDENTIFIERS,
+    LLM_JUDGES,
     PARALLEL_CORPORA,
     QUALITY_ESTIMATORS,
     TRANSLATORS,
     Engine,
     QualityEstimator,
 )
+from sdrrl_nemo.data.engines.best_of import BestOfTranslator
 from sdrrl_nemo.data.engines.contents import contents
 from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.filters import Filter, make_filters
 from sdrrl_nemo.data.methods import Plan, plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
+from sdrrl_nemo.data.stages.checks.round_trip import CHRF_PACKAGE
 
 ROLES: dict[str, tuple[str, Registry[Any]]] = {
     "generator": ("generation.engine", GENERATORS),
     "translator": ("translation", TRANSLATORS),
     "quality": ("quality.engine", QUALITY_ESTIMATORS),
     "language_id": ("language_id.engine", LANGUAGE_IDENTIFIERS),
+    "round_trip": ("round_trip.engine", TRANSLATORS),
+    "llm_judge": ("llm_judge.engine", LLM_JUDGES),
     "dictionary": ("code_switch.dictionary", DICTIONARIES),
     "corpus": ("parallel.engine", PARALLEL_CORPORA),
 }
@@ -101,17 +114,26 @@ class Engines:
                 self.uses.append(Use(role, key, chosen, scope, engine, _ways(config, role, scope)))
 
     def _made(self, role: str, chosen: EngineConfig, scope: str) -> Any:
-        mark = _mark(role, chosen)
+        estimator = _estimator_of(role, self._own(scope))
+        mark = _mark(role, chosen, estimator)
         if mark not in self._built:
             _factory(role, chosen)
-            self._built[mark] = _create(role, chosen, self._templates)
+            judge = self._made("quality", estimator, scope) if estimator else None
+            self._built[mark] = _create(role, chosen, self._templates, judge)
+        if role == "round_trip":
+            distribution_version(*CHRF_PACKAGE)
         if role == "quality":
             _require_languages(self._built[mark], chosen.name, scope)
         return self._built[mark]
 
+    def _own(self, scope: str) -> PreprocessConfig:
+        """The configuration of a source language or pair."""
+        codes = scope.split("-")
+        return for_pair(self.config, (codes[0], codes[1])) if len(codes) == 2 else for_language(self.config, scope)
+
     def get(self, role: str, config: PreprocessConfig) -> Any:
         """The engine of ``role`` under ``config``, which is the configuration for one source language or pair."""
-        return self._built[_mark(role, engine_config(config, role))]
+        return self._built[_mark(role, engine_config(config, role), _estimator_of(role, config))]
 
     def contents(self) -> dict[str, str]:
         """What the engines' files hold, role by role and pair by pair; engines without files are not named."""
@@ -125,9 +147,9 @@ class Engines:
     def table(self) -> list[dict[str, Any]]:
         """``{"role", "name", "identity", "licence", "noncommercial", "for"}`` per engine; ``for`` lists languages or
         pairs; ``skipped`` is there where a dictionary left entries out."""
-        uses: dict[str, list[Use]] = {}
+        uses: dict[tuple[str, int], list[Use]] = {}
         for use in self.uses:
-            uses.setdefault(_mark(use.role, use.chosen), []).append(use)
+            uses.setdefault((use.role, id(use.engine)), []).append(use)
         rows = []
         for same in uses.values():
             engine: Engine = same[0].engine
@@ -136,6 +158,11 @@ class Engines:
             skipped = {file: n for file, n in getattr(engine, "skipped", {}).items() if n}
             rows.append({**about, "identity": engine.identity, **terms, **({"skipped": skipped} if skipped else {})})
         return sorted(rows, key=lambda row: list(ROLES).index(row["role"]))
+
+
+def optional_checks(config: PreprocessConfig) -> list[str]:
+    """Roles of the checks that a pair's translations go through only where an engine is named for them."""
+    return [role for role in ("round_trip", "llm_judge") if engine_config(config, role).name]
 
 
 def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfig, str]]:
@@ -150,7 +177,7 @@ def _wanted(config: PreprocessConfig, todo: Plan) -> list[tuple[str, EngineConfi
         own = for_pair(config, pair)
         needed = ["corpus"] if own.parallel.engine.name != NO_CORPUS else []
         if own.translation.name != NO_TRANSLATOR:
-            needed += ["translator", "quality", "language_id"]
+            needed += ["translator", "quality", "language_id", *optional_checks(own)]
         if recipe.code_switch:
             needed.append("dictionary")
         wanted += [(role, engine_config(own, role), pair_name(pair)) for role in needed]
@@ -162,13 +189,21 @@ def _ways(config: PreprocessConfig, role: str, scope: str) -> list[list[str]]:
     codes = scope.split("-")
     if role == "language_id":
         return [codes[-1:]]
+    if role == "round_trip":
+        return [codes[::-1]]
     if role == "dictionary" and for_pair(config, (codes[0], codes[1])).code_switch.target_questions == "dictionary":
         return [codes, codes[::-1]]
     return [codes]
 
 
-def _mark(role: str, chosen: EngineConfig) -> str:
-    return canonical_json([role, plain(chosen)])
+def _estimator_of(role: str, config: PreprocessConfig) -> EngineConfig | None:
+    """The quality estimator that chooses among a translator's candidates, where there are several."""
+    several = role == "translator" and config.translation.candidates > 1
+    return config.quality.engine if several else None
+
+
+def _mark(role: str, chosen: EngineConfig, estimator: EngineConfig | None) -> str:
+    return canonical_json([role, plain(chosen), *([plain(estimator)] if estimator else [])])
 
 
 def _factory(role: str, chosen: EngineConfig) -> None:
@@ -179,13 +214,17 @@ def _factory(role: str, chosen: EngineConfig) -> None:
         raise SdrrlError(f"{key}.name: {e}") from None
 
 
-def _create(role: str, chosen: EngineConfig, templates: dict[str, Any]) -> Any:
+def _create(
+    role: str, chosen: EngineConfig, templates: dict[str, Any], estimator: QualityEstimator | None = None
+) -> Any:
     key, registry = ROLES[role]
     options = dict(chosen.options)
     if role == "generator" and "templates" in inspect.signature(registry.factory(chosen.name)).parameters:
         options.setdefault("templates", templates)  # y_hat is asked for as training renders it
     try:
         engine = registry.create(chosen.name, **options)
+        if isinstance(chosen, TranslationConfig) and estimator is not None:
+            engine = BestOfTranslator(engine, estimator, chosen.candidates, chosen.name)
         if isinstance(chosen, TranslationConfig) and chosen.segment:
             return SegmentedTranslator(engine, **_segmentation(chosen))
         return engine
@@ -228,4 +267,4 @@ def filters_of(chosen: list[EngineConfig]) -> dict[str, Filter]:
 
 def plain(chosen: EngineConfig) -> dict[str, Any]:
     """An engine's section as plain data, for fingerprints."""
-    return dataclasses.asdict(chosen)
+    return without_later(chosen)

@@ -19,12 +19,17 @@ SWITCH_TARGET = ("inverse", "dictionary", "none")
 ANSWER_LANGUAGE = ("implicit", "request", "always")
 SYSTEM_TURNS = ("keep", "drop")
 SUPERVISE = ("all", "last")
+UNUSABLE_SCORES = ("keep", "reject")
+ROUND_TRIP_METRICS = ("chrf",)
 PACK_BY = ("mixed", "subset")
 COMBINATIONS = ("LL", "TL", "LT", "TT")
 PARALLEL_KINDS = ("mt", "comp")
 
 BY_LANGUAGE = ("instructions", "generation")
-BY_PAIR = ("translation", "quality", "filters", "language_id", "duplicates", "subsets", "code_switch", "parallel")
+BY_PAIR = (
+    *("translation", "quality", "filters", "language_id", "round_trip", "llm_judge"),
+    *("duplicates", "subsets", "code_switch", "parallel"),
+)
 """Sections that ``by_language`` and ``by_pair`` may change."""
 NO_TRANSLATOR = "none"
 """``translation.name`` of a pair that no translator serves: no TL, LT, TT, and no held-out questions for it."""
@@ -125,6 +130,9 @@ class TranslationConfig(EngineConfig):
     """Translate sentence by sentence around what must not change (code, addresses, tables); False: whole texts."""
     segmentation: dict[str, Any] = field(default_factory=dict)
     """Options of the segmenter."""
+    candidates: int = field(default=1, metadata=LATER)
+    """Translations that the engine gives of each segment, of which the one is kept that ``quality.engine`` scores
+    highest; 1: the engine's own choice. For nllb_ctranslate2 and nllb_hf, with at least so many ``beams``."""
 
 
 @dataclass
@@ -154,6 +162,32 @@ class LanguageIdConfig:
     """Shorter texts are kept: identifiers guess on a word or two."""
     min_probability: float = 0.0
     """Another language is believed from this probability on."""
+
+
+@dataclass
+class RoundTripConfig:
+    """Translations that do not come back: translated into the source language again, they differ too much from it."""
+
+    engine: TranslationConfig = field(default_factory=lambda: TranslationConfig(name=""))
+    """The translator back, with the options of ``translation`` but ``candidates``; an empty name: no round trip."""
+    metric: str = "chrf"
+    """How source and back translation are compared: ``chrf``, sacreBLEU's sentence chrF2 in [0, 1]."""
+    minimum: float = 0.4
+    """A translation whose back translation is less like its source is rejected."""
+    min_letters: int = 20
+    """Shorter texts are kept: of a word or two a synonym is another text."""
+
+
+@dataclass
+class LlmJudgeConfig:
+    """Translations that a language model scores too low."""
+
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig(name=""))
+    """``openai_judge``; an empty name: no judge."""
+    minimum: float = 7.0
+    """A translation with a lower score, of 0 to 10, is rejected."""
+    unusable: str = "keep"
+    """Where the model gives no usable score: ``keep`` the translation, or ``reject`` it."""
 
 
 @dataclass
@@ -253,6 +287,8 @@ class PreprocessConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     filters: list[EngineConfig] = field(default_factory=list)
     language_id: LanguageIdConfig = field(default_factory=LanguageIdConfig)
+    round_trip: RoundTripConfig = field(default_factory=RoundTripConfig, metadata=LATER)
+    llm_judge: LlmJudgeConfig = field(default_factory=LlmJudgeConfig, metadata=LATER)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     subsets: SubsetsConfig = field(default_factory=SubsetsConfig)
     cit: CrossLingualConfig = field(default_factory=CrossLingualConfig)

@@ -35,12 +35,14 @@ from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
 from sdrrl_nemo.data.readers import content_of
 from sdrrl_nemo.data.rows import InstructionRow, OrderedRow, PairRow, SampleRow, SynthRow, TokenizedRow, TranslatedRow
 from sdrrl_nemo.data.stages.answer_language import AnswerLanguage
+from sdrrl_nemo.data.stages.checks.llm_judge import LlmJudge
+from sdrrl_nemo.data.stages.checks.round_trip import RoundTrip
 from sdrrl_nemo.data.stages.code_switch import CodeSwitch, SwitchDictionary
 from sdrrl_nemo.data.stages.combine import DrawnSubsets, Subsets
 from sdrrl_nemo.data.stages.deduplicate import Duplicates
 from sdrrl_nemo.data.stages.generate import Generate
 from sdrrl_nemo.data.stages.ingest import Ingest, require_share
-from sdrrl_nemo.data.stages.judge import Heuristics, LanguageId, Quality
+from sdrrl_nemo.data.stages.judge import Heuristics, Judge, LanguageId, Quality
 from sdrrl_nemo.data.stages.order import Order, for_validation, require_rows
 from sdrrl_nemo.data.stages.parallel_corpus import SelectPairs, Templates
 from sdrrl_nemo.data.stages.synthesise import Sample, draws_y_hat, synth_row
@@ -140,18 +142,22 @@ class Steps:
     def _translate_and_judge(
         self, c: PreprocessConfig, pair: Pair, synth: Source[SynthRow], prefix: str
     ) -> Source[TranslatedRow]:
-        """Translate, then reject by estimated quality, by heuristics and by language. A rejected translation becomes
-        None and its row stays: LL needs no translation, LT only that of the answer."""
+        """Translate, then reject by estimated quality, by heuristics, by language and by the optional checks. A
+        rejected translation becomes None and its row stays: LL needs no translation, LT only that of the answer."""
         e, size, qe, lid = self.engines, c.shard_size, c.quality, c.language_id
         bounds, filters = (lid.min_letters, lid.min_probability), chosen_engines.filters_of(c.filters)
         plain = chosen_engines.plain
         translate = Translate(f"{prefix}translate", e.get("translator", c), plain(c.translation), pair, size)
         rows = self._run(translate, synth, pair)
-        judges = (
+        judges: list[Judge] = [
             Quality(f"{prefix}quality", e.get("quality", c), plain(qe.engine), qe.tau, size, pair),
             Heuristics(f"{prefix}heuristics", c.filters, filters, pair, size),
             LanguageId(f"{prefix}language-id", e.get("language_id", c), plain(lid.engine), pair[1], bounds, size),
-        )
+        ]
+        if c.round_trip.engine.name:  # the dearest last: what a cheaper judge rejects need not be asked about
+            judges.append(RoundTrip(f"{prefix}round-trip", e.get("round_trip", c), c.round_trip, pair, size))
+        if c.llm_judge.engine.name:
+            judges.append(LlmJudge(f"{prefix}llm-judge", e.get("llm_judge", c), c.llm_judge, pair, size))
         for judge in judges:
             rows = self._run(judge, rows, pair)
         return rows

@@ -11,10 +11,12 @@ from sdrrl_nemo.data.config import (
     COMBINATIONS,
     PACK_BY,
     PARALLEL_KINDS,
+    ROUND_TRIP_METRICS,
     SUPERVISE,
     SWITCH_TARGET,
     SYNTH_MODES,
     SYSTEM_TURNS,
+    UNUSABLE_SCORES,
     Pair,
     PreprocessConfig,
 )
@@ -103,6 +105,20 @@ def _validate_pair(config: PreprocessConfig) -> None:
     _choice("parallel.instruction_language", config.parallel.instruction_language, INSTRUCTION_LANGUAGES)
     _choice("duplicates.sides", config.duplicates.sides, (*SIDES, "none"))
     _choice("parallel.split", config.parallel.split, SPLITS)
+    _choice("llm_judge.unusable", config.llm_judge.unusable, UNUSABLE_SCORES)
+    if not 0 <= config.llm_judge.minimum <= 10:
+        raise SdrrlError(f"llm_judge.minimum: {config.llm_judge.minimum} is not between 0 and 10")
+    _choice("round_trip.metric", config.round_trip.metric, ROUND_TRIP_METRICS)
+    _probability("round_trip.minimum", config.round_trip.minimum)
+    _at_least("round_trip.min_letters", config.round_trip.min_letters, 0)
+    if config.round_trip.engine.candidates != 1:
+        raise SdrrlError("round_trip.engine.candidates: a back translation is taken as it comes; leave it at 1")
+    _at_least("translation.candidates", config.translation.candidates, 1)
+    if config.translation.candidates > 1 and config.quality.engine.name in ("", "none"):
+        raise SdrrlError(
+            f"translation.candidates: {config.translation.candidates} candidates need a quality estimator that chooses "
+            "among them; set quality.engine.name, or candidates to 1"
+        )
 
 
 def _choice(key: str, value: str | None, known: tuple[str, ...]) -> None:

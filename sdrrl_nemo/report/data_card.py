@@ -35,6 +35,8 @@ UNITS = {
     "quality": "translations",
     "heuristics": "translations",
     "language-id": "translations",
+    "round-trip": "translations",
+    "llm-judge": "translations",
     "duplicates": "questions",
     "parallel": "sentence pairs",
 }
@@ -51,6 +53,8 @@ ROLES = {
     "translator": "translator",
     "quality": "quality estimator",
     "language_id": "language identifier",
+    "round_trip": "translator back",
+    "llm_judge": "LLM judge",
     "dictionary": "dictionary",
     "corpus": "parallel corpus",
     "instructions": "instruction set",

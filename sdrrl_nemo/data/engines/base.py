@@ -128,6 +128,13 @@ class Translator(Engine):
     """Longest line the engine takes, in its own units (tokens); None: no limit is known."""
     incomplete: int = 0
     """Texts answered with '' since the engine was made because their translation did not end within its bound."""
+    reranked: int = 0
+    """Texts since the engine was made for which another than its first translation was chosen (best_of.py)."""
+
+    @property
+    def most_candidates(self) -> int:
+        """Most translations of one text that :meth:`candidates` gives."""
+        return 1
 
     @abstractmethod
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
@@ -137,6 +144,13 @@ class Translator(Engine):
         stage drops it as empty; whoever joins parts must make the whole '' when one part is. A line longer than
         ``max_units`` is an SdrrlError, never truncated.
         """
+
+    def candidates(self, texts: Sequence[str], source: str, target: str, count: int) -> list[list[str]]:
+        """``count`` translations of each text, the likeliest first, each as :meth:`translate` gives one. SdrrlError
+        where the engine gives fewer; see ``most_candidates``."""
+        if count > self.most_candidates:
+            raise SdrrlError(f"translator '{type(self).__name__}' gives {self.most_candidates} translations a text")
+        return [[text] for text in self.translate(texts, source, target)]
 
     def units(self, texts: Sequence[str], source: str) -> list[int]:
         """Length of each text in the units of ``max_units``; without a limit, characters."""
@@ -178,6 +192,14 @@ class QualityEstimator(Engine):
         scores = self.score(["Water boils at 100 degrees."], ["Water boils at 100 degrees."])
         if len(scores) != 1 or not math.isfinite(scores[0]):
             raise SdrrlError(f"gives {list(scores)} for one pair of texts, where one finite score is needed")
+
+
+class TranslationJudge(Engine):
+    """A language model that is asked how good a translation is."""
+
+    @abstractmethod
+    def rate(self, sources: Sequence[str], translations: Sequence[str], languages: Languages) -> list[float | None]:
+        """A score from 0 to 10 for each pair; None where the model gave none that can be used."""
 
 
 class Identified(NamedTuple):
@@ -242,6 +264,7 @@ class ParallelCorpus(Engine):
 GENERATORS: Registry[Generator] = Registry("generator")
 TRANSLATORS: Registry[Translator] = Registry("translator")
 QUALITY_ESTIMATORS: Registry[QualityEstimator] = Registry("quality estimator")
+LLM_JUDGES: Registry[TranslationJudge] = Registry("LLM judge")
 LANGUAGE_IDENTIFIERS: Registry[LanguageIdentifier] = Registry("language identifier")
 DICTIONARIES: Registry[Dictionary] = Registry("dictionary")
 PARALLEL_CORPORA: Registry[ParallelCorpus] = Registry("parallel corpus")

@@ -57,6 +57,11 @@ class SegmentedTranslator(Translator):
         """As the translator inside says."""
         return bool(getattr(self._translator, "noncommercial", False))
 
+    @property
+    def reranked(self) -> int:  # type: ignore[override]
+        """Segments of which the translator inside chose another than its first translation."""
+        return self._translator.reranked
+
     @functools.cached_property
     def identity(self) -> str:
         packages = ",".join(f"{p}-{distribution_version(p, 'data')}" for p in ("icu4py", "sentencex"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sdrrl_nemo.data.chosen_engines import engine_config
+from sdrrl_nemo.data.chosen_engines import engine_config, optional_checks
 from sdrrl_nemo.data.config import NO_CORPUS, NO_TRANSLATOR, InstructionsConfig, Pair, PreprocessConfig
 from sdrrl_nemo.data.methods import Plan, plan
 from sdrrl_nemo.data.pairs import for_language, for_pair, pair_name, sources_of
@@ -126,7 +126,7 @@ def _of_pair(config: PreprocessConfig, todo: Plan, pair: Pair, synth: int) -> It
     if c.translation.name == NO_TRANSLATOR:
         return
     texts = 2 * (synth * todo.recipes[pair].needs_translation + c.instructions.held_out)
-    for role in ("translator", "quality", "language_id"):
+    for role in ("translator", "quality", "language_id", *optional_checks(c)):
         yield Work(role, engine_config(c, role).name, pair_name(pair), texts)
 
 
@@ -137,7 +137,9 @@ def _samples(config: PreprocessConfig, todo: Plan, pair: Pair, synth: int, found
     made = synth * (c.cit.repeat if recipe.draws else len(todo.combinations_of(pair)))
     pairs = c.parallel.train_pairs if c.parallel.engine.name != NO_CORPUS else 0
     made += pairs * sum({"mt": 2, "comp": 1}[kind] for kind in todo.parallel_of(pair))
-    judged = 5 * synth * recipe.needs_translation + 4 * c.instructions.held_out * (c.translation.name != NO_TRANSLATOR)
+    more = len(optional_checks(c))
+    held_out = c.instructions.held_out * (c.translation.name != NO_TRANSLATOR)
+    judged = (5 + more) * synth * recipe.needs_translation + (4 + more) * held_out
     # A sample is written by subsets, code-switch, order, tokenize and as the final text.
     tokens = found.mean_bytes / CHARACTERS_A_TOKEN * BYTES_A_TOKEN
     return made, judged * row * TRANSLATED + made * (5 * row * TRANSLATED / 2 + tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ class Verdict(NamedTuple):
 
     rejection: Rejection | None
     quality: Assessment | None = None
+    note: str | None = None
+    """What the statistics count besides."""
 
 
 class Judge(Stage[TranslatedRow, TranslatedRow]):
@@ -53,9 +56,12 @@ class Judge(Stage[TranslatedRow, TranslatedRow]):
         pairs = [TextPair(text_at(rows[i], p), target_at(rows[i], p) or "", self.source, self.target) for i, p in live]
         out = [own_copy(row) for row in rows]
         rejects: list[RejectRow] = []
+        notes: Counter[str] = Counter()
         for (i, place), pair, verdict in zip(live, pairs, self.judge(pairs) if pairs else [], strict=True):
             if verdict.quality is not None:
                 _remember(out[i], place, verdict.quality)
+            if verdict.note is not None:
+                notes[verdict.note] += 1
             if verdict.rejection is None:
                 continue
             set_target(out[i], place, None)
@@ -69,7 +75,7 @@ class Judge(Stage[TranslatedRow, TranslatedRow]):
                 "detail": detail,
             }
             rejects.append({**about, **numbered(place)})  # type: ignore[typeddict-item]
-        return Outcome(out, len(live), len(live) - len(rejects), rejects)
+        return Outcome(out, len(live), len(live) - len(rejects), rejects, notes=notes)
 
 
 def _remember(row: TranslatedRow, place: Place, quality: Assessment) -> None:
@@ -177,13 +183,13 @@ class LanguageId(Judge):
 
     def _off_target(self, pair: TextPair, found: Identified) -> Rejection | None:
         code, probability = found
-        if code == self.target or _letters(pair.target_prose) < self.min_letters:
+        if code == self.target or letters(pair.target_prose) < self.min_letters:
             return None
         if probability < self.min_probability:
             return None
         return Rejection("off-target", f"identified as {code or 'another language'} ({probability:.2f})")
 
 
-def _letters(text: str) -> int:
-    """Letters of the different words."""
+def letters(text: str) -> int:
+    """Letters of the different words: "3 euros, 5 euros" has five."""
     return sum(sum(map(str.isalpha, word)) for word in set(text.lower().split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sdrrl_nemo.data.config import Pair
@@ -9,6 +10,9 @@ from sdrrl_nemo.data.conversations import numbered, places, set_target, target_a
 from sdrrl_nemo.data.engines.base import Translator, fingerprint_of
 from sdrrl_nemo.data.execution.stage_runner import Outcome, Stage
 from sdrrl_nemo.data.rows import RejectRow, SynthRow, TranslatedRow
+
+RERANKED = "segments whose first candidate was not the best"
+"""What the statistics count with ``translation.candidates``."""
 
 
 class Translate(Stage[SynthRow, TranslatedRow]):
@@ -28,7 +32,10 @@ class Translate(Stage[SynthRow, TranslatedRow]):
     def process(self, rows: list[SynthRow]) -> Outcome[TranslatedRow]:
         # Each text once: y and y_hat of one question share the question, and short answers repeat.
         texts = list(dict.fromkeys(text_at(row, place) for row in rows for place in places(row)))
+        before = self.engine.reranked
         translated = dict(zip(texts, self.engine.translate(texts, self.source, self.target), strict=True))
+        reranked = self.engine.reranked - before
+        notes = Counter({RERANKED: reranked} if reranked else {})
         out: list[TranslatedRow] = []
         rejects: list[RejectRow] = []
         entered = 0
@@ -44,4 +51,4 @@ class Translate(Stage[SynthRow, TranslatedRow]):
                     about: RejectRow = {"key": row["key"], "component": place.component, "reason": "empty"}
                     rejects.append({**about, "source": text, **numbered(place)})  # type: ignore[typeddict-item]
             out.append(new)
-        return Outcome(out, entered, entered - len(rejects), rejects)
+        return Outcome(out, entered, entered - len(rejects), rejects, notes=notes)

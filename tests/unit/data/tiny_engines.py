@@ -79,6 +79,27 @@ class TinyTranslator(Translator):
         return ["\n".join(" ".join(w + MARK for w in line.split()) for line in t.split("\n")) for t in texts]
 
 
+@TRANSLATORS.register("tiny_several")
+class TinySeveral(TinyTranslator):
+    """Three translations of a text, of which `TinyTaste` likes the last."""
+
+    most_candidates = 3
+
+    def candidates(self, texts: Sequence[str], source: str, target: str, count: int) -> list[list[str]]:
+        out = self.translate(texts, source, target)
+        return [[text, f"{text} [good]", f"{text} [best]"][:count] for text in out]
+
+
+@QUALITY_ESTIMATORS.register("tiny_taste")
+class TinyTaste(QualityEstimator):
+    """1 for what calls itself best, else 1/2."""
+
+    licence = "CC0-1.0"
+
+    def score(self, sources: Sequence[str], translations: Sequence[str]) -> list[float]:
+        return [1.0 if "[best]" in text else 0.5 for text in translations]
+
+
 @QUALITY_ESTIMATORS.register("tiny")
 class TinyEstimator(QualityEstimator):
     """A pseudo-random score in [0, 1) by the source text."""

@@ -96,14 +96,14 @@ class OpenAiServerGenerator(TellingGenerator):
             **self._extra,
         }
         try:
-            return client.call("/chat/completions", body, (self._seed, question), _read_answer, stop)
+            return client.call("/chat/completions", body, (self._seed, question), read_answer, stop)
         except RowError as e:
             raise RowError(f"{e}; asked: '{' '.join(question.split())[:60]}'", e.reason) from None
         except SdrrlError as e:
             raise SdrrlError(f"{e}; asked: '{' '.join(question.split())[:60]}'") from None
 
 
-def _read_answer(reply: Any) -> Answer:
+def read_answer(reply: Any) -> Answer:
     """First choice of a chat completion; what a content filter took away is no answer."""
     choice = reply["choices"][0]
     text, reason = choice["message"].get("content") or "", choice.get("finish_reason")

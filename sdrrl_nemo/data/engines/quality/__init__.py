@@ -1,4 +1,5 @@
 """Reference-free estimates of translation quality."""
 
 from sdrrl_nemo.data.engines.quality import comet as comet
+from sdrrl_nemo.data.engines.quality import openai_judge as openai_judge
 from sdrrl_nemo.data.engines.quality import use as use

@@ -24,7 +24,7 @@ MAX_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Best translation of one line as token ids without specials; ``finished`` is False when it was cut."""
+    """One translation of a line as token ids without specials; ``finished`` is False when it was cut."""
 
     ids: list[int]
     finished: bool
@@ -84,8 +84,9 @@ class NllbTranslator(Translator):
         """Tokens of a source or target line that the model has positions for."""
 
     @abstractmethod
-    def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
-        """Beam search over rows of source ids; ``target`` is a FLORES code known to the vocabulary."""
+    def _decode(self, rows: list[list[int]], target: str, count: int) -> list[list[Hypothesis]]:
+        """Beam search over rows of source ids: the ``count`` best of each, the best first; ``target`` is a FLORES code
+        known to the vocabulary."""
 
     def check(self, *languages: str) -> None:
         """Whether the tokenizer can be read and has both languages' tokens."""
@@ -126,21 +127,28 @@ class NllbTranslator(Translator):
         self._tokenizer.src_lang = code
         return [list(row) for row in self._tokenizer(list(lines))["input_ids"]] if lines else []
 
+    @property
+    def most_candidates(self) -> int:
+        """A beam gives as many hypotheses as it is wide."""
+        return self._beams
+
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
+        out = [best for (best,) in self.candidates(texts, source, target, 1)]
+        self.incomplete += sum(bool(text) and not best for text, best in zip(texts, out, strict=True))
+        return out
+
+    def candidates(self, texts: Sequence[str], source: str, target: str, count: int) -> list[list[str]]:
+        """The n-th candidate of a text of several lines is made of the n-th ones of its lines."""
+        if count > self.most_candidates:
+            raise SdrrlError(f"translator '{self.name}': {count} candidates need as many beams, not {self._beams}")
         codes = (language(source).flores, language(target).flores)
         cut = [text.split("\n") for text in texts]
         lines = sorted({core for parts in cut for line in parts if (core := line.strip())})
-        done = self._translate_lines(lines, *codes) if lines else {}
-        out = []
-        for parts in cut:
-            joined = [_in_place(line, done[line.strip()]) if line.strip() else line for line in parts]
-            whole = all(done.get(line.strip(), "whole") for line in parts)
-            self.incomplete += not whole
-            out.append("\n".join(joined) if whole else "")
-        return out
+        done = self._translate_lines(lines, *codes, count) if lines else {}
+        return [[_joined(parts, done, n) for n in range(count)] for parts in cut]
 
-    def _translate_lines(self, lines: list[str], source: str, target: str) -> dict[str, str]:
-        """Line -> translation, '' where it is incomplete."""
+    def _translate_lines(self, lines: list[str], source: str, target: str, count: int) -> dict[str, list[str]]:
+        """Line -> its translations, '' where one is incomplete."""
         self._language_id(target)
         rows = self._encode(lines, source)
         for line, row in zip(lines, rows, strict=True):
@@ -150,10 +158,10 @@ class NllbTranslator(Translator):
                     f"'{line[:60]}...'; cut texts into sentences first (translation.segment: true)",
                     "line too long for the translator",
                 )
-        found = self._decode(rows, target)
+        found = self._decode(rows, target, count)
         return {
-            line: self._tokenizer.decode(h.ids, skip_special_tokens=True).strip() if h.finished else ""
-            for line, h in zip(lines, found, strict=True)
+            line: [self._tokenizer.decode(h.ids, skip_special_tokens=True).strip() if h.finished else "" for h in own]
+            for line, own in zip(lines, found, strict=True)
         }
 
     def _batches(self, rows: list[list[int]]) -> Iterator[list[int]]:
@@ -166,6 +174,13 @@ class NllbTranslator(Translator):
             batch.append(i)
         if batch:
             yield batch
+
+
+def _joined(lines: list[str], done: dict[str, list[str]], n: int) -> str:
+    """A text of the n-th translations of its lines; '' where one of them is incomplete."""
+    whole = all(done[line.strip()][n] for line in lines if line.strip())
+    parts = [_in_place(line, done[line.strip()][n]) if line.strip() else line for line in lines]
+    return "\n".join(parts) if whole else ""
 
 
 def _in_place(line: str, translation: str) -> str:

@@ -117,13 +117,14 @@ class NllbCTranslate2Translator(NllbTranslator):
     def _model(self) -> Any:
         return load("Translator", self._folder, self._compute_type, self._device, self._device_index, self._threads)
 
-    def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
-        tokenizer, end = self._tokenizer, self._tokenizer.eos_token
+    def _decode(self, rows: list[list[int]], target: str, count: int) -> list[list[Hypothesis]]:
+        tokenizer = self._tokenizer
         try:
             found = self._model.translate_batch(
                 [tokenizer.convert_ids_to_tokens(row) for row in rows],
                 target_prefix=[[target]] * len(rows),
                 beam_size=self._beams,
+                num_hypotheses=count,
                 max_batch_size=max(self._batch_tokens, self.max_units),
                 batch_type="tokens",
                 max_input_length=0,  # its default cuts at 1024 without a word; the limit is checked before
@@ -132,13 +133,14 @@ class NllbCTranslate2Translator(NllbTranslator):
             )
         except (ValueError, RuntimeError) as e:
             raise SdrrlError(f"{self._folder}: CTranslate2 failed ({' '.join(str(e).split())})") from None
-        out = []
-        for result in found:
-            tokens = result.hypotheses[0][1:]  # after the language token
-            finished = bool(tokens) and tokens[-1] == end
-            kept = tokens[:-1] if finished else tokens
-            out.append(Hypothesis([tokenizer.convert_tokens_to_ids(token) for token in kept], finished))
-        return out
+        return [
+            [self._hypothesis(tokens[1:]) for tokens in result.hypotheses] for result in found
+        ]  # after the language
+
+    def _hypothesis(self, tokens: list[str]) -> Hypothesis:
+        finished = bool(tokens) and tokens[-1] == self._tokenizer.eos_token
+        kept = tokens[:-1] if finished else tokens
+        return Hypothesis([self._tokenizer.convert_tokens_to_ids(token) for token in kept], finished)
 
 
 def convert(source: Path, folder: Path, stored: str) -> dict[str, Any]:

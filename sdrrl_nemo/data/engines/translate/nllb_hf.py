@@ -102,13 +102,14 @@ class NllbHfTranslator(NllbTranslator):
         model.generation_config = GenerationConfig()  # the folder's would fill in what ours leaves open
         return model.to(self._device).eval()
 
-    def _generation_config(self, target: str) -> Any:
+    def _generation_config(self, target: str, count: int) -> Any:
         """The whole search. No forced end token: M2M-100's default would make a cut translation look finished."""
         from transformers import GenerationConfig
 
         tokenizer = self._tokenizer
         return GenerationConfig(
             num_beams=self._beams,
+            num_return_sequences=count,
             do_sample=False,
             max_new_tokens=1 + self._output_bound,
             forced_bos_token_id=self._language_id(target),
@@ -119,18 +120,22 @@ class NllbHfTranslator(NllbTranslator):
             bos_token_id=tokenizer.bos_token_id,
         )
 
-    def _decode(self, rows: list[list[int]], target: str) -> list[Hypothesis]:
+    def _decode(self, rows: list[list[int]], target: str, count: int) -> list[list[Hypothesis]]:
         import torch
         from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
-        config, end = self._generation_config(target), self._tokenizer.eos_token_id
-        out: dict[int, Hypothesis] = {}
+        config, end = self._generation_config(target, count), self._tokenizer.eos_token_id
+        out: dict[int, list[Hypothesis]] = {}
         for batch in self._batches(rows):
             ids = {"input_ids": [rows[i] for i in batch]}
             encoded = pad_without_fast_tokenizer_warning(self._tokenizer, ids, return_tensors="pt")
             with torch.inference_mode():
                 found = self._model.generate(**encoded.to(self._device), generation_config=config)
-            for i, ids in zip(batch, found[:, 2:].tolist(), strict=True):  # after start and language token
-                finished = end in ids
-                out[i] = Hypothesis(ids[: ids.index(end)] if finished else ids, finished)
+            made = [_hypothesis(ids, end) for ids in found[:, 2:].tolist()]  # after start and language token
+            for n, i in enumerate(batch):
+                out[i] = made[n * count : (n + 1) * count]
         return [out[i] for i in range(len(rows))]
+
+
+def _hypothesis(ids: list[int], end: int) -> Hypothesis:
+    return Hypothesis(ids[: ids.index(end)], True) if end in ids else Hypothesis(ids, False)

@@ -118,6 +118,41 @@ def test_both_engines_search_the_same_model(nllb: Path, cache: Path) -> None:
         assert result.scores[0] == pytest.approx(float(theirs), abs=2e-4)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_candidates_are_the_hypotheses_of_the_beam(name: str, nllb: Path, cache: Path) -> None:
+    """Compared with what the libraries themselves give for one text at a time."""
+    engine, texts = make(name, nllb, cache), sentences(6)
+    tokenizer = engine._tokenizer
+    found = engine.candidates([*texts, ""], "eng", "ces", 3)
+    assert found.pop() == [""] * 3
+    assert engine.most_candidates == 4
+    for text, own in zip(texts, found, strict=True):
+        row = engine._encode([text], "eng_Latn")[0]
+        if name == "nllb_hf":
+            ids = engine._model.generate(
+                input_ids=torch.tensor([row]),
+                num_beams=4,
+                num_return_sequences=3,
+                forced_bos_token_id=tokenizer.convert_tokens_to_ids("ces_Latn"),
+                decoder_start_token_id=tokenizer.eos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                max_new_tokens=POSITIONS - 1,
+            )
+            theirs = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        else:
+            (result,) = engine._model.translate_batch(
+                [tokenizer.convert_ids_to_tokens(row)], [["ces_Latn"]], beam_size=4, num_hypotheses=3
+            )
+            theirs = [tokenizer.decode(tokenizer.convert_tokens_to_ids(h[1:])) for h in result.hypotheses]
+        assert own == [one.strip() for one in theirs]
+        assert len(set(own)) > 1
+    lines = engine.candidates([f"{texts[0]}\n {texts[1]}"], "eng", "ces", 3)
+    assert lines == [[f"{a}\n {b}" for a, b in zip(*found[:2], strict=True)]]
+    with pytest.raises(SdrrlError, match="5 candidates need as many beams, not 4"):
+        engine.candidates(texts, "eng", "ces", 5)
+
+
 def test_conversion_is_made_once_and_stands_alone(nllb: Path, tmp_path: Path) -> None:
     options = {"cache": str(tmp_path / "cache"), "compute_type": "int8"}
     engine = NllbCTranslate2Translator(str(nllb), **options)
