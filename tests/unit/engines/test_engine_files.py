@@ -24,11 +24,12 @@ REGISTRIES = {
     "generator": base.GENERATORS,
     "translator": base.TRANSLATORS,
     "quality": base.QUALITY_ESTIMATORS,
+    "llm_judge": base.LLM_JUDGES,
     "language_id": base.LANGUAGE_IDENTIFIERS,
     "dictionary": base.DICTIONARIES,
     "corpus": base.PARALLEL_CORPORA,
 }
-NO_FILES = {"openai_server", "use", "cld3"}
+NO_FILES = {"openai_server", "openai_judge", "use", "cld3"}
 """A server that is not here, and packages whose version is in the engine's identity."""
 
 
@@ -69,8 +70,10 @@ def options(root: Path) -> dict[str, dict[str, Any]]:
     llama = {"model": str(root / "llama")}
     return {
         "hf": llama,
+        "ctranslate2": {**llama, "device": "cpu", "cache": str(root / "converted")},
         "nemo_checkpoint": {"run": str(root / "run"), "base": str(root / "llama")},
         "openai_server": {"model": "tiny"},
+        "openai_judge": {"model": "tiny"},
         "bergamot": {"models": {"eng-ces": str(root / "bergamot")}},
         "llm_translate": {
             "generator": "hf",
@@ -152,7 +155,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "language_id": lambda engine: engine.identify(["hello"]),
     "quality": lambda engine: engine.score(["a"], ["b"]),
 }
-NOT_RUN = {"openai_server", "nemo_checkpoint", "bergamot", "use", "cld3"}
+NOT_RUN = {"openai_server", "openai_judge", "nemo_checkpoint", "bergamot", "use", "cld3"}
 """No server, no real checkpoint, no real model in the folder; nothing to read."""
 
 
