@@ -133,6 +133,13 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         "b, line 1: not UTF-8",
     ),
     "tmx": ("corpus", "tmx", {"a.tmx": b"<tmx"}, {"path": "@/a.tmx"}, "a.tmx, line 1"),
+    "opus": (
+        "corpus",
+        "opus",
+        {"T.en-pt.en": b"x\n", "T.en-pt.pt": b"\xff"},
+        {"folder": "@", "corpus": "T"},
+        "T.en-pt.pt, line 1",
+    ),
     "opus100": ("corpus", "opus100", {"en-pt/train-0.parquet": b"PAR1"}, {"folder": "@"}, "train-0.parquet"),
     "gnome_help": (
         "corpus",
@@ -141,7 +148,7 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         {"folder": "@"},
         "x.page",
     ),
-    "muse": ("dictionary", "muse", {"en-pt.txt": b"\xff"}, {"folder": "@"}, "en-pt.txt, line 1"),
+    "muse": ("dictionary", "muse", {"en-pt.txt": b"\xff"}, {"folder": "@"}, "en-pt.txt: 1 of 1 lines"),
     "freedict": (
         "dictionary",
         "freedict",

@@ -17,9 +17,11 @@ from tests.launch import PARTS_OF_A_TOOL, ROOT, environment
 OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no use outside a clone
     "tools/bench/data_throughput.py",
     "tools/bench/evaluation_speed.py",
+    "tools/bench/generation_speed.py",
     "tools/bench/loss_kernels.py",
     "tools/bench/kernel_table.py",
     "tools/bench/training_speed.py",
+    "tools/bench/chain_cost.py",
     "tools/bench/compile_kernels.py",
     "tools/bench/data_cost.py",
     "tools/bench/roofline.py",
