@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
@@ -17,6 +17,15 @@ FIRST_TRY = Retry(timeout_s=5.0, retries=0)
 """Before a run a server that is down is to be heard of at once."""
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+def fields_of(extra: Mapping[str, Any] | None, reserved: Collection[str], where: str) -> dict[str, Any]:
+    """What an engine's ``extra`` adds to each request's body; SdrrlError, which begins with ``where``, for a field that
+    is ``reserved``."""
+    found = dict(extra or {})
+    if taken := sorted(set(found) & set(reserved)):
+        raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
+    return found
 
 
 class ServedModel:

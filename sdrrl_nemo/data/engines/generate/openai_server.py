@@ -13,7 +13,7 @@ from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import CUT, GENERATORS, Answer
 from sdrrl_nemo.data.engines.generate.answers import TellingGenerator, check_unfinished
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
-from sdrrl_nemo.data.engines.served_model import ServedModel
+from sdrrl_nemo.data.engines.served_model import ServedModel, fields_of
 from sdrrl_nemo.data.rows import Message
 
 REVISION = 3
@@ -60,9 +60,7 @@ class OpenAiServerGenerator(TellingGenerator):
             raise SdrrlError(f"{where}: max_new_tokens >= 1 and temperature >= 0 are needed")
         if not 0 < top_p <= 1:
             raise SdrrlError(f"{where}: top_p is {top_p}; 0 < top_p <= 1 is needed")
-        self._extra = dict(extra or {})
-        if taken := sorted(set(self._extra) & set(RESERVED)):
-            raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
+        self._extra = fields_of(extra, RESERVED, where)
         # The server renders: of the run's template it can be told the options. Which template it has is its own affair.
         if (templates or {}).get("options"):
             given = self._extra.get("chat_template_kwargs") or {}

@@ -14,7 +14,7 @@ from sdrrl_nemo.common.fileio import BROKEN_JSON, content_key
 from sdrrl_nemo.data.engines.base import LLM_JUDGES, Languages, TranslationJudge
 from sdrrl_nemo.data.engines.generate.openai_server import read_answer
 from sdrrl_nemo.data.engines.http_json import JsonClient, Retry
-from sdrrl_nemo.data.engines.served_model import ServedModel
+from sdrrl_nemo.data.engines.served_model import ServedModel, fields_of
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.data.text.thinking import without_thoughts
 
@@ -64,9 +64,7 @@ class OpenAiJudge(TranslationJudge):
         self._served = ServedModel(where, model, base_url, concurrency, retry, api_key_env)
         if max_new_tokens < 1:
             raise SdrrlError(f"{where}: max_new_tokens is {max_new_tokens}; give 1 or more")
-        self._extra = dict(extra or {})
-        if taken := sorted(set(self._extra) & set(RESERVED)):
-            raise SdrrlError(f"{where}: extra.{taken[0]} has an option of its own or cannot be set")
+        self._extra = fields_of(extra, RESERVED, where)
         self._revision, self._max_new_tokens = revision, max_new_tokens
         self.licence = licence or "unstated by the server"
 

@@ -6,16 +6,14 @@ that a line's length is about its source's. Texts of under forty letters are not
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from unittest import mock
 
 import sentencepiece
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer, NllbTokenizerFast
-from transformers.utils import sentencepiece_model_pb2_new
+from transformers import M2M100ForConditionalGeneration, NllbTokenizer
 
 from sdrrl_nemo.data.text.languages import LANGUAGES
+from tests.unit.engines.translate.tiny_nllb import save_tokenizer, untrained
 
 LINES = {
     "eng": "the cat sleeps here|I read a good book|our water is cold|she opens the door|"
@@ -68,32 +66,9 @@ def build(folder: Path, steps: int = 140) -> Path:
     )
     (folder / "sentencepiece.bpe.vocab").unlink()
     corpus.unlink()
-    # The schema that transformers ships: sentencepiece's own may ask for a newer protobuf than is installed.
-    with mock.patch.dict(sys.modules, {"sentencepiece.sentencepiece_model_pb2": sentencepiece_model_pb2_new}):
-        NllbTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(folder)
+    save_tokenizer(folder)
     tokenizer = NllbTokenizer(vocab_file=str(folder / "sentencepiece.bpe.model"), src_lang="eng_Latn")
-    torch.manual_seed(3)
-    config = M2M100Config(
-        vocab_size=len(tokenizer),
-        d_model=64,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=128,
-        decoder_ffn_dim=128,
-        max_position_embeddings=64,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.eos_token_id,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        encoder_layerdrop=0.0,
-        decoder_layerdrop=0.0,
-    )
-    model = M2M100ForConditionalGeneration(config)
+    model = untrained(tokenizer, width=64, decoder_layers=1)
     _train(model, tokenizer, steps)
     model.save_pretrained(folder)
     return folder

@@ -36,16 +36,25 @@ def build(folder: Path, steps: int = 60) -> Path:
     text.unlink()
     # Built under transformers 4.x: 5.x ignores vocab_file without a word.
     tokenizer = NllbTokenizer(vocab_file=str(folder / "sentencepiece.bpe.model"), src_lang="eng_Latn")
+    model = untrained(tokenizer, width=48, decoder_layers=2)
+    _train(model, tokenizer, steps)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def untrained(tokenizer: NllbTokenizer, width: int, decoder_layers: int) -> M2M100ForConditionalGeneration:
+    """A seeded M2M-100 of `POSITIONS` positions for the tokenizer's tokens, without dropout."""
     torch.manual_seed(3)
     config = M2M100Config(
         vocab_size=len(tokenizer),
-        d_model=48,
+        d_model=width,
         encoder_layers=1,
-        decoder_layers=2,
+        decoder_layers=decoder_layers,
         encoder_attention_heads=4,
         decoder_attention_heads=4,
-        encoder_ffn_dim=96,
-        decoder_ffn_dim=96,
+        encoder_ffn_dim=2 * width,
+        decoder_ffn_dim=2 * width,
         max_position_embeddings=POSITIONS,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -57,13 +66,14 @@ def build(folder: Path, steps: int = 60) -> Path:
         encoder_layerdrop=0.0,
         decoder_layerdrop=0.0,
     )
-    model = M2M100ForConditionalGeneration(config)
-    _train(model, tokenizer, steps)
-    model.save_pretrained(folder)
+    return M2M100ForConditionalGeneration(config)
+
+
+def save_tokenizer(folder: Path) -> None:
+    """The fast tokenizer of the folder's SentencePiece model."""
     # The schema that transformers ships: sentencepiece's own may ask for a newer protobuf than is installed.
     with mock.patch.dict(sys.modules, {"sentencepiece.sentencepiece_model_pb2": sentencepiece_model_pb2_new}):
         NllbTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(folder)
-    return folder
 
 
 def _train(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizer, steps: int) -> None:
