@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json
-from sdrrl_nemo.data.engines.generate.openai_server import OpenAiServerGenerator, _read_answer
+from sdrrl_nemo.data.engines.generate.openai_server import OpenAiServerGenerator, read_answer
 from sdrrl_nemo.data.engines.http_json import _message, _read, _retry_after, _Transient
 from sdrrl_nemo.data.engines.quality.comet import CometKiwi
 from sdrrl_nemo.data.engines.served_model import ServedModel
@@ -37,7 +37,7 @@ PARTS = st.dictionaries(st.sampled_from(["choices", "message", "content", "usage
 def test_replies(raw: bytes) -> None:
     """A reply is an answer that can be written down, or is asked for again."""
     with deadline(), contextlib.suppress(_Transient):
-        canonical_json(_read(httpx.Response(200, content=raw), _read_answer).text).encode()
+        canonical_json(_read(httpx.Response(200, content=raw), read_answer).text).encode()
     DONE["server's reply"] += 1
 
 
