@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests import warm
-from tests.launch import ROOT, descendants, environment, signalled, torchrun
-from tests.runs import metric_rows
+from tests.runs import metric_rows, steps_done
 from tests.tiny import packed_set, tiny_model
 from tests.tiny_tokenizer import ROWS, TOKENS
 
@@ -40,19 +36,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _killed_after(run: Path, config: Path, steps: int) -> None:
-    """Start the recipe and SIGKILL launcher and ranks at once when ``steps`` steps are logged."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={run}"]
-    with open(run.with_suffix(".log"), "w") as log:
-        p = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    """Start the recipe and SIGKILL its ranks at once when ``steps`` steps are logged."""
+    with warm.start(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={run}") as ranks:
         deadline = time.monotonic() + 300
-        metrics = run / "metrics.jsonl"
-        while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= steps):
-            assert p.poll() is None, run.with_suffix(".log").read_text()[-4000:]
+        while steps_done(run) < steps:
+            assert ranks.running(), ranks.text()[-4000:]
             assert time.monotonic() < deadline, "no progress in five minutes"
             time.sleep(0.01)
-        signalled([p.pid, *descendants(p.pid)], signal.SIGKILL)
-        p.wait()
+        ranks.kill()
 
 
 def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> None:
@@ -62,7 +53,7 @@ def test_killed_and_uninterrupted_runs_agree(config: Path, tmp_path: Path) -> No
     killed = tmp_path / "killed"
     _killed_after(killed, config, 5)
     assert len(metric_rows(killed)) < 14
-    done = torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
+    done = warm.torchrun(2, "recipes/sdrrl_pretrain.py", "--config", str(config), f"run_dir={killed}")
     assert done.returncode == 0, done.stdout[-4000:]
     assert metric_rows(killed) == metric_rows(straight)
     assert len(metric_rows(straight)) == 14
