@@ -72,7 +72,7 @@ def test_short_demo_changes_only_sizes() -> None:
     short = load_config(PreprocessConfig, ROOT / "configs/data/demo_por_short.yaml")
     assert short.generation.engine.options["model"] == whole.generation.engine.options["model"] == whole.model
     assert (short.quality, short.filters, short.code_switch) == (whole.quality, whole.filters, whole.code_switch)
-    assert short.instructions.limit == 60
+    assert short.instructions.limit == 40
     assert short.output_dir != whole.output_dir
 
 
