@@ -28,6 +28,8 @@ long values cut short (…), the rest left out. `sdrrl_nemo/data/rows.py` has th
 `tools/docs/one_row.py`.
 """
 STAGES = "sdrrl_nemo/data/stages"
+QUESTION = "How can I find out whether an egg is still fresh?"
+"""One that the short demo trains on, with the model's own answer and a switched word."""
 LONGEST = 78
 """Characters of a text, and of a list of numbers, that are shown."""
 
@@ -214,7 +216,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, follow the row, print or write the section."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="output_dir of a finished preprocessing run")
-    parser.add_argument("--question", default='Define "photograph" in one sentence.', help="question to follow")
+    parser.add_argument("--question", default=QUESTION, help="question to follow")
     parser.add_argument("--combination", default="TL", choices=("LL", "TL", "LT", "TT"), help="sample to follow")
     parser.add_argument("--instructions", type=Path, default=Path("data/instructions_en.jsonl"))
     parser.add_argument("--model", default="work/models/SmolLM2-135M-Instruct", help="Hugging Face folder")

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.data.chosen_engines import ROLES, engine_config
@@ -13,6 +14,7 @@ from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.data.filters import make_filters
 from sdrrl_nemo.data.methods import METHODS, plan
 from sdrrl_nemo.data.pairs import for_pair
+from sdrrl_nemo.data.stages.ingest import read_instructions, split_held_out
 from sdrrl_nemo.data.validation import validate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,6 +76,21 @@ def test_short_demo_changes_only_sizes() -> None:
     assert (short.quality, short.filters, short.code_switch) == (whole.quality, whole.filters, whole.code_switch)
     assert short.instructions.limit == 40
     assert short.output_dir != whole.output_dir
+
+
+def test_demo_takes_a_part_of_its_instruction_set_and_the_study_all_of_it() -> None:
+    demo = ROOT / "configs/data/demo_por.yaml"
+    study = OmegaConf.load(ROOT / "configs/study/smollm2_por.yaml")
+    sizes = []
+    for overrides in ([], list(study.data_overrides)):
+        chosen = load_config(PreprocessConfig, demo, overrides)
+        chosen.instructions.path = str(ROOT / chosen.instructions.path)
+        rows = read_instructions(chosen.instructions).rows
+        split = split_held_out(rows, chosen.instructions.held_out, chosen.instructions.limit, chosen.seed)
+        sizes.append((len(rows) - len(split.train) - len(split.held_out), len(split.train), len(split.held_out)))
+    assert sizes[0][1:] == (311, 40)  # what keeps the demo's time
+    assert sizes[1][0] == 0
+    assert sizes[1][2] == 200
 
 
 @pytest.mark.parametrize(
