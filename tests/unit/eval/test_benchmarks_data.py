@@ -35,7 +35,7 @@ def test_samples_have_the_counts_their_readme_states_and_are_parallel():
     assert len({x.passage for x in eng}) == 55
     for lang in ("eng", "por"):
         assert len(readers.read_flores(SAMPLES, lang)) == 151
-        assert len(readers.read_xlsum(SAMPLES, lang)) == 12
+        assert len(readers.read_xlsum(SAMPLES, lang)) == 154
         assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 24
         questions, skipped = readers.read_mkqa(SAMPLES, lang)
         assert (len(questions), skipped) == (155, 5)
