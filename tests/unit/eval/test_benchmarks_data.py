@@ -36,7 +36,7 @@ def test_samples_have_the_counts_their_readme_states_and_are_parallel():
     for lang in ("eng", "por"):
         assert len(readers.read_flores(SAMPLES, lang)) == 151
         assert len(readers.read_xlsum(SAMPLES, lang)) == 154
-        assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 24
+        assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 154
         questions, skipped = readers.read_mkqa(SAMPLES, lang)
         assert (len(questions), skipped) == (155, 5)
     assert [x.id for x in readers.read_xlsum(SAMPLES, "eng")] == [x.id for x in readers.read_xlsum(SAMPLES, "por")]
