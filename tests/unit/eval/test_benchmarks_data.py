@@ -29,16 +29,16 @@ MISSING = {
 
 def test_samples_have_the_counts_their_readme_states_and_are_parallel():
     eng, por = (readers.read_belebele(SAMPLES, lang) for lang in ("eng", "por"))
-    assert len(eng) == len(por) == 30
+    assert len(eng) == len(por) == 150
     assert [(x.id, x.correct) for x in eng] == [(x.id, x.correct) for x in por]
     assert {x.correct for x in eng} == {0, 1, 2, 3}
-    assert len({x.passage for x in eng}) == 15
+    assert len({x.passage for x in eng}) == 55
     for lang in ("eng", "por"):
-        assert len(readers.read_flores(SAMPLES, lang)) == 40
-        assert len(readers.read_xlsum(SAMPLES, lang)) == 12
-        assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 24
+        assert len(readers.read_flores(SAMPLES, lang)) == 151
+        assert len(readers.read_xlsum(SAMPLES, lang)) == 154
+        assert len(readers.read_instructions(SAMPLES, lang, "dolly")) == 154
         questions, skipped = readers.read_mkqa(SAMPLES, lang)
-        assert (len(questions), skipped) == (40, 3)
+        assert (len(questions), skipped) == (155, 5)
     assert [x.id for x in readers.read_xlsum(SAMPLES, "eng")] == [x.id for x in readers.read_xlsum(SAMPLES, "por")]
 
 
