@@ -146,7 +146,8 @@ def _handed_over(weight: Any) -> Tensor | None:
     if not hasattr(weight, "grad_added_to_main_grad"):
         return None
     weight.grad_added_to_main_grad = True
-    return torch.sparse_coo_tensor(size=weight.shape, dtype=weight.dtype, device=weight.device, check_invariants=False)
+    nowhere = torch.empty((2, 0), dtype=torch.int64, device=weight.device)
+    return torch.sparse_coo_tensor(nowhere, weight.new_empty(0), weight.shape, check_invariants=False)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
