@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape, padded_vocabulary
 from sdrrl_nemo.plan import activations
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, padded
 from sdrrl_nemo.plan.memory import chunk_bytes, in_flight, memory, stage_parameters
@@ -110,3 +110,24 @@ def test_padding_adds_whole_groups_and_rows() -> None:
     found = padded(smollm2, 2, 5)
     assert (found.heads, found.groups, found.vocabulary) == (12, 4, 49280)  # a multiple of 64 that 5 divides
     assert padded(smollm2, 1, 4).vocabulary == 49152
+
+
+@pytest.mark.parametrize(
+    ("rows", "tp", "want"),
+    [
+        *((32000, tp, 32768) for tp in (1, 2, 4, 8)),
+        *((32003, tp, 32768) for tp in (1, 2, 4, 8, 16)),
+        *((151936, tp, 152576) for tp in (1, 2, 4, 8)),
+        (151936, 16, 153600),  # a multiple of 128 on each of 16 ranks
+        (128256, 3, 129024),
+        (32000, 3, 32064),  # 33,792 would be a multiple of 128 on each of three ranks and of eight
+        (49152, 7, 50176),
+        (1031, 1, 1088),  # a small vocabulary
+        (1031, 8, 1088),
+        (31775, 1, 31808),  # 993 rows more would be one too many
+        (31776, 1, 32768),
+    ],
+)
+def test_padded_vocabulary(rows: int, tp: int, want: int) -> None:
+    assert padded_vocabulary(rows, tp) == want
+    assert want % tp == 0 and want % 64 == 0
