@@ -102,7 +102,7 @@ def train(config: RunConfig) -> None:
     #    step 2 in the place of its output layer's. Nothing after it divides: gradients are summed over tokens,
     #    micro-batches and ranks.
     adapters = lora_of_run(config, run_dir.identity_file(config))
-    model = build_model(config, inputs, adapters, optimizer=adam(config, inputs))
+    model = build_model(config, inputs, adapters, optimizer=adam(config, inputs), checkpoint=checkpoint)
 
     # 5. The trainer: Megatron's tensor, pipeline, context and data parallelism, and what happens beside the steps.
     beside = callbacks(config, inputs, adapters)

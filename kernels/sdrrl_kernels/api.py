@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sdrrl_kernels.cross_entropy import CrossEntropy
-from sdrrl_kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows
+from sdrrl_kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows, main_gradient
 from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_kernels.sequence_parallel import gather_sequence
@@ -191,6 +191,8 @@ def linear_cross_entropy(
     checks: bool = False,
     expected_upstream: float = 1.0,
     rows_per_chunk: int | None = None,
+    chunk_mib: int | None = None,
+    into_main_grad: bool = False,
     kernel: str = "auto",
 ) -> LossOutput:
     """:func:`cross_entropy` of ``hidden @ weight.T`` without ever holding all logits.
@@ -203,7 +205,13 @@ def linear_cross_entropy(
         hidden: [n, H] fp32, bf16 or fp16; with ``sequence_parallel`` [n/tp, H], this rank's part of the rows.
         weight: [V/tp, H] of the same dtype, this rank's rows of the output embedding (no bias).
         sequence_parallel: gather ``hidden`` over ``tp_group`` first, and scatter its gradient back.
-        rows_per_chunk: rows whose logits exist at a time; None: what fits CHUNK_BYTES.
+        rows_per_chunk: rows whose logits exist at a time; None: as many as fit ``chunk_mib``.
+        chunk_mib: MiB of logits that may exist at a time, None: 512 on a GPU, 32 on a CPU; more where so few rows would
+            make the products wait for memory (``fused_linear_cross_entropy.chunk_rows``).
+        into_main_grad: add the weight's gradient to Megatron's ``weight.main_grad`` where there is one in fp32, as
+            ``gradient_accumulation_fusion`` does, without a buffer and a rounding in between. With reduction "sum"
+            that happens in the forward pass: each must have its backward pass, with ``expected_upstream`` (else
+            ValueError, or NaN on a GPU).
         expected_upstream: the gradient that will arrive; another one costs a second rounding (reduction "sum").
 
     The gradient of ``hidden`` is summed over ``tp_group`` in here; that of ``weight`` is this rank's own.
@@ -240,8 +248,19 @@ def linear_cross_entropy(
         reduction,
         return_logsumexp,
         expected_upstream,
-        chunk_rows(
-            hidden.shape[0], weight.shape[0], weight.shape[1], hidden.element_size(), hidden.device.type, rows_per_chunk
-        ),
+        _chunk_rows(hidden, weight, rows_per_chunk, chunk_mib, into_main_grad),
+        into_main_grad,
     )
     return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+
+
+def _chunk_rows(hidden: Tensor, weight: Tensor, rows: int | None, mib: int | None, into_main: bool) -> int:
+    """Rows a chunk of this call, at least 1."""
+    if rows is not None:
+        return max(1, rows)
+    # several chunks add up in fp32, of which a gradient in fp32 and one that goes elsewhere need no buffer
+    buffer = (
+        weight.requires_grad and weight.element_size() < 4 and not (into_main and main_gradient(weight) is not None)
+    )
+    (n, width), columns = hidden.shape, weight.shape[0]
+    return chunk_rows(n, columns, hidden.element_size(), hidden.device.type, mib, width if buffer else 0)

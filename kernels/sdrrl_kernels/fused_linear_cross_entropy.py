@@ -1,8 +1,9 @@
 """Chunked output projection + cross-entropy: the logits of all tokens never exist at once.
 
 For a chunk of rows: logits = hidden @ weight.T, loss, logits -> their gradient in place, gradient @ weight into the
-hidden states' gradient, gradient.T @ hidden into the weight's, which is summed in fp32 over chunks. The per-token
-weights are inside, before that sum over tokens; multiplied on afterwards they would be silently wrong.
+hidden states' gradient, gradient.T @ hidden into the weight's, which is summed in fp32 over chunks: in Megatron's own
+fp32 sum over micro-batches where that is asked for, else in a buffer. The per-token weights are inside, before that sum
+over tokens; multiplied on afterwards they would be silently wrong.
 Vocab-parallel: one all-gather of three numbers a row a chunk, and the hidden states' gradient summed over ranks while
 the next chunk is computed.
 """
@@ -19,44 +20,50 @@ from torch import Tensor
 from sdrrl_kernels.cross_entropy import logsumexp_of
 from sdrrl_kernels.options import Backend, LossOptions, exchange
 
-CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
-"""Logits of a chunk. Larger: fewer passes over the weight's fp32 gradient. Smaller: less memory."""
+CHUNK_MIB = {"cpu": 32, "cuda": 512}
+"""Logits of a chunk in MiB, where the caller names no number. Larger: fewer passes over the weight's gradient."""
 
-CHUNK_ROWS = 512
-"""Fewer rows, and numbers that are no multiple of 64, make the matrix products slower."""
+OPERATIONS_A_BYTE = {"cpu": 128, "cuda": 256}
+"""Operations that a processor makes while its memory moves a byte: 16-bit products of an A100 153, H200 206, B200 281,
+H100 295 (peaks of their data sheets); on a CPU, where 512 rows a chunk are as fast as more."""
 
 BLOCK = 8192
-"""Rows of the weight's gradient that one product makes on CPU: it is added up while it is in the cache."""
+"""Rows of the weight's gradient that one product makes where it cannot be added up inside the product."""
 
 
-def chunk_rows(n: int, columns: int, width: int, itemsize: int, device: str, rows: int | None = None) -> int:
-    """Rows a chunk: ``rows`` if given, else what fits CHUNK_BYTES, at least CHUNK_ROWS, in chunks of about equal size.
+def chunk_rows(n: int, columns: int, itemsize: int, device: str, mib: int | None = None, extra_width: int = 0) -> int:
+    """Rows a chunk: as many as have ``mib`` MiB of logits (None: CHUNK_MIB), in chunks of about equal size.
 
-    All ``n`` rows in one chunk where chunks would not save a quarter of the logits: chunks need the fp32 gradient of
-    the weight [columns, width], a single chunk does not.
+    Never so few that the products wait for memory: r rows make 2r operations for each element of the weight's fp32
+    gradient, and read and write its 8 bytes, so r must be at least 4 * OPERATIONS_A_BYTE, whatever ``mib`` says.
+
+    Args:
+        extra_width: H where several chunks need a buffer [columns, H] in fp32 that a single one does not; all ``n``
+            rows are then one chunk where chunks and buffer would not save a quarter of the logits. 0: none is needed.
     """
-    if rows is not None:
-        return max(1, rows)
-    fit = CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // max(1, columns * itemsize)
-    fit = max(CHUNK_ROWS, fit // CHUNK_ROWS * CHUNK_ROWS)
-    if n <= fit or fit * itemsize + 4 * width > 0.75 * n * itemsize:
+    limit = (mib or CHUNK_MIB.get(device, CHUNK_MIB["cuda"])) << 20
+    least = 4 * OPERATIONS_A_BYTE.get(device, OPERATIONS_A_BYTE["cuda"])
+    fit = max(least, limit // max(1, columns * itemsize) // 64 * 64)
+    if n <= fit or (extra_width and fit * itemsize + 4 * extra_width > 0.75 * n * itemsize):
         return max(1, n)
     chunks = -(-n // fit)
-    return -(-n // chunks // 64) * 64
+    return -(-n // chunks // 64) * 64  # matrix products are slower where rows are no multiple of 64
 
 
 class _Chunks:
     """One sweep over the rows: a logits buffer used again and again, and the gradients it adds to."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, rows: int, need_hidden: bool, need_weight: bool) -> None:
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, rows: int, need_hidden: bool, need_weight: bool, main: Tensor | None
+    ) -> None:
         self.hidden, self.weight, self.rows = hidden, weight, rows
         n = hidden.shape[0]
         self.buffer = hidden.new_empty((min(rows, n), weight.shape[0]))
         self.d_hidden = torch.empty_like(hidden) if need_hidden else None
-        self.single = 0 < n <= rows  # then there is no sum over chunks, and the product itself is rounded once
-        self.d_weight: Tensor | None = None
-        if need_weight:  # a single product is rounded once to the weight's dtype, without an fp32 sum
-            dtype = weight.dtype if self.single else torch.float32
+        self.main, self.d_weight = main, main
+        if need_weight and main is None:
+            # a single product is rounded once to the weight's dtype, without an fp32 sum
+            dtype = weight.dtype if n <= rows else torch.float32
             self.d_weight = torch.empty_like(weight, dtype=dtype) if n else torch.zeros_like(weight)
         self.pending: list[Any] = []
 
@@ -76,28 +83,71 @@ class _Chunks:
             if group is not None:
                 self.pending.append(dist.all_reduce(part, group=group, async_op=True))
         if self.d_weight is not None:
-            _accumulate(self.d_weight, gradient, self.hidden[c], first=c.start == 0)
+            _accumulate(self.d_weight, gradient, self.hidden[c], first=self.main is None and c.start == 0)
 
     def finish(self) -> tuple[Tensor | None, Tensor | None]:
+        """(gradient of the hidden states, of the weight or None where it has been added to ``main``)."""
         for work in self.pending:
             work.wait()
-        return self.d_hidden, self.d_weight
+        if self.d_weight is None or self.main is not None:
+            return self.d_hidden, None
+        # the sum over chunks is done, so one rounding to the weight's dtype is all that is lost
+        return self.d_hidden, self.d_weight.to(self.weight.dtype)
+
+
+def widening(device: str, torch_version: str) -> str:
+    """How a product of 16-bit matrices gets into an fp32 sum without a rounding to 16 bits on its way.
+
+    ``addmm``: added up inside the product, which takes an fp32 summand from torch 2.10 on. ``mm``: torch 2.9 gives only
+    the product itself in fp32. ``cast``: neither exists off CUDA, so the factors are made fp32.
+    """
+    if device != "cuda":
+        return "cast"
+    return "addmm" if tuple(int(x) for x in torch_version.split(".")[:2]) >= (2, 10) else "mm"
 
 
 def _accumulate(total: Tensor, gradient: Tensor, hidden: Tensor, first: bool) -> None:
-    """total [V, H] += gradient.T @ hidden, or = for the first chunk. On CUDA the product leaves in total's dtype."""
+    """total [V, H] += gradient.T @ hidden, or = for the first chunk; products of fp32 precision where total has it."""
+    beta = 0 if first else 1
     if total.dtype == gradient.dtype:
-        torch.addmm(total, gradient.t(), hidden, beta=0 if first else 1, out=total)
-    elif gradient.is_cuda:
-        torch.addmm(total, gradient.t(), hidden, beta=0 if first else 1, out_dtype=torch.float32, out=total)
-    else:
-        for start in range(0, total.shape[0], BLOCK):
-            rows = slice(start, start + BLOCK)
-            product = gradient[:, rows].t() @ hidden
+        torch.addmm(total, gradient.t(), hidden, beta=beta, out=total)
+        return
+    way = widening(total.device.type, torch.__version__)
+    if way == "addmm":
+        torch.addmm(total, gradient.t(), hidden, beta=beta, out_dtype=torch.float32, out=total)
+        return
+    hidden = hidden.float() if way == "cast" else hidden
+    for start in range(0, total.shape[0], BLOCK):
+        part, factor = total[start : start + BLOCK], gradient[:, start : start + BLOCK]
+        if way == "cast":
+            torch.addmm(part, factor.float().t(), hidden, beta=beta, out=part)
+        else:
+            product = torch.mm(factor.t(), hidden, out_dtype=torch.float32)
             if first:
-                total[rows] = product
+                part.copy_(product)
             else:
-                total[rows] += product
+                part.add_(product)
+
+
+def main_gradient(weight: Tensor) -> Tensor | None:
+    """Megatron's sum over micro-batches, where the weight has one and it is in fp32."""
+    found = getattr(weight, "main_grad", None)
+    fits = isinstance(found, Tensor) and found.shape == weight.shape and found.dtype == torch.float32
+    return found if fits else None
+
+
+def _handed_over(weight: Any) -> Tensor | None:
+    """What autograd gets for a weight whose gradient is in ``main_grad`` already, as in Megatron's linear layers.
+
+    Megatron's DistributedDataParallel leaves ``weight.grad`` out of its sum where ``grad_added_to_main_grad`` is set,
+    unless the weight is an input embedding too (``zero_out_wgrad``); where it overlaps communication it wants one to be
+    there. A sparse tensor without entries is a zero in both cases, and takes no memory.
+    """
+    if not hasattr(weight, "grad_added_to_main_grad"):
+        return None
+    weight.grad_added_to_main_grad = True
+    nowhere = torch.empty((2, 0), dtype=torch.int64, device=weight.device)
+    return torch.sparse_coo_tensor(nowhere, weight.new_empty(0), weight.shape, check_invariants=False)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -106,6 +156,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     reduction "sum": gradients are made in the forward pass for the upstream gradient ``expected``, and rescaled in the
     backward pass should another one come. reduction "none": each token has its own, so the backward pass computes the
     logits a second time and gives every row its factor before the sum over rows.
+    ``into_main``: the weight's gradient is added to ``weight.main_grad`` where it is made, if there is one in fp32.
     """
 
     @staticmethod
@@ -123,9 +174,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         return_logsumexp: bool,
         expected: float,
         rows: int,
+        into_main: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.o, ctx.backend, ctx.expected, ctx.rows = o, backend, expected, rows
         need_hidden, need_weight = ctx.needs_input_grad[:2]
+        ctx.main = main_gradient(weight) if into_main and need_weight else None
+        ctx.owner = None if ctx.main is None else weight
         ctx.recompute = reduction == "none" and (need_hidden or need_weight)
         now = not ctx.recompute and (need_hidden or need_weight)
         n = hidden.shape[0]
@@ -133,7 +187,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         row_max, row_sum = torch.zeros_like(token), torch.ones_like(token)
         live = _live_rows(labels, weights, o)
         x, y, w = (hidden, labels, weights) if live is None else (hidden[live], labels[live], weights[live])
-        chunks = _Chunks(x, weight, rows, now and need_hidden, now and need_weight)
+        chunks = _Chunks(x, weight, rows, now and need_hidden, now and need_weight, ctx.main if now else None)
         upstream = torch.full((), expected, dtype=torch.float32, device=hidden.device)
         found = []
         for c, logits in chunks:
@@ -157,25 +211,40 @@ class LinearCrossEntropy(torch.autograd.Function):
             d_hidden, d_weight = chunks.finish()
             if d_hidden is not None and live is not None:
                 d_hidden = torch.zeros_like(hidden).index_copy_(0, live, d_hidden)
-            # the sum over chunks is done, so one rounding to the weight's dtype is all that is lost
-            ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype))
+            ctx.save_for_backward(d_hidden, d_weight)
         return (token if reduction == "none" else loss), sums, counts, lse
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
         if ctx.recompute:
-            return (*_recompute(ctx, upstream[0]), *(None,) * 10)
+            return (*_recompute(ctx, upstream[0]), *(None,) * 11)
         d_hidden, d_weight = ctx.saved_tensors
+        factor = upstream[0] if ctx.main is None else _as_promised(upstream[0], ctx.expected)
         out: list[Tensor | None] = []
         for gradient in (d_hidden, d_weight):
             if gradient is None:
                 out.append(None)
                 continue
             fresh = gradient.detach()
-            ctx.backend.rescale(fresh, upstream[0], ctx.expected)
+            ctx.backend.rescale(fresh, factor, ctx.expected)
             torch.autograd.graph.increment_version(gradient)  # a second backward pass is refused, not scaled twice
             out.append(fresh)
-        return (*out, *(None,) * 10)
+        if ctx.main is not None:
+            out[1] = _handed_over(ctx.owner)
+        return (*out, *(None,) * 11)
+
+
+def _as_promised(upstream: Tensor, expected: float) -> Tensor:
+    """``upstream``, or NaN where it is not the one that the weight's gradient was added to the others' for.
+
+    Nothing can take that addend out again. A GPU is not waited for, so there the hidden states' gradient becomes NaN.
+    """
+    if upstream.device.type == "cpu" and float(upstream) != expected:
+        raise ValueError(
+            f"the weight's gradient is in main_grad for an upstream gradient of {expected}, and {float(upstream)} "
+            "arrived; pass the right expected_upstream, or into_main_grad=False"
+        )
+    return torch.where(upstream == expected, upstream, torch.nan)
 
 
 def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -185,14 +254,14 @@ def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None
     live = _live_rows(labels, weights, o)
     rows = (hidden, labels, weights, row_max, row_sum, upstream.contiguous())
     x, y, w, m, d, u = rows if live is None else tuple(t[live] for t in rows)
-    chunks = _Chunks(x, weight, ctx.rows, ctx.needs_input_grad[0], ctx.needs_input_grad[1])
+    chunks = _Chunks(x, weight, ctx.rows, ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.main)
     for c, logits in chunks:
         ctx.backend.gradient(logits, logits, y[c], w[c], u[c], m[c], d[c], o)
         chunks.add(c, logits, o.group)
     d_hidden, d_weight = chunks.finish()
     if d_hidden is not None and live is not None:
         d_hidden = torch.zeros_like(hidden).index_copy_(0, live, d_hidden)
-    return d_hidden, None if d_weight is None else d_weight.to(weight.dtype)
+    return d_hidden, d_weight if ctx.main is None else _handed_over(ctx.owner)
 
 
 def _live_rows(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor | None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-VOCABULARY_MULTIPLE = 64
-"""Rows of the embedding are padded to a multiple of it."""
+RANK_MULTIPLE, RANKS, SMALL_MULTIPLE, WORTH = 128, 8, 64, 32
+"""Numbers of ``padded_vocabulary``."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,18 @@ def six_nd(shape: ModelShape, tokens: float, frozen: bool = False) -> float:
 
 
 def padded_vocabulary(rows: int, tp: int) -> int:
-    """Rows of the embedding: a multiple of 64, as matrix units like them, that ``tp`` divides.
+    """Rows of the embedding that a new run works with: ``tp`` divides them, and they are the same for tp 1, 2, 4 and 8.
 
-    It is the same number for every power of two up to 64, because a checkpoint of the distributed optimiser holds flat
-    slices of the padded table and can only be continued by a run that pads alike.
+    A multiple of 128 * lcm(8, tp), so that every rank of any of these sizes holds a multiple of 128: Megatron pads so
+    for a single size. Rows of logits then start at whole memory lines, which wide loads (kernels/) and matrix units
+    want. Where that would add more than a thirty-second of the rows, as for small vocabularies, it is a multiple of
+    lcm(64, tp). From 31,776 rows on (Llama 2's 32,000 become 32,768) the first holds for every tp that divides 8.
+
+    One number for several sizes, because a checkpoint of the distributed optimiser holds flat slices of the padded
+    table. A run that continues keeps its checkpoint's (train/strategy.py, ``rows_to_continue``).
     """
-    multiple = math.lcm(VOCABULARY_MULTIPLE, tp)
-    return math.ceil(rows / multiple) * multiple
+    for multiple in (RANK_MULTIPLE * math.lcm(RANKS, tp), math.lcm(SMALL_MULTIPLE, tp)):
+        padded = math.ceil(rows / multiple) * multiple
+        if (padded - rows) * WORTH <= rows:
+            break
+    return padded

@@ -65,7 +65,8 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
 
 
 def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
-    """Final norm and loss, bytes a token; ``fused_linear`` keeps the hidden states' gradient in place of logits.
+    """Final norm and loss, bytes a token; ``fused_linear`` keeps the hidden states' gradient in place of logits;
+    the weight's is where all gradients are summed.
 
     Rows that carry loss are taken out behind the norm, of all tensor-parallel ranks
     (kernels/sdrrl_kernels/live_rows.py); the norm's own output is kept by nothing. The loss overwrites the
@@ -77,11 +78,6 @@ def logits(shape: ModelShape, layout: Layout, build: Build) -> float:
         row += build.width * shape.vocabulary / layout.tp
         row += 20 if layout.tp > 1 else 0  # labels, weights, maximum and sum of a row
     return (norm(shape.hidden, build) - build.width * shape.hidden) / split + build.live_share * row
-
-
-def loss_constant(shape: ModelShape, layout: Layout, build: Build) -> float:
-    """Bytes of the loss that do not grow with tokens: ``fused_linear`` has the output weight's gradient in advance."""
-    return build.width * shape.vocabulary / layout.tp * shape.hidden if build.fused_linear else 0.0
 
 
 def gpt_layer(shape: ModelShape, layout: Layout, build: Build, sequence: int) -> float:

@@ -47,6 +47,8 @@ class Build:
     distributed_optimizer: bool = False
     fused_linear: bool = False
     """loss.kernel: the output projection inside the loss, in chunks of rows."""
+    chunk_mib: int | None = None
+    """loss.chunk_mib: logits of such a chunk."""
     live_share: float = 1.0
     """Share of a micro-batch's rows that carry loss and are projected; 1: the most that a micro-batch can hold."""
     gradient_bytes: int = 4

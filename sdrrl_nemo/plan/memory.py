@@ -9,6 +9,7 @@ Pipeline stages keep several micro-batches at a time, as many as the schedule of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from sdrrl_nemo.cost.flops import ModelShape
@@ -23,8 +24,6 @@ FRAGMENTATION = 0.05
 """Of what comes and goes, lost between blocks of the allocator; Megatron-LM's estimate adds the same 5%."""
 MOMENTS = 8
 FP32 = 4
-LOSS_CHUNK_BYTES = 512 << 20
-"""Logits of a chunk of ``loss.kernel: fused_linear`` on CUDA (CHUNK_BYTES in kernels/sdrrl_kernels)."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def memory(
         kept += tokens * (activations.INDEX + (layout.tp > 1)) * -(-chunks // layout.vpp)
     loss = 0.0
     if stage == layout.pp - 1:
-        loss = tokens * activations.logits(shape, layout, build) + activations.loss_constant(shape, layout, build)
+        loss = tokens * activations.logits(shape, layout, build)
     temporary = _temporary(shape, layout, build, tokens, stage)
     fixed = CONTEXT_BYTES + (NCCL_BYTES if layout.gpus > 1 else 0.0)
     return Memory(
@@ -169,6 +168,15 @@ def fullest(
     return max(stages, key=lambda found: found[1].total)
 
 
+def chunk_bytes(shape: ModelShape, layout: Layout, build: Build, rows: float) -> float:
+    """Logits that exist at a time with ``loss.kernel: fused_linear``, of ``rows`` rows with loss."""
+    from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows  # brings torch: seconds, which others need not wait
+
+    columns = shape.vocabulary // layout.tp
+    at_a_time = chunk_rows(math.ceil(rows), columns, build.width, build.device, build.chunk_mib)
+    return float(at_a_time * columns * build.width)
+
+
 def _temporary(shape: ModelShape, layout: Layout, build: Build, tokens: float, stage: int) -> float:
     """Largest set of tensors at once that nothing keeps: gradients within a layer or within the loss."""
     w, tp, h = build.width, layout.tp, shape.hidden
@@ -177,7 +185,7 @@ def _temporary(shape: ModelShape, layout: Layout, build: Build, tokens: float, s
     if stage == layout.pp - 1:
         output = shape.vocabulary / tp * h
         if build.fused_linear:
-            found.append(LOSS_CHUNK_BYTES + FP32 * output + w * tokens * h)
+            found.append(chunk_bytes(shape, layout, build, build.live_share * tokens) + w * tokens * h)
         else:
             found.append(w * (output + tokens * h))
     gathered = w * tokens * h if layout.sequence_parallel and tp > 1 else 0.0  # Megatron's buffer for gathered inputs

@@ -76,6 +76,7 @@ class Planner:
             packed=c.data.packed,
             distributed_optimizer=c.optim.use_distributed_optimizer,
             fused_linear=c.loss.kernel == "fused_linear",
+            chunk_mib=c.loss.chunk_mib,
             adapters=adapters,
             adapter_rank=c.lora.rank,
         )

@@ -83,7 +83,10 @@ class LossSettings:
     that loss and gradients have the scale of a mean over tokens; not with sample_reduction ``step``."""
     kernel: str = "auto"
     """``auto`` (Triton on CUDA, torch elsewhere), ``triton``, ``fused_linear`` (output projection inside the loss, in
-    chunks of rows: no logits in memory) or ``torch``."""
+    chunks of rows: the logits of a micro-batch never exist at once) or ``torch``."""
+    chunk_mib: int | None = None
+    """``fused_linear`` alone: MiB of logits that exist at a time on a GPU. More where so few rows would make the matrix
+    products wait for memory. None: 512, on a CPU 32."""
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     """Adds z_loss * logsumexp**2 to every token's loss, weighted like it."""
@@ -239,6 +242,11 @@ def check(config: RunConfig, world_size: int) -> int:
         )
     if not 0 <= config.loss.label_smoothing < 1 or config.loss.z_loss < 0:
         raise SdrrlError("loss.label_smoothing must be in [0, 1) and loss.z_loss not negative")
+    if config.loss.chunk_mib is not None and (config.loss.chunk_mib < 1 or config.loss.kernel != "fused_linear"):
+        raise SdrrlError(
+            f"loss.chunk_mib: must be a positive number of MiB, and goes with loss.kernel=fused_linear alone; is "
+            f"{config.loss.chunk_mib} with loss.kernel={config.loss.kernel}"
+        )
     _check_optimisation(config)
     for key in ("tp", "pp", "vpp", "cp", "micro_batch_size", "global_batch_size", "keep_checkpoints"):
         if getattr(t, key) < 1:

@@ -9,6 +9,8 @@ import numpy as np
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.ranks import world_size
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
+from sdrrl_nemo.plan.layout import Build, Layout, padded
+from sdrrl_nemo.plan.memory import chunk_bytes
 from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.preparation import Inputs, read_inputs
@@ -66,8 +68,21 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     yield "tokens a step", f"{useful:,.0f} questions and answers, mean over the epoch"
     share = answers / (t.global_batch_size * rows * tokens / t.micro_batch_size)
     yield "rows with loss", f"{100 * share:.0f}% of all rows; only they are projected onto the vocabulary"
+    if config.loss.kernel == "fused_linear":
+        yield "logits at a time", _chunks(config, shape, rows * tokens // t.cp)
     yield "operations a step", f"{flops:.3e} (6ND: {six_nd(shape, useful):.3e})"
     often = (
         "never" if t.save_every < 0 else f"every {t.save_every or run.steps} steps, newest {t.keep_checkpoints} kept"
     )
     yield "checkpoints", f"{config.run_dir}/checkpoints, {often}"
+
+
+def _chunks(config: RunConfig, shape: ModelShape, rows: int) -> str:
+    """Most logits that the fused loss makes at once, of a micro-batch with ``rows`` rows."""
+    t = config.trainer
+    whole = padded(shape, 1, t.tp)
+    sizes = []
+    for device, name in (("cuda", "a GPU"), ("cpu", "a CPU")):
+        build = Build(t.precision, device=device, chunk_mib=config.loss.chunk_mib)
+        sizes.append(f"{chunk_bytes(whole, Layout(tp=t.tp), build, rows) / 2**20:,.1f} MiB on {name}")
+    return f"at most {', '.join(sizes)}"

@@ -96,7 +96,9 @@ def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSetting
         }
         out: LossOutput
         if settings.kernel == "fused_linear":
-            out = linear_cross_entropy(rows, weight, *of_rows, num_subsets, **common)
+            # the weight's gradient goes where DistributedDataParallel would add it, without a copy of its size
+            more = {"chunk_mib": settings.chunk_mib, "into_main_grad": True}
+            out = linear_cross_entropy(rows, weight, *of_rows, num_subsets, **common, **more)
         else:
             out = cross_entropy(project(rows), *of_rows, num_subsets, **common)
         return torch.cat([out.loss[None], out.subset_sums])

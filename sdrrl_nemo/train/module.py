@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,7 +23,7 @@ from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.preparation import Inputs
-from sdrrl_nemo.train.strategy import PackedDataSampler
+from sdrrl_nemo.train.strategy import PackedDataSampler, rows_to_continue
 
 
 def data_step(dataloader_iter: Iterator[Any]) -> dict[str, Tensor]:
@@ -84,15 +85,22 @@ class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
         return Eq6LossReduction()
 
 
-def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer: SummingOptimizer) -> SdrrlModel:
-    """NeMo's model of this run. Its weights are not read here: Megatron builds each rank's part later, when the
-    processes know their places, and then calls ``built``.
+def build_model(
+    config: RunConfig,
+    run: Inputs,
+    adapters: Lora | None,
+    optimizer: SummingOptimizer,
+    checkpoint: Path | None = None,
+) -> SdrrlModel:
+    """NeMo's model of this run, which continues from ``checkpoint`` if there is one. Its weights are not read here:
+    Megatron builds each rank's part later, when the processes know their places, and then calls ``built``.
     """
     t, m = config.trainer, config.model
     layers = chosen_layers(m.layers, t.precision, config.data.packed)
     row = run.batches.row_shape[1]
     gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
     gpt.deterministic_mode = t.deterministic
+    gpt.vocab_size = rows_to_continue(checkpoint, run.hf.vocab_size, gpt.vocab_size, t.tp)
     subsets = len(run.batches.dataset.subset_names)
 
     def built(model: Any) -> None:

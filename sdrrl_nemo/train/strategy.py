@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import init_model_parallel
 from sdrrl_nemo.compat.torch_adam import ready_to_load
-from sdrrl_nemo.cost.flops import VOCABULARY_MULTIPLE
 from sdrrl_nemo.model.standalone import WEIGHTS
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
@@ -31,11 +30,22 @@ SHARDING = "fully_sharded_model_space"
 """megatron-core's name for: every parameter's state by itself, in the flat slices in which the ranks hold it."""
 
 
-def written_vocabulary(checkpoint: Path) -> int | None:
-    """Rows of the padded vocabulary in the optimiser's flat slices; None where it has none (or has no embedding)."""
+def written_vocabulary(checkpoint: Path, flat: bool = True) -> int | None:
+    """Rows of the padded vocabulary in a checkpoint; None where it has no embedding, or, with ``flat``, where it is not
+    in flat slices, which only the distributed optimiser's state is."""
     tensors = dist_checkpointing.load_tensors_metadata(str(checkpoint / WEIGHTS))
-    flat = [t for name, t in tensors.items() if name.endswith(EMBEDDING) and t.flattened_range is not None]
-    return int(flat[0].global_shape[0]) if flat else None
+    found = [t for name, t in tensors.items() if name.endswith(EMBEDDING) and (t.flattened_range is not None) == flat]
+    return int(found[0].global_shape[0]) if found else None
+
+
+def rows_to_continue(checkpoint: Path | None, rows: int, padded: int, tp: int) -> int:
+    """Rows of the padded vocabulary of a run: those of the checkpoint it continues from, where ``tp`` divides them.
+
+    A checkpoint of a version, or of a layout, that padded otherwise goes on as it is. Else, and for a new run,
+    ``padded``; what cannot be continued with that is refused when the checkpoint is read. ``rows``: the model's own.
+    """
+    written = written_vocabulary(checkpoint, flat=False) if checkpoint is not None else None
+    return padded if written is None or written < rows or written % tp else written
 
 
 class PackedDataSampler(MegatronDataSampler):  # type: ignore[misc]
@@ -175,7 +185,7 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
             raise SdrrlError(
                 f"{checkpoint_path}: the distributed optimizer's state is for a vocabulary of {written} rows, this "
                 f"trainer.tp={self.tensor_model_parallel_size} pads it to {padded}; continue with a trainer.tp that "
-                f"divides {VOCABULARY_MULTIPLE}, or with the one the checkpoint was written with"
+                f"divides {written}"
             )
         found: dict[str, Any] = super().load_checkpoint(checkpoint_path, selective_restore)
         return found

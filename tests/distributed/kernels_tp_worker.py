@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -153,6 +154,73 @@ def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: 
         torch.testing.assert_close(found.double(), whole[mine], rtol=1e-4, atol=2e-6 * float(whole.abs().max()))
 
 
+class Head(torch.nn.Module):
+    """An output layer whose weight can be the input embedding too, as megatron-core's tied models have it."""
+
+    def __init__(self, weight: Tensor, tied: bool) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight.clone())
+        if tied:
+            self.weight.zero_out_wgrad = True  # type: ignore[attr-defined] # LanguageModule sets it so
+        self.tied = tied
+
+    def forward(self, hidden: Tensor, case: Case, **options: Any) -> Tensor:
+        if self.tied:
+            hidden = hidden + torch.nn.functional.embedding(torch.arange(hidden.shape[0]) // 2, self.weight)
+        rest = (case.labels, case.weights, case.subset, SUBSETS)
+        return linear_cross_entropy(hidden, self.weight, *rest, expected_upstream=1.0, rows_per_chunk=5, **options).loss
+
+
+def main_gradients(
+    rank: int, world: int, sequence_parallel: bool, tied: bool, overlap: bool, dtype: torch.dtype, into_main: bool
+) -> Tensor:
+    """The sum of megatron-core's DistributedDataParallel after two micro-batches, [64/tp, 8] in fp32."""
+    from megatron.core import parallel_state
+    from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+    from megatron.core.transformer import TransformerConfig
+
+    g = torch.Generator().manual_seed(0)
+    table = torch.randn(64, 8, generator=g)[rank * 64 // world : (rank + 1) * 64 // world].to(dtype)
+    config = TransformerConfig(
+        num_layers=1, hidden_size=8, num_attention_heads=2, calculate_per_token_loss=True,
+        tensor_model_parallel_size=world, sequence_parallel=sequence_parallel, params_dtype=dtype,
+    )  # fmt: skip
+    settings = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=overlap)
+    model = DistributedDataParallel(config, settings, Head(table, tied))
+    model.zero_grad_buffer()
+    for micro in range(2):
+        case = make(12, 61, dtype, micro, padded=64)
+        case.weights.clamp_(max=10)
+        hidden = torch.randn(12, 8, generator=g).to(dtype)
+        rows = slice(rank * 12 // world, (rank + 1) * 12 // world) if sequence_parallel else slice(0, 12)
+        loss = model(
+            hidden[rows].requires_grad_(), case, vocab_start=rank * 64 // world, vocab_size=61,
+            tp_group=parallel_state.get_tensor_model_parallel_group(), sequence_parallel=sequence_parallel,
+            into_main_grad=into_main,
+        )  # fmt: skip
+        with nullcontext() if micro else model.no_sync():  # the ranks' sums are added up after the last micro-batch
+            loss.backward()
+    model.finish_grad_sync()
+    weight = model.module.weight
+    assert weight.grad is None and weight.grad_added_to_main_grad == into_main
+    return weight.main_grad.clone()
+
+
+def check_main_gradients(rank: int, world: int) -> None:
+    """The weight's gradient added to Megatron's sum inside the loss, and by Megatron: the same but for its rounding."""
+    for sequence_parallel, tied, overlap, dtype in (
+        (True, False, True, torch.bfloat16),
+        (True, True, True, torch.float32),
+        (False, True, False, torch.float32),
+    ):
+        inside, by_megatron = (
+            main_gradients(rank, world, sequence_parallel, tied, overlap, dtype, into) for into in (True, False)
+        )
+        scale, half_ulp = float(by_megatron.abs().max()), 2.0 ** (-8 if dtype is torch.bfloat16 else -23)
+        torch.testing.assert_close(inside, by_megatron, rtol=0, atol=4 * half_ulp * scale)
+        assert scale > 0
+
+
 def check_megatron_layers(rank: int, world: int) -> None:
     """Both forms of the loss, without and with sequence parallelism."""
     login_node.protect()
@@ -164,6 +232,7 @@ def check_megatron_layers(rank: int, world: int) -> None:
     for sequence_parallel in (False, True):
         for fused in (False, True):
             check_megatron_layer(rank, world, sequence_parallel, fused)
+    check_main_gradients(rank, world)
 
 
 def main() -> None:

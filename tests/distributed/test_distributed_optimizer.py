@@ -106,6 +106,25 @@ def test_a_layout_that_pads_otherwise_is_refused(folder: Path) -> None:
     done = torchrun(3, "recipes/sdrrl_pretrain.py", "--config", str(folder / "config.yaml"), *keys)
     assert done.returncode == 2
     assert "is for a vocabulary of 1088 rows, this trainer.tp=3 pads it to 1152" in done.stdout
+    assert "continue with a trainer.tp that divides 1088" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["dp2", "masters-tp2"])
+def test_a_run_goes_on_with_the_rows_of_its_checkpoint(folder: Path, name: str) -> None:
+    """Whatever the present rule says (here 2,048), unless tp does not divide them or the model has more of its own."""
+    from sdrrl_nemo.train.strategy import rows_to_continue, written_vocabulary
+
+    checkpoint = _last(folder / name)
+    assert [rows_to_continue(checkpoint, ROWS, 2048, tp) for tp in (1, 2, 3, 4)] == [1088, 1088, 2048, 1088]
+    assert rows_to_continue(checkpoint, 1089, 2048, 1) == 2048
+    assert rows_to_continue(None, ROWS, 2048, 1) == 2048
+    assert written_vocabulary(checkpoint) == (1088 if name == "dp2" else None)
+
+
+def test_adapters_say_nothing_of_the_vocabulary(folder: Path) -> None:
+    from sdrrl_nemo.train.strategy import rows_to_continue
+
+    assert rows_to_continue(_last(folder / "masters-lora"), ROWS, 2048, 1) == 2048
 
 
 @pytest.mark.parametrize("name", ["masters-dp2", "masters-tp2"])

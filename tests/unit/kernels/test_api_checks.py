@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sdrrl_kernels import api, cross_entropy_cpu, cross_entropy_triton
+from sdrrl_kernels import fused_linear_cross_entropy as fused
 from sdrrl_kernels.api import cross_entropy, linear_cross_entropy, pick_backend
 from sdrrl_kernels.cross_entropy_triton import resident_tile, stream_tile
 from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows
@@ -149,7 +150,7 @@ def test_linear_expects_the_gradient_of_a_bare_backward_and_plans_its_chunks(mon
     rest = {k: v for k, v in arguments().items() if k != "logits"}
     linear_cross_entropy(hidden, table, **rest).loss.backward()
     assert seen == [(1.0, 1.0)] * 2  # of both gradients: nothing is to be rescaled
-    assert planned == [(4, 8, 3, 2, "cpu", None)]
+    assert planned == [(4, 8, 2, "cpu", None, 3)]
 
 
 def test_logsumexp_comes_only_when_asked_for() -> None:
@@ -254,22 +255,63 @@ def test_linear_of_a_padded_vocabulary_and_another_upstream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "columns", "width", "itemsize", "device", "rows", "want"),
+    ("n", "columns", "itemsize", "device", "mib", "width", "want"),
     [
-        (4096, 49152, 64, 4, "cpu", None, 512),  # 32 MiB hold 170 rows, the least is 512
-        (3000, 49152, 64, 4, "cpu", None, 512),  # six chunks of 500, rounded up to a multiple of 64
-        (2600, 49152, 64, 4, "cpu", None, 448),  # six chunks of 434
-        (4096, 8192, 64, 2, "cpu", None, 2048),  # 32 MiB hold 2048 rows
-        (4100, 8192, 64, 2, "cpu", None, 1408),
-        (2048, 8192, 64, 2, "cpu", None, 2048),
-        (2049, 8192, 64, 2, "cpu", None, 2049),  # chunks would not save a quarter
-        (16384, 131072, 4096, 2, "xpu", None, 2048),  # an unknown accelerator is like a GPU
-        (100, 8192, 64, 2, "cpu", 0, 1),
-        (100, 8192, 64, 2, "cpu", 1000, 1000),
+        (4096, 49152, 4, "cpu", None, 64, 512),  # 32 MiB hold 170 rows, the least is 512
+        (3000, 49152, 4, "cpu", None, 64, 512),  # six chunks of 500, rounded up to a multiple of 64
+        (2600, 49152, 4, "cpu", None, 64, 448),  # six chunks of 434
+        (4096, 8192, 2, "cpu", None, 64, 2048),  # 32 MiB hold 2048 rows
+        (4100, 8192, 2, "cpu", None, 64, 1408),
+        (2048, 8192, 2, "cpu", None, 64, 2048),
+        (2049, 8192, 2, "cpu", None, 64, 2049),  # chunks would not save a quarter
+        (2049, 8192, 2, "cpu", None, 0, 1088),  # but need no buffer
+        (4096, 49152, 2, "cpu", None, 576, 512),
+        (1024, 49152, 2, "cpu", None, 576, 1024),  # the fp32 gradient would outweigh the logits
+        (1024, 49152, 2, "cpu", None, 0, 512),
+        (16384, 131072, 2, "xpu", None, 4096, 2048),  # an unknown accelerator is like a GPU
+        (16384, 131072, 2, "cuda", None, 4096, 2048),
+        (16384, 32000, 2, "cuda", None, 4096, 16384),  # Llama-2-7B with a buffer of its own
+        (16384, 32000, 2, "cuda", None, 0, 8192),  # and with Megatron's
+        (16384, 32000, 2, "cuda", 128, 0, 2048),
+        (16384, 262144, 2, "cuda", 128, 0, 1024),  # 256 rows would wait for memory
+        (10, 10**9, 4, "cuda", None, 4096, 10),
+        (0, 32000, 2, "cuda", None, 64, 1),
     ],
 )
-def test_chunk_rule(n: int, columns: int, width: int, itemsize: int, device: str, rows: int | None, want: int) -> None:
-    assert chunk_rows(n, columns, width, itemsize, device, rows) == want
+def test_chunk_rule(n: int, columns: int, itemsize: int, device: str, mib: int | None, width: int, want: int) -> None:
+    assert chunk_rows(n, columns, itemsize, device, mib, width) == want
+
+
+@pytest.mark.parametrize(
+    ("options", "chunks"),
+    [
+        ({}, 1),  # a buffer would outweigh the logits
+        ({"into_main_grad": True}, 3),
+        ({"into_main_grad": True, "chunk_mib": 2}, 2),
+        ({"into_main_grad": True, "rows_per_chunk": 1000}, 2),
+    ],
+)
+def test_rows_of_a_call(options: dict[str, Any], chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,100 rows of 1,000 columns, at least 400 a chunk and 1 MiB of logits: how often logits are made."""
+    monkeypatch.setitem(fused.CHUNK_MIB, "cpu", 1)
+    monkeypatch.setitem(fused.OPERATIONS_A_BYTE, "cpu", 100)
+    found = 0
+    sweep = fused._Chunks.__iter__
+
+    def counted(self: Any) -> Any:
+        nonlocal found
+        for each in sweep(self):
+            found += 1
+            yield each
+
+    monkeypatch.setattr(fused._Chunks, "__iter__", counted)
+    case = make(1100, 8, torch.float32, 4)
+    case.weights[:], case.labels[:] = 1, 3
+    weight = torch.randn(1000, 256).bfloat16().requires_grad_()
+    weight.main_grad = torch.zeros(1000, 256)  # type: ignore[attr-defined]
+    hidden = torch.randn(1100, 256).bfloat16()
+    linear_cross_entropy(hidden, weight, case.labels, case.weights, case.subset, SUBSETS, **options)
+    assert found == chunks
 
 
 def test_plans_of_rows() -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.cost.flops import ModelShape, padded_vocabulary
 from sdrrl_nemo.plan import activations
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, padded
-from sdrrl_nemo.plan.memory import in_flight, memory, stage_parameters
+from sdrrl_nemo.plan.memory import chunk_bytes, in_flight, memory, stage_parameters
 
 LLAMA_7B = ModelShape(32, 4096, 32, 32, 128, 11008, 32000)
 GPT_175B = ModelShape(96, 12288, 96, 96, 128, 4 * 12288, 51200, gated=False)
@@ -83,8 +83,16 @@ def test_fused_loss_keeps_no_logits() -> None:
     plain = memory(LLAMA_7B, Layout(micro_batch_size=8), Build(), 4096, 0)
     fused = memory(LLAMA_7B, Layout(micro_batch_size=8), Build(fused_linear=True), 4096, 0)
     logits = 2 * tokens * 32000
-    output_gradient = 2 * 32000 * 4096  # made in advance
-    assert plain.loss - fused.loss == pytest.approx(logits - output_gradient)
+    assert plain.loss - fused.loss == pytest.approx(logits)
+
+
+def test_fused_loss_has_a_chunk_of_logits_and_no_buffer_for_the_weights_gradient() -> None:
+    for mib, rows in {None: 8192, 128: 2048, 1: 1024}.items():
+        assert chunk_bytes(LLAMA_7B, Layout(), Build(chunk_mib=mib), 8 * 4096) == 2 * rows * 32000
+    wide = replace(LLAMA_7B, vocabulary=262144)  # else the feed-forward's gradients are larger
+    found = memory(wide, Layout(), Build(fused_linear=True), 4096, 0)
+    assert found.temporary == 2 * 1024 * 262144 + 2 * 4096 * 4096
+    assert memory(wide, Layout(tp=2), Build(fused_linear=True), 4096, 0).temporary == found.temporary
 
 
 def test_lora_trains_adapters_only() -> None:
@@ -102,3 +110,24 @@ def test_padding_adds_whole_groups_and_rows() -> None:
     found = padded(smollm2, 2, 5)
     assert (found.heads, found.groups, found.vocabulary) == (12, 4, 49280)  # a multiple of 64 that 5 divides
     assert padded(smollm2, 1, 4).vocabulary == 49152
+
+
+@pytest.mark.parametrize(
+    ("rows", "tp", "want"),
+    [
+        *((32000, tp, 32768) for tp in (1, 2, 4, 8)),
+        *((32003, tp, 32768) for tp in (1, 2, 4, 8, 16)),
+        *((151936, tp, 152576) for tp in (1, 2, 4, 8)),
+        (151936, 16, 153600),  # a multiple of 128 on each of 16 ranks
+        (128256, 3, 129024),
+        (32000, 3, 32064),  # 33,792 would be a multiple of 128 on each of three ranks and of eight
+        (49152, 7, 50176),
+        (1031, 1, 1088),  # a small vocabulary
+        (1031, 8, 1088),
+        (31775, 1, 31808),  # 993 rows more would be one too many
+        (31776, 1, 32768),
+    ],
+)
+def test_padded_vocabulary(rows: int, tp: int, want: int) -> None:
+    assert padded_vocabulary(rows, tp) == want
+    assert want % tp == 0 and want % 64 == 0

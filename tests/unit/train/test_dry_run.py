@@ -23,7 +23,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 def test_the_plan_says_what_will_run(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    from sdrrl_nemo.train.dry_run import dry_run
+    from sdrrl_nemo.train.dry_run import dry_run, lines
     from sdrrl_nemo.train.preparation import read_inputs
     from sdrrl_nemo.train.schedule import resolve
 
@@ -35,6 +35,12 @@ def test_the_plan_says_what_will_run(config: RunConfig, capsys: pytest.CaptureFi
     assert said["steps"] == f"{run.steps} ({run.batches.schedule.steps_per_epoch} an epoch, 4.00 epochs)"
     assert f"{resolve(config.optim, run.batches, run.steps).lr:.3g}" in " ".join(said.values())
     assert said["gradients"] == "clipped at norm 6"  # six subsets
+    config.loss.kernel, rows = "fused_linear", run.batches.row_shape[0] * run.batches.row_shape[1]
+    everything = 2 * rows * run.hf.vocab_size / 2**20  # fewer rows than the least chunk has
+    found = dict(lines(config, run, 8))["logits at a time"]
+    config.loss.kernel = "auto"
+    assert found == f"at most {everything:.1f} MiB on a GPU, {everything:.1f} MiB on a CPU"
+    assert "logits at a time" not in dict(lines(config, run, 8))
     assert not Path(config.run_dir).exists()
 
 

@@ -129,6 +129,20 @@ def test_fused_takes_the_weight_that_the_layer_is_called_with(inputs: LossInputs
 
 
 @pytest.mark.usefixtures("alone")
+def test_fused_adds_the_weights_gradient_where_megatron_sums_it(inputs: LossInputs) -> None:
+    """Two micro-batches: what DistributedDataParallel has to add for them is a zero."""
+    hidden, weight = torch.randn(LENGTH, BATCH, WIDTH), torch.randn(PADDED, WIDTH).requires_grad_()
+    want = torch.autograd.grad(by_hand(inputs, hidden @ weight.t())[0], weight)[0]
+    weight.main_grad, weight.grad_added_to_main_grad = torch.zeros(PADDED, WIDTH), False  # type: ignore[attr-defined]
+    model = model_of(weight, kernel="fused_linear")
+    for turn in (1, 2):
+        model.compute_language_model_loss(inputs, model.output_layer.forward(hidden)[0])[0].backward()
+        torch.testing.assert_close(weight.main_grad, turn * want)  # type: ignore[attr-defined]
+    assert weight.grad_added_to_main_grad  # type: ignore[attr-defined]
+    assert weight.grad is not None and not weight.grad.to_dense().any()
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("kernel", ["torch", "fused_linear"])
 def test_a_ranks_slice_of_the_vocabulary_begins_where_its_rows_do(
     inputs: LossInputs, kernel: str, monkeypatch: pytest.MonkeyPatch
