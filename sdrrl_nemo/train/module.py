@@ -21,6 +21,8 @@ from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
+from sdrrl_nemo.train.megatron_options.option_build import let_gradients_in, set_options
+from sdrrl_nemo.train.megatron_options.option_settings import NONE
 from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.strategy import PackedDataSampler
 
@@ -93,6 +95,7 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
     row = run.batches.row_shape[1]
     gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
     gpt.deterministic_mode = t.deterministic
+    set_options(gpt, config.megatron)
     subsets = len(run.batches.dataset.subset_names)
 
     def built(model: Any) -> None:
@@ -102,6 +105,8 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
         load_hf_weights(model, m.hf_path, gpt, rank, t.tp)
         if adapters is not None:
             add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
+            if config.megatron.recompute_granularity != NONE:
+                let_gradients_in(model)
         attach_loss(model, run.tokens, subsets, config.loss)
 
     gpt.on_model_built = built
