@@ -5,8 +5,9 @@
 
 The model's sizes come from config.json in model.hf_path, from --hf-config (a folder, a config.json or a known name), or
 from the folder's name where nothing is downloaded yet; the amount of data from the packed set, or from --tokens or
---samples with --sample-length, and --seq-length. ``--published`` prints what it predicts for published Megatron runs.
-All numbers are predictions (docs/planning.md says from what).
+--samples with --sample-length, and --seq-length. ``--options`` prints what each of Megatron's options for memory and
+speed would do, ``--published`` what is predicted for published Megatron runs. All numbers are predictions
+(docs/planning.md says from what).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.cost.gpus import GPUS, gpu
 from sdrrl_nemo.plan import report
+from sdrrl_nemo.plan.option_table import option_lines
 from sdrrl_nemo.plan.published import published_runs
 from sdrrl_nemo.plan.search import Planner
 from sdrrl_nemo.plan.workload import workload
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--network-gb-s", type=float, default=0.0, help="network of a GPU, 1e9 bytes/s, one direction")
     p.add_argument("--top", type=int, default=8, help="layouts in the table (default 8)")
     p.add_argument("--json", type=Path, help="write everything here too")
+    p.add_argument("--options", action="store_true", help="what each of Megatron's options would do in this layout")
     p.add_argument("--published", action="store_true", help="compare with published Megatron runs and end")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the YAML")
     return p
@@ -70,6 +73,9 @@ def main(argv: Sequence[str]) -> None:
     hf, source = hf_config(config.model.hf_path, args.hf_config)
     data = workload(config, args.tokens, args.samples, args.sample_length, args.seq_length)
     planner = Planner(config, ModelShape.of(hf), card, data, fused=args.layers == "te")
+    if args.options:
+        print("\n".join(option_lines(planner, args.gpus)))
+        return
     result = planner.result(args.gpus)
     print("\n".join(report.lines(planner, result, source, args.top)))
     if args.json:

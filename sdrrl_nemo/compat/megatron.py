@@ -14,6 +14,7 @@ _LOSS = register("eq6-loss", "megatron-core", "the loss kernel takes the place o
 _OUTPUT = register("output-pass-through", "megatron-core", "the loss has only rows that carry loss projected")
 _ADAPTERS = register("adapter-state", "megatron-core", "checkpoints of a LoRA run hold the adapters alone")
 _ROTARY = register("rotary-frequencies", "megatron-core", "its own scaling knows one of Llama 3's four factors")
+_NORMS = register("norms-without-fp8", "megatron-core", "norms are computed again without Transformer Engine too")
 _GROUPS = register("parallel-groups", "nemo_toolkit", "groups are made by hand where the processes have joined before")
 
 
@@ -61,3 +62,19 @@ def init_model_parallel(model: Any) -> None:
     import nemo.lightning._strategy_lib as library
 
     _GROUPS.get(library, "init_model_parallel", parameters=("model",))(model)
+
+
+def norms_without_fp8() -> None:
+    """A norm that is computed again asks Transformer Engine for its state in fp8, even where there is no fp8 and no
+    Transformer Engine: megatron-core takes any value but None for a yes, and passes False."""
+    import megatron.core.tensor_parallel.random as mcore_random
+
+    owner = mcore_random.CheckpointWithoutOutput
+    plain = _NORMS.get(owner, "__init__", parameters=("fp8",))
+    if plain.__module__ == __name__:
+        return
+
+    def init(self: Any, fp8: Any = False) -> None:
+        plain(self, fp8=fp8 or None)
+
+    _NORMS.replace(owner, "__init__", init, source="72036565b771")

@@ -101,8 +101,6 @@ def add_adapters(model: Any, lora: Lora, c: SdrrlGPTConfig, seed: int, tp_rank: 
             disable_sequence_parallel_comm=no_sp_comm,
             base_linear_is_parallel=parallel,
         )
-        if lora.dropout:
-            adapter.dropout = _TrainingDropout(lora.dropout)
         weight = adapter.linear_in.weight
         with torch.no_grad():
             full = _initial(name, lora.rank, n_in, _true_width(target, n_in, c), seed)
@@ -121,13 +119,6 @@ def _attributes(layer: Any) -> tuple[bool, int, int, bool, bool]:
         return is_row, layer.input_size, layer.output_size, not layer.config.sequence_parallel, True
     found: tuple[bool, int, int, bool, bool] = get_adapter_attributes_from_linear(layer)
     return found
-
-
-class _TrainingDropout(torch.nn.Dropout):
-    """Off where no gradient is asked for: the held-out loss is evaluated between steps, in training mode."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.dropout(x, self.p, self.training and torch.is_grad_enabled())
 
 
 def _targets(model: Any, lora: Lora) -> Iterator[tuple[str, Any, str]]:

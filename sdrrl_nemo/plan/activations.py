@@ -13,7 +13,7 @@ is read from its modules and not measured, since that needs a GPU.
 from __future__ import annotations
 
 from sdrrl_nemo.cost.flops import ModelShape
-from sdrrl_nemo.plan.layout import Build, Layout
+from sdrrl_nemo.plan.layout import Build, Layout, recomputes
 
 FP32 = 4
 INDEX = 8
@@ -32,11 +32,70 @@ def layer(shape: ModelShape, layout: Layout, build: Build) -> float:
 
     Without sequence parallelism every tensor-parallel rank keeps the whole norms: h is divided by TP only with it.
     """
-    tp = layout.tp
-    split = tp if layout.sequence_parallel else 1
-    # gate and up in one, their product. Local layers on a GPU: also silu(gate) and up + 0 (mcore's offset), copies
-    feed_forward = (3 if build.fused or build.device == "cpu" else 5) * shape.feed_forward * build.width
-    return 2 * norm(shape.hidden, build) / split + attention(shape, layout, build) + feed_forward / tp
+    split = layout.tp if layout.sequence_parallel else 1
+    norms = 2 * (norm(shape.hidden, build) - _spared_by_fp8(build) * shape.hidden) / split
+    return norms + attention(shape, layout, build) + feed_forward(shape, layout, build)
+
+
+def _spared_by_fp8(build: Build) -> float:
+    """Bytes of an element that a projection keeps of its input, less the one byte of fp8."""
+    return build.width - 1.0 if build.fp8 else 0.0
+
+
+def feed_forward(shape: ModelShape, layout: Layout, build: Build) -> float:
+    """Gate and up in one, and their product, bytes a token; in fp8 the product is kept in one byte.
+
+    Local layers on a GPU: also silu(gate) and up + 0 (mcore's offset), copies.
+    """
+    tensors = 3 if build.fused or build.device == "cpu" else 5
+    return (tensors * build.width - _spared_by_fp8(build)) * shape.feed_forward / layout.tp
+
+
+def of_chunk(shape: ModelShape, layout: Layout, build: Build, layers: float) -> tuple[float, float]:
+    """(what a chunk of ``layers`` layers keeps, what comes back when its parts are computed again, one at a time) under
+    ``megatron.recompute_granularity``, bytes a token.
+    """
+    whole = layer(shape, layout, build)
+    split = layout.tp if layout.sequence_parallel else 1
+    kept_input = build.width * shape.hidden / split
+    if build.recompute == "full":
+        n = build.recompute_layers
+        if build.recompute_method == "uniform":
+            return layers / n * kept_input, n * whole - kept_input
+        n = min(n, int(layers))
+        # where a layer keeps everything, it is gone before the first of the others is computed again
+        return n * kept_input + (layers - n) * whole, whole - kept_input if n == layers else 0.0
+    parts = _parts_again(shape, layout, build) if build.recompute == "selective" else [0.0]
+    return layers * (whole - sum(parts)), max(0.0, *parts)
+
+
+def _parts_again(shape: ModelShape, layout: Layout, build: Build) -> list[float]:
+    """What each part that is computed again no longer keeps, bytes a token of one layer."""
+    split = layout.tp if layout.sequence_parallel else 1
+    output = (
+        (build.width - _spared_by_fp8(build)) * shape.hidden + FP32
+    ) / split  # of a norm: its output and reciprocal
+    found = [0.0]
+    if recomputes(build, "mlp"):  # Transformer Engine's norm is inside the projection, and so inside the part
+        found.append(feed_forward(shape, layout, build) + (output if build.fused else 0.0))
+    if recomputes(build, "layernorm") and not build.fused:
+        found += [output, output]
+    if recomputes(build, "core_attn"):
+        found.append(attention(shape, layout, build) - _attention_again(shape, layout, build))
+    return found
+
+
+def _attention_again(shape: ModelShape, layout: Layout, build: Build) -> float:
+    """What one layer's attention keeps, bytes a token, where the core attention is computed again.
+
+    Its inputs are rotated queries and keys, and values that are a view of the whole projection; the output projection
+    keeps the output. So little is spared, unless the attention itself works on copies in fp32, as on a CPU.
+    """
+    w, d, tp = build.width, shape.head_dim, layout.tp
+    q, kv = shape.heads * d / tp, 2 * shape.groups * d / tp
+    rotary = 0 if build.fused else 4 * d * w
+    heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
+    return rotary + w * (q + kv / 2) + w * (q + kv) + w * q + heads
 
 
 def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
@@ -44,6 +103,8 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
     w, d, tp, cp = build.width, shape.head_dim, layout.tp, layout.cp
     q, kv = shape.heads * d / tp, 2 * shape.groups * d / tp
     out = w * q + FP32 * shape.heads / tp  # output, log-sum-exp
+    if build.fp8:
+        out += q  # and the output in one byte, for the projection
     heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
     if build.fused:  # rotated queries and keys, and the projection they came from, which the values are a part of
         return w * (q + kv / 2) + w * (q + kv) + out + heads

@@ -54,21 +54,48 @@ class Build:
     gradient_bytes: int = 4
     """train/trainer.py keeps and reduces gradients in fp32; the published runs are not ours and differ."""
     recompute: str = "none"
-    """``none``; ``selective`` or ``full`` (Korthikanti et al. 2022) appear in published runs only."""
+    """``none``, ``selective`` or ``full`` (Korthikanti et al. 2022), as ``megatron.recompute_granularity``."""
+    recompute_method: str = "uniform"
+    recompute_layers: int = 1
+    """Layers of a unit (``uniform``), or of each model chunk (``block``)."""
+    recompute_modules: tuple[str, ...] = ("core_attn",)
+    """Parts that ``selective`` computes again."""
     flash: bool = True
     """Attention that never writes its scores; False: Megatron before flash-attention."""
     adapters: int = 0
     """LoRA: trained parameters a layer, the others are frozen; 0: all are trained."""
     adapter_rank: int = 0
     fused_accumulation: bool = False
-    """Weight gradients added to the fp32 ones inside their product; off in model/provider.py, on in published runs."""
-    overlap: bool = False
-    """Gradient reduction and parameter gathering hidden behind compute; this recipe does not."""
+    """Weight gradients added to the fp32 ones inside their product."""
+    overlap_grad_reduce: bool = False
+    """Gradients reduced behind the last backward pass."""
+    overlap_param_gather: bool = False
+    """Weights gathered behind the first forward pass."""
+    tp_comm_overlap: bool = False
+    """Tensor-parallel messages behind the products they belong to."""
+    fp8: bool = False
+    """Products of the layers in fp8, the output layer's in bf16."""
+    eager: tuple[str, ...] = ()
+    """Parts that are single operations of torch in fp32, ``norm`` and ``softmax``, as in megatron-core's own local
+    layers: published runs only."""
 
     @property
     def width(self) -> int:
         """Bytes of a parameter and of an activation."""
         return 2 if self.precision == "bf16" else 4
+
+
+def recomputed_share(shape: ModelShape, layout: Layout, build: Build) -> float:
+    """Share of a rank's layers that are computed again as a whole."""
+    if build.recompute != "full":
+        return 0.0
+    chunk = shape.layers / (layout.pp * layout.vpp)
+    return 1.0 if build.recompute_method == "uniform" else min(1.0, build.recompute_layers / chunk)
+
+
+def recomputes(build: Build, part: str) -> bool:
+    """Whether ``part`` of every layer is computed again by itself."""
+    return build.recompute == "selective" and part in build.recompute_modules
 
 
 def padded(shape: ModelShape, multiple: int, tp: int) -> ModelShape:

@@ -24,6 +24,8 @@ FRAGMENTATION = 0.05
 """Of what comes and goes, lost between blocks of the allocator; Megatron-LM's estimate adds the same 5%."""
 MOMENTS = 8
 FP32 = 4
+FP8_COPIES = 2
+"""Bytes of a projection's copies in fp8, as it is and transposed, that Transformer Engine keeps through a step."""
 
 
 @dataclass(frozen=True)
@@ -85,42 +87,6 @@ def optimizer_bytes(parameters: float, layout: Layout, build: Build) -> float:
     return parameters * each / (layout.dp * layout.cp if build.distributed_optimizer else 1)
 
 
-def saved_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> float:
-    """What a rank of pipeline stage ``stage`` writes into a checkpoint, and holds in host memory while it does.
-
-    Weights, fp32 masters and moments, each byte written by one of the data-parallel ranks; on a GPU nothing is added,
-    for nothing is gathered (train/strategy.py). In fp32 the distributed optimiser writes its copy of the weights too.
-    """
-    trained = trained_parameters(shape, layout, build, stage)
-    if shape.tied and 0 < stage == layout.pp - 1 and not build.adapters:
-        trained -= shape.vocabulary * shape.hidden / layout.tp  # the first stage writes the embedding both use
-    copied = build.width != FP32 or build.distributed_optimizer
-    each = build.width + MOMENTS + (FP32 if copied else 0)
-    return trained * each / (layout.dp * layout.cp)
-
-
-def loaded_bytes(shape: ModelShape, layout: Layout, build: Build, stage: int) -> float:
-    """What reading a checkpoint holds on a rank of stage ``stage`` beside weights, gradients and optimiser.
-
-    It is gone before the first step, so it stands where activations will. Megatron reads into the run's own tensors,
-    but for the gate and up projections, which it joins, and for what another of the replicas reads and sends.
-    """
-    trained = trained_parameters(shape, layout, build, stage)
-    joined = 0.0 if build.adapters else 2 * shape.hidden * shape.feed_forward * shape.layers / (layout.pp * layout.tp)
-    replicas = layout.dp * layout.cp
-    sliced = replicas if build.distributed_optimizer else 1
-    master = FP32 if build.width != FP32 or build.distributed_optimizer else 0
-    state = master + MOMENTS
-    sent = (1 - 1 / replicas) * (trained - joined) * (build.width + (0 if build.distributed_optimizer else state))
-    return joined * (build.width + state / sliced) + sent
-
-
-def checkpoint_bytes(shape: ModelShape, layout: Layout, build: Build) -> float:
-    """A whole checkpoint: of all ranks together."""
-    ranks = layout.gpus // layout.pp
-    return sum(saved_bytes(shape, layout, build, stage) for stage in range(layout.pp)) * ranks
-
-
 def memory(
     shape: ModelShape, layout: Layout, build: Build, row_tokens: int, stage: int, sequence: int | None = None
 ) -> Memory:
@@ -137,17 +103,20 @@ def memory(
     count = stage_parameters(shape, layout, stage) + (trained if build.adapters else 0.0)
     chunk = shape.layers / (layout.pp * layout.vpp)
     if sequence is None:
-        of_layer = activations.layer(shape, layout, build)
+        of_chunk, again = activations.of_chunk(shape, layout, build, chunk)
     else:
-        of_layer = activations.gpt_layer(shape, layout, build, sequence)
+        of_chunk, again = activations.gpt_layer(shape, layout, build, sequence) * chunk, 0.0
     chunks = in_flight(layout, stage)
-    kept = tokens * of_layer * chunk * chunks
+    kept = tokens * of_chunk * chunks
     if stage == 0:  # token ids, and which of them are another rank's
         kept += tokens * (activations.INDEX + (layout.tp > 1)) * -(-chunks // layout.vpp)
     loss = 0.0
     if stage == layout.pp - 1:
         loss = tokens * activations.logits(shape, layout, build)
+    kept += max(0.0, tokens * again - loss)  # parts are computed again once the loss has let its own go
     temporary = _temporary(shape, layout, build, tokens, stage)
+    if build.fp8:  # each projection a second and a third time, for products along either side
+        count += shape.layers / layout.pp * shape.layer_matrices() / layout.tp * FP8_COPIES / build.width
     fixed = CONTEXT_BYTES + (NCCL_BYTES if layout.gpus > 1 else 0.0)
     return Memory(
         parameters=count * build.width,
@@ -180,13 +149,14 @@ def chunk_bytes(shape: ModelShape, layout: Layout, build: Build, rows: float) ->
 def _temporary(shape: ModelShape, layout: Layout, build: Build, tokens: float, stage: int) -> float:
     """Largest set of tensors at once that nothing keeps: gradients within a layer or within the loss."""
     w, tp, h = build.width, layout.tp, shape.hidden
-    feed_forward = w * (3 * tokens * shape.feed_forward + 2 * h * shape.feed_forward) / tp
+    of_weight = 0 if build.fused_accumulation else 1  # else it goes into the fp32 one at once
+    feed_forward = w * (3 * tokens * shape.feed_forward + of_weight * 2 * h * shape.feed_forward) / tp
     found = [feed_forward]  # gradients of gate, up and product; of the weight, before it is added to the fp32 one
     if stage == layout.pp - 1:
         output = shape.vocabulary / tp * h
         if build.fused_linear:
             found.append(chunk_bytes(shape, layout, build, build.live_share * tokens) + w * tokens * h)
         else:
-            found.append(w * (output + tokens * h))
+            found.append(w * (of_weight * output + tokens * h))
     gathered = w * tokens * h if layout.sequence_parallel and tp > 1 else 0.0  # Megatron's buffer for gathered inputs
     return max(found) + gathered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -32,11 +32,14 @@ class PublishedRun:
     seconds: float
     chosen_on: bool
     """The efficiencies of plan/speed.py were chosen to fit this run, among others."""
+    with_optimizer: bool = True
+    """False: only the forward and the backward pass were timed."""
 
     def predict(self, efficiency: Efficiency | None = None) -> Step:
         """Seconds of a step, as the planner sees this run."""
         work = Work(self.row, (self.sample + 1) / 2)
-        return step_seconds(self.shape, self.layout, self.build, work, gpu(self.gpu), efficiency)
+        found = step_seconds(self.shape, self.layout, self.build, work, gpu(self.gpu), efficiency)
+        return found if self.with_optimizer else replace(found, optimizer=0.0)
 
     def memory(self) -> Memory:
         """Bytes of the fullest rank; GPT's layers by Korthikanti et al., Llama's by plan/activations.py."""
@@ -46,7 +49,7 @@ class PublishedRun:
 
 SHAPE = ("layers", "hidden", "heads", "groups", "feed_forward", "vocabulary")
 LAYOUT = ("tp", "pp", "vpp", "cp", "sequence_parallel", "micro_batch_size")
-BUILD = ("recompute", "flash", "gradient_bytes", "overlap", "distributed_optimizer")
+BUILD = ("recompute", "flash", "gradient_bytes", "distributed_optimizer", "fp8", "fused", "eager")
 
 
 def _run(row: dict[str, Any]) -> PublishedRun:
@@ -62,11 +65,17 @@ def _run(row: dict[str, Any]) -> PublishedRun:
         gpu=row["gpu"],
         shape=shape,
         layout=Layout(dp=dp, accumulation=accumulation, **parallel),
-        build=Build(fused_accumulation=True, **{k: row[k] for k in BUILD if k in row}),
+        build=Build(
+            fused_accumulation=True,
+            overlap_grad_reduce=row.get("overlap", False),
+            overlap_param_gather=row.get("overlap", False),
+            **{k: row[k] for k in BUILD if k in row},
+        ),
         row=row["row"],
         sample=row.get("sample", row["row"]),
         seconds=seconds,
         chosen_on=row["chosen_on"],
+        with_optimizer=row.get("with_optimizer", True),
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from sdrrl_nemo.plan.layout import Layout
 from sdrrl_nemo.plan.memory import Memory
 from sdrrl_nemo.plan.published import PublishedRun
 from sdrrl_nemo.plan.search import Plan, Planner, Result
 from sdrrl_nemo.plan.speed import Step
+from sdrrl_nemo.train.megatron_options.option_settings import option_words
 
 GB = 1e9
 STATED = "predicted from published runs and formulas, not measured on a GPU (docs/planning.md)"
@@ -88,6 +90,7 @@ def lines(planner: Planner, result: Result, source: str, top: int) -> Iterator[s
     yield f"data     rows of {w.row_tokens:,} tokens, samples of {w.sample_tokens:,.0f} on average ({w.source})"
     steps = w.steps(config)
     yield f"steps    {f'{steps:,}' if steps else '?'} of {config.trainer.global_batch_size} rows"
+    yield f"options  {option_words(config.megatron)}"
     yield f"numbers  {STATED}"
     own = result.configured
     columns = [("as configured", own)] if own is not None and own.layout != best.layout else []
@@ -118,6 +121,7 @@ def lines(planner: Planner, result: Result, source: str, top: int) -> Iterator[s
         f"{saved / best.layout.gpus / GB:,.3g} GB a GPU, and none on the GPUs; reading it takes up to "
         f"{planner.loaded_bytes((own or best).layout) / GB:,.3g} GB more a GPU, before there are activations"
     )
+    yield from _reads(planner, (own or best).layout)
     if (at_load := _at_load(planner, own or best)) > card.memory_gb * GB:
         yield (
             f"a resumed run needs up to {at_load / GB:,.1f} GB a GPU while it reads its checkpoint, more than the "
@@ -125,6 +129,20 @@ def lines(planner: Planner, result: Result, source: str, top: int) -> Iterator[s
         )
     if not steps:
         yield "hours: give --tokens, or --samples with --sample-length, or make the packed set"
+
+
+def _reads(planner: Planner, layout: Layout) -> Iterator[str]:
+    """What a resumed run and a new one read."""
+    read, host = planner.read_bytes(layout)
+    yield (
+        f"resume:     a GPU's process reads up to {read / GB:,.3g} GB of the checkpoint, {host / GB:,.2g} GB of host "
+        "memory at a time"
+    )
+    read, host = planner.start_bytes(layout)
+    yield (
+        f"start:      a GPU's process reads up to {read / GB:,.3g} GB of the model's folder (in 16 bit), "
+        f"{host / GB:,.2g} GB of host memory at a time, nothing more on the GPU"
+    )
 
 
 def _at_load(planner: Planner, plan: Plan) -> float:
@@ -158,6 +176,8 @@ def _plan_json(planner: Planner, plan: Plan) -> dict[str, Any]:
         "step_seconds": {**asdict(plan.step), "total": plan.step.total},
         "checkpoint_bytes": planner.checkpoint_bytes(plan.layout),
         "loaded_bytes": planner.loaded_bytes(plan.layout),
+        "read_bytes": dict(zip(("disk", "host"), planner.read_bytes(plan.layout), strict=True)),
+        "start_bytes": dict(zip(("disk", "host"), planner.start_bytes(plan.layout), strict=True)),
         "tokens_per_second": plan.tokens_per_second,
         "hours": plan.hours or None,
         "mfu": plan.mfu,
@@ -174,7 +194,7 @@ def published_json(runs: Sequence[PublishedRun]) -> list[dict[str, Any]]:
             "gpus": r.layout.gpus,
             "published_seconds": r.seconds,
             "predicted_seconds": r.predict().total,
-            "predicted_memory_bytes": r.memory().total,
+            "predicted_memory_bytes": None if r.build.eager else r.memory().total,
             "chosen_on": r.chosen_on,
         }
         for r in runs
@@ -193,7 +213,7 @@ def published_rows(runs: Sequence[PublishedRun]) -> list[list[str]]:
                 f"{r.seconds:.2f}",
                 f"{seconds:.2f}",
                 f"{100 * (seconds / r.seconds - 1):+.1f}%",
-                f"{r.memory().total / GB:.1f}",
+                "-" if r.build.eager else f"{r.memory().total / GB:.1f}",  # attention scores are not modelled
                 "chosen on" if r.chosen_on else "held out",
             ]
         )

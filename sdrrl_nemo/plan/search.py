@@ -12,15 +12,26 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.cost.flops import ModelShape, training_flops
 from sdrrl_nemo.cost.gpus import Gpu
+from sdrrl_nemo.plan.checkpoint_bytes import (
+    checkpoint_bytes,
+    loaded_bytes,
+    read_bytes,
+    read_host_bytes,
+    start_host_bytes,
+    start_read_bytes,
+)
 from sdrrl_nemo.plan.layout import Build, Layout, adapter_parameters, misfit, padded
-from sdrrl_nemo.plan.memory import Memory, checkpoint_bytes, fullest, loaded_bytes
+from sdrrl_nemo.plan.memory import Memory, fullest
 from sdrrl_nemo.plan.speed import GPUS_PER_NODE, Step, Work, step_seconds
 from sdrrl_nemo.plan.workload import Workload
 from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.megatron_options.option_checks import check_option_sizes
+from sdrrl_nemo.train.megatron_options.option_settings import NONE
 
 MAX_CP = 8
 ALIKE = 0.01
 """Speeds closer than this are alike: less than the predictions' error. The one that splits less goes first."""
+RECOMPUTE_ALL = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
 MAX_GPUS = 4096
 """How far ``what_would_fit`` looks."""
 
@@ -68,7 +79,7 @@ class Planner:
 
     def build(self) -> Build:
         """How the run's configuration builds layers and optimiser on a GPU."""
-        c = self.config
+        c, m = self.config, self.config.megatron
         adapters = adapter_parameters(self.shape, c.lora.rank, c.lora.target_modules) if c.lora.rank else 0
         return Build(
             precision="bf16" if c.trainer.precision == AUTO else c.trainer.precision,  # GPUs have it
@@ -79,6 +90,15 @@ class Planner:
             chunk_mib=c.loss.chunk_mib,
             adapters=adapters,
             adapter_rank=c.lora.rank,
+            recompute=m.recompute_granularity,
+            recompute_method=m.recompute_method,
+            recompute_layers=m.recompute_num_layers,
+            recompute_modules=tuple(m.recompute_modules),
+            fused_accumulation=m.gradient_accumulation_fusion,
+            overlap_grad_reduce=m.overlap_grad_reduce,
+            overlap_param_gather=m.overlap_param_gather,
+            tp_comm_overlap=m.tp_comm_overlap,
+            fp8=m.fp8 != NONE,
         )
 
     def layout(self, gpus: int) -> Layout:
@@ -95,9 +115,13 @@ class Planner:
             micro_batch_size=t.micro_batch_size,
             accumulation=t.global_batch_size // (t.micro_batch_size * dp),
         )
-        reason = misfit(padded(self.shape, self.config.model.pad_heads_to, t.tp), found)
+        shape = padded(self.shape, self.config.model.pad_heads_to, t.tp)
+        reason = misfit(shape, found)
         if reason:
             raise SdrrlError(f"trainer: {reason}")
+        check_option_sizes(self.config.megatron, shape.layers // (t.pp * t.vpp), {"hidden size": shape.hidden})
+        if self.config.megatron.fp8 != NONE and self.gpu.generation == "ampere":
+            raise SdrrlError(f"megatron.fp8: {self.gpu.name} has no products in fp8, which begin with Ada and Hopper")
         return found
 
     def result(self, gpus: int) -> Result:
@@ -150,6 +174,17 @@ class Planner:
         """What reading a checkpoint holds on the fullest rank, beside the run's own."""
         shape = padded(self.shape, self.config.model.pad_heads_to, layout.tp)
         return max(loaded_bytes(shape, layout, self.build(), stage) for stage in range(layout.pp))
+
+    def read_bytes(self, layout: Layout) -> tuple[float, float]:
+        """(bytes a rank reads of a checkpoint at most, host memory that takes at a time)."""
+        shape, build = padded(self.shape, self.config.model.pad_heads_to, layout.tp), self.build()
+        most = max(read_bytes(shape, layout, build, stage) for stage in range(layout.pp))
+        return most, read_host_bytes(shape, layout, build)
+
+    def start_bytes(self, layout: Layout) -> tuple[float, float]:
+        """The same of the start from a Hugging Face folder in 16 bit."""
+        most = max(start_read_bytes(self.shape, layout, stage, 2) for stage in range(layout.pp))
+        return most, start_host_bytes(self.shape, 2)
 
     def layouts(self, gpus: int) -> Iterator[Layout]:
         """Layouts that the recipe accepts, micro-batch sizes from small to large within one split."""
@@ -211,6 +246,11 @@ class Planner:
             (
                 "optim.use_distributed_optimizer=true and loss.kernel=fused_linear",
                 {"optim": {"use_distributed_optimizer": True}, "loss": {"kernel": "fused_linear"}},
+            ),
+            ("megatron.recompute_granularity=selective", {"megatron": {"recompute_granularity": "selective"}}),
+            (
+                "megatron.recompute_granularity=full megatron.recompute_method=uniform megatron.recompute_num_layers=1",
+                {"megatron": RECOMPUTE_ALL},
             ),
         ):
             other = replace(self, config=override(self.config, changes, key))

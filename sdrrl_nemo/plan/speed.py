@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.cost.gpus import Gpu
-from sdrrl_nemo.plan.layout import Build, Layout
+from sdrrl_nemo.plan.layout import Build, Layout, recomputed_share, recomputes
 from sdrrl_nemo.plan.memory import optimizer_bytes, trained_parameters
 
 GPUS_PER_NODE = 8
@@ -36,6 +36,8 @@ class Efficiency:
     """Of the node's links, in collectives."""
     network: float = 0.7
     """Of the network. Assumed: no published run tells it apart."""
+    fp8: float = 0.7
+    """Of the peak in fp8, twice that in bf16, in matrix products; casts of what goes in and out are counted in."""
 
 
 EFFICIENCY = {
@@ -51,8 +53,11 @@ LATENCY_SECONDS = 2e-5
 """Of a collective or a message between stages. A stated constant."""
 KERNELS = {True: 70, False: 200}
 """Kernels of a layer, forward and backward, fused or not: counted roughly in the layer's modules."""
-SCORE_BYTES = 27
-"""Traffic of an attention score kept in memory, forward and backward: passes over 16 bits, and dropout masks."""
+SCORE_BYTES = {False: 27, True: 88}
+"""Traffic of an attention score kept in memory, forward and backward: passes over 16 bits, and dropout masks. True:
+single operations of torch, the softmax in fp32, as megatron-core's local layers have it."""
+EAGER_NORM_BYTES = 100
+"""Traffic of a value that single operations of torch normalise in fp32, forward and backward, beyond a fused norm's."""
 LOGIT_BYTES = {True: 6, False: 30}
 """Traffic of a logit: the product writes it, the loss reads it and writes its gradient. False, in GPT: Megatron's loss,
 which works on an fp32 copy."""
@@ -136,6 +141,7 @@ class _Stage:
         self.rows = work.row_tokens * layout.micro_batch_size
         self.tokens = self.rows / layout.cp
         self.layers = shape.layers / layout.pp
+        self.again = recomputed_share(shape, layout, build)
         self.peak = gpu.bf16_tflops * 1e12 * (1.0 if build.width == 2 else 1 / 16)  # fp32 without TF32, torch's default
 
     def seconds(self, stage: int) -> tuple[float, float, float, float, float]:
@@ -150,8 +156,12 @@ class _Stage:
     def matrices(self, last: bool) -> float:
         """Three products a projection, a fourth where the forward pass is done again; frozen ones need no third."""
         s, tp = self.shape, self.layout.tp
-        passes = (4 if self.build.recompute == "full" else 3) - (1 if self.build.adapters else 0)
+        passes = 3 + self.again - (1 if self.build.adapters else 0)
         layers = passes * self.layers * self._product(s.layer_matrices() / tp)
+        if recomputes(self.build, "mlp"):
+            layers += self.layers * self._product((3 if s.gated else 2) * s.hidden * s.feed_forward / tp)
+        if self.build.fp8:
+            layers *= self.e.matrix / (2 * self.e.fp8)
         return layers + (
             (2 if self.build.adapters else 3) * self._product(s.hidden * s.vocabulary / tp) if last else 0.0
         )
@@ -166,10 +176,11 @@ class _Stage:
         pairs = self.rows * self.work.pairs / self.layout.cp * self.layers
         forward = 4 * pairs * s.heads * s.head_dim / self.layout.tp
         if b.flash:
-            passes = 3.5 + (1.0 if b.recompute == "full" else 0.0)
+            passes = 3.5 + (1.0 if recomputes(b, "core_attn") else self.again)
             return passes * forward / (self.e.attention * self.peak)
-        passes = 3.0 + (1.0 if b.recompute != "none" else 0.0)  # plain products over all pairs, not the causal half
-        scores = 2 * pairs * s.heads / self.layout.tp * SCORE_BYTES * passes / 3
+        # plain products over all pairs, not the causal half
+        passes = 3.0 + (1.0 if recomputes(b, "core_attn") else self.again)
+        scores = 2 * pairs * s.heads / self.layout.tp * SCORE_BYTES["softmax" in b.eager] * passes / 3
         return 2 * passes * forward / (self.e.matrix * self.peak) + scores / self._bandwidth()
 
     def _bandwidth(self) -> float:
@@ -188,8 +199,11 @@ class _Stage:
             elements += 4 * b.adapters / b.adapter_rank / tp
         if not b.fused:
             elements *= 2.5
-        if b.recompute == "full":
-            elements *= 4 / 3
+        elements *= 1 + self.again / 3
+        elements += 3 * s.feed_forward / tp if recomputes(b, "mlp") else 0.0
+        elements += 4 * s.hidden / split if recomputes(b, "layernorm") else 0.0
+        if "norm" in b.eager:
+            elements += 2 * EAGER_NORM_BYTES / b.width * s.hidden / split
         moved = self.tokens * self.layers * elements * b.width
         trained = b.adapters or s.layer_matrices()
         moved += self.layers * trained / tp * (8 if b.fused_accumulation else 12)
@@ -212,10 +226,14 @@ class _Stage:
         if tp > 1:
             rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp <= GPUS_PER_NODE else self._network(1)
             one = self._reduce(self.tokens * self.shape.hidden * width, tp, rate) + LATENCY_SECONDS
-            forward = 2 * one * (2 if self.build.recompute == "full" else 1)
+            again = 1.0 if recomputes(self.build, "mlp") else 2 * self.again
+            forward = (2 + again) * one
             weights = self._product(self.shape.layer_matrices() / tp)
             backward = (one if self.layout.sequence_parallel else 0.0) + max(0.0, 2 * one - weights)
-            total += self.layers * (forward + backward)
+            exposed = forward + backward
+            if self.build.tp_comm_overlap:  # in as many pieces as ranks; nothing hides the first
+                exposed = exposed / tp + max(0.0, exposed * (1 - 1 / tp) - 2 * weights)
+            total += self.layers * exposed
         if cp > 1:
             rate = self.e.links * self.gpu.link_gb_s * 1e9 if tp * cp <= GPUS_PER_NODE else self._network(tp)
             keys = self.rows * 2 * self.shape.groups * self.shape.head_dim / tp * width
@@ -253,6 +271,5 @@ class _Stage:
         else:
             reduced = self._reduce(gradients, ranks, rate, passes=1)
             gathered = self._reduce(held * build.width, ranks, rate, passes=1)
-        if build.overlap:
-            return max(0.0, reduced - backward) + max(0.0, gathered - forward)
-        return reduced + gathered
+        hidden = (backward if build.overlap_grad_reduce else 0.0, forward if build.overlap_param_gather else 0.0)
+        return max(0.0, reduced - hidden[0]) + max(0.0, gathered - hidden[1])

@@ -9,6 +9,8 @@ from omegaconf import MISSING
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.precision import AUTO
+from sdrrl_nemo.train.megatron_options.option_checks import Around, check_options
+from sdrrl_nemo.train.megatron_options.option_settings import MegatronSettings
 
 
 def checkpoint_name(step: int) -> str:
@@ -215,6 +217,7 @@ class RunConfig:
     spikes: SpikeSettings = field(default_factory=SpikeSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    megatron: MegatronSettings = field(default_factory=MegatronSettings)
     wandb: WandbSettings = field(default_factory=WandbSettings)
 
 
@@ -252,6 +255,9 @@ def check(config: RunConfig, world_size: int) -> int:
         if getattr(t, key) < 1:
             raise SdrrlError(f"trainer.{key}: must be at least 1, is {getattr(t, key)}")
     _check_lora(config)
+    distributed = config.optim.use_distributed_optimizer
+    around = Around(t.tp, t.sequence_parallel, distributed, config.model.layers, t.precision, config.lora.rank > 0)
+    check_options(config.megatron, around)
     if world_size % (t.tp * t.pp * t.cp):
         raise SdrrlError(
             f"trainer.tp={t.tp} x trainer.pp={t.pp} x trainer.cp={t.cp} does not divide the {world_size} processes "

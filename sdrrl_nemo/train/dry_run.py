@@ -13,6 +13,7 @@ from sdrrl_nemo.plan.layout import Build, Layout, padded
 from sdrrl_nemo.plan.memory import chunk_bytes
 from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
+from sdrrl_nemo.train.megatron_options.option_settings import notes, option_words
 from sdrrl_nemo.train.preparation import Inputs, read_inputs
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 
@@ -49,6 +50,8 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
         yield "held out", f"{where}: {len(held.lengths):,} samples, every {config.validation.every} steps"
     sp = ", sequence parallel" if t.sequence_parallel else ""
     yield "processes", f"{world} = TP {t.tp} x PP {t.pp} x CP {t.cp} x DP {dp} (VPP {t.vpp}{sp})"
+    yield "options", option_words(config.megatron)
+    yield from (("note", note) for note in notes(config.megatron))
     rows, tokens = batches.row_shape
     accumulation = t.global_batch_size // (t.micro_batch_size * dp)
     yield "micro-batch", f"{rows} row of {tokens:,} tokens" if rows == 1 else f"{rows} rows of {tokens:,} tokens"

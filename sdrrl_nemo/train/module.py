@@ -22,6 +22,8 @@ from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
+from sdrrl_nemo.train.megatron_options.option_build import let_gradients_in, set_options
+from sdrrl_nemo.train.megatron_options.option_settings import NONE
 from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.strategy import PackedDataSampler, rows_to_continue
 
@@ -101,6 +103,7 @@ def build_model(
     gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
     gpt.deterministic_mode = t.deterministic
     gpt.vocab_size = rows_to_continue(checkpoint, run.hf.vocab_size, gpt.vocab_size, t.tp)
+    set_options(gpt, config.megatron)
     subsets = len(run.batches.dataset.subset_names)
 
     def built(model: Any) -> None:
@@ -110,6 +113,8 @@ def build_model(
         load_hf_weights(model, m.hf_path, gpt, rank, t.tp)
         if adapters is not None:
             add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
+            if config.megatron.recompute_granularity != NONE:
+                let_gradients_in(model)
         attach_loss(model, run.tokens, subsets, config.loss)
 
     gpt.on_model_built = built

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig
 
+from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import resolve as resolve_precision
@@ -22,9 +23,9 @@ from sdrrl_nemo.data.packing.blend_files import manifest_of
 from sdrrl_nemo.data.packing.packed import PackedDataset, PackedSamples, rendering
 from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
 from sdrrl_nemo.model.families import check_window
-from sdrrl_nemo.model.layer_spec import has_transformer_engine
-from sdrrl_nemo.model.provider import gpt_config, read_hf_config
-from sdrrl_nemo.model.published.transformers_reference import check_rotary
+from sdrrl_nemo.model.layer_spec import chosen_layers, has_transformer_engine
+from sdrrl_nemo.model.provider import gpt_config, padded_heads, read_hf_config
+from sdrrl_nemo.model.published.transformers_reference import check_rotary, head_size
 from sdrrl_nemo.model.published.weight_files import check_weights
 from sdrrl_nemo.train.batches import MicroBatches, Mixture, Schedule
 from sdrrl_nemo.train.blend.chosen import ChosenSet, chosen_sets, objective
@@ -32,6 +33,8 @@ from sdrrl_nemo.train.blend.opened import open_blend
 from sdrrl_nemo.train.blend.record import record_of
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.loss import check_kernel
+from sdrrl_nemo.train.megatron_options.option_checks import check_option_machine, check_option_sizes
+from sdrrl_nemo.train.megatron_options.option_settings import notes, row_multiple
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ def check_settings(config: RunConfig, world_size: int) -> None:
 
 
 def check_machine(config: RunConfig) -> None:
-    """What this machine lacks for the run, or how it differs from what was asked for; a dry run may be elsewhere."""
+    """What this machine lacks for the run, or how it differs from what was asked for; a dry run may be elsewhere.
+
+    Says which options no card has run yet.
+    """
     gpu = torch.cuda.is_available()
     if config.trainer.accelerator == "gpu" and not gpu:
         raise SdrrlError(
@@ -98,6 +104,10 @@ def check_machine(config: RunConfig) -> None:
             "model.layers: te needs Transformer Engine and a GPU, and one is missing here (sdrrl doctor says which); "
             "set model.layers=auto or local"
         )
+    layers = chosen_layers(config.model.layers, config.trainer.precision, config.data.packed)
+    check_option_machine(config.megatron, layers, torch.cuda.get_device_capability() if gpu else None)
+    if is_rank_zero():
+        print("".join(f"note: {note}\n" for note in notes(config.megatron)), end="")
 
 
 def model_sizes(config: RunConfig) -> PretrainedConfig:
@@ -114,7 +124,22 @@ def model_sizes(config: RunConfig) -> PretrainedConfig:
         raise SdrrlError(
             f"trainer.tp={config.trainer.tp} does not divide the hidden size {hf.hidden_size}: LoRA needs it"
         )
+    _check_option_sizes(config, hf)
     return hf
+
+
+def _check_option_sizes(config: RunConfig, hf: PretrainedConfig) -> None:
+    """SdrrlError where the options of ``megatron`` do not go with the model's sizes on a rank of this layout."""
+    t = config.trainer
+    heads, groups = padded_heads(hf, config.model.pad_heads_to)
+    width = head_size(hf)
+    products = {
+        "hidden size": hf.hidden_size,
+        "width of the queries, keys and values": (heads + 2 * groups) * width // t.tp,
+        "width of the heads": heads * width // t.tp,
+        "feed-forward size": hf.intermediate_size // t.tp,
+    }
+    check_option_sizes(config.megatron, hf.num_hidden_layers // (t.pp * t.vpp), products)
 
 
 def weighted_batches(config: RunConfig, vocab_size: int) -> tuple[MicroBatches, MicroBatches | None]:
@@ -211,7 +236,9 @@ def micro_batches(
         reduction=config.loss.sample_reduction,
         schedule=schedule or Schedule(rows, config.trainer.global_batch_size, config.seed),
         context_parallel_size=config.trainer.cp,
-        row_multiple=config.trainer.tp if config.trainer.sequence_parallel else 1,
+        row_multiple=row_multiple(
+            config.megatron, config.trainer.tp, config.trainer.cp, config.trainer.sequence_parallel
+        ),
         seq_length=seq_length,
         normalise=config.loss.normalise,
         mixture=mixture,

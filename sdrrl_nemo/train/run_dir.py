@@ -23,6 +23,7 @@ from sdrrl_nemo.train.callbacks.heldout import VALIDATION_FILE, HeldOutLoss
 from sdrrl_nemo.train.callbacks.lora_run import lora_identity
 from sdrrl_nemo.train.callbacks.metrics import METRICS_FILE, read_metrics
 from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.megatron_options.option_settings import option_identity
 from sdrrl_nemo.train.schedule import resolve
 
 FINISHED_FILE = "finished.json"
@@ -61,6 +62,7 @@ def _claim(config: RunConfig, batches: MicroBatches, steps: int) -> None:
         "loss": {k: v for k, v in vars(config.loss).items() if k != "kernel"},
         "optim": vars(resolve(config.optim, batches, steps)),
         **lora_identity(config),
+        **option_identity(config.megatron),
         **_mixture(config, batches),
     }
     path = identity_file(config)

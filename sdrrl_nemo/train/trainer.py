@@ -22,6 +22,7 @@ from sdrrl_nemo.train.callbacks.lora_run import LoraCheckpoints
 from sdrrl_nemo.train.callbacks.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.guard import StepGuard
+from sdrrl_nemo.train.megatron_options.option_build import overlap_callbacks, precision_plugin
 from sdrrl_nemo.train.module import SummingOptimizer
 from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.run_dir import checkpoints_of
@@ -43,6 +44,7 @@ def adam(config: RunConfig, run: Inputs) -> SummingOptimizer:
             clip_grad=o.clip_grad,
             bf16=config.trainer.precision == "bf16",
             use_distributed_optimizer=o.use_distributed_optimizer,
+            overlap_param_gather=config.megatron.overlap_param_gather,
         )
     )
 
@@ -61,6 +63,8 @@ def megatron_strategy(config: RunConfig, run: Inputs, first_step: int) -> SdrrlS
         ddp=DistributedDataParallelConfig(
             grad_reduce_in_fp32=True,
             use_distributed_optimizer=config.optim.use_distributed_optimizer,
+            overlap_grad_reduce=config.megatron.overlap_grad_reduce,
+            overlap_param_gather=config.megatron.overlap_param_gather,
             check_for_nan_in_grad=False,  # train/guard.py skips the step and names its samples
         ),
         ckpt_async_save=t.async_checkpoints,
@@ -124,12 +128,14 @@ def callbacks(config: RunConfig, run: Inputs, adapters: Lora | None) -> Callback
 
 def build_trainer(config: RunConfig, run: Inputs, strategy: SdrrlStrategy, beside: Callbacks) -> nl.Trainer:
     """NeMo's trainer, with everything of Lightning switched off that this project does by itself."""
+    rows, length = run.batches.row_shape
+    tokens = rows * length // config.trainer.cp
     return nl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=processes_of_this_machine(),
         num_nodes=world_size() // processes_of_this_machine(),
         strategy=strategy,
-        plugins=nl.MegatronMixedPrecision("bf16-mixed" if config.trainer.precision == "bf16" else "32"),
+        plugins=precision_plugin(config.megatron, config.trainer.precision),
         max_steps=run.steps,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -138,7 +144,7 @@ def build_trainer(config: RunConfig, run: Inputs, strategy: SdrrlStrategy, besid
         enable_model_summary=False,
         enable_progress_bar=False,
         logger=loggers(config),
-        callbacks=beside.in_order(),
+        callbacks=[*overlap_callbacks(config.megatron, tokens, run.hf.hidden_size), *beside.in_order()],
     )
 
 

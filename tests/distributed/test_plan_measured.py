@@ -19,8 +19,16 @@ from transformers import AutoConfig
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.cost.flops import ModelShape
+from sdrrl_nemo.plan.checkpoint_bytes import (
+    loaded_bytes,
+    read_bytes,
+    read_host_bytes,
+    saved_bytes,
+    start_host_bytes,
+    start_read_bytes,
+)
 from sdrrl_nemo.plan.layout import Build, Layout, padded
-from sdrrl_nemo.plan.memory import loaded_bytes, memory, saved_bytes
+from sdrrl_nemo.plan.memory import memory
 from tests.tiny import packed_set, tiny_model
 from tests.warm import torchrun
 
@@ -29,14 +37,19 @@ ROW = 64
 ROWS = 8
 """Rows of a step."""
 WITHIN = 0.10
+WIDTH = 4
+"""Bytes of a weight in the model's folder."""
 COMMAND = "PLAN_RECORD=docs/results/plan_measured.json pytest tests/distributed/test_plan_measured.py"
 
 PADDED = {"tp": 2, "pad_heads_to": 2}  # 9 heads in 3 groups become 12 in 4
+UNITS = {"recompute_num_layers": 2}
+PARTS = {"recompute_modules": "[mlp,layernorm]"}
 ONE: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32"},
     "bf16": {},
     "samples in rows": {"packed": False, "micro_batch_size": 2},
     "fused loss": {"kernel": "fused_linear"},
+    "recomputed in units of 2 layers": {"recompute_granularity": "full", "recompute_method": "uniform", **UNITS},
 }
 TWO: dict[str, dict[str, Any]] = {
     "TP=2": {**PADDED},
@@ -47,6 +60,7 @@ TWO: dict[str, dict[str, Any]] = {
     "DP=2": {"micro_batch_size": 2},
     "DP=2, distributed optimiser": {"distributed": True},
     "DP=2, distributed optimiser, fp32": {"distributed": True, "precision": "fp32"},
+    "TP=2, SP, parts recomputed": {**PADDED, "sequence_parallel": True, "recompute_granularity": "selective", **PARTS},
     "CP=2": {"cp": 2, "precision": "fp32"},
     "CP=2, distributed optimiser": {"cp": 2, "distributed": True, "micro_batch_size": 2},
 }
@@ -56,6 +70,7 @@ KEYS = {
     "kernel": "loss.kernel",
     "pad_heads_to": "model.pad_heads_to",
     "distributed": "optim.use_distributed_optimizer",
+    **{k: f"megatron.{k}" for k in ("recompute_granularity", "recompute_method", *UNITS, *PARTS)},
 }
 
 
@@ -122,9 +137,13 @@ def predicted(config: Path, case: dict[str, Any], processes: int, stage: int, li
         distributed_optimizer=case.get("distributed", False),
         fused_linear=case.get("kernel") == "fused_linear",
         live_share=live_share,
+        recompute=case.get("recompute_granularity", "none"),
+        recompute_method=case.get("recompute_method", ""),
+        recompute_layers=case.get("recompute_num_layers", 0),
+        recompute_modules=tuple(case.get("recompute_modules", "").strip("[]").split(",")),
     )
-    shape = ModelShape.of(AutoConfig.from_pretrained(config.parent / "model"))
-    shape = padded(shape, case.get("pad_heads_to", 1), tp)
+    true = ModelShape.of(AutoConfig.from_pretrained(config.parent / "model"))
+    shape = padded(true, case.get("pad_heads_to", 1), tp)
     found = memory(shape, layout, build, row_tokens(config, cp), stage)
     return {
         "parameters": found.parameters,
@@ -133,6 +152,10 @@ def predicted(config: Path, case: dict[str, Any], processes: int, stage: int, li
         "activations": found.activations + found.loss,
         "saved": saved_bytes(shape, layout, build, stage),
         "loaded": loaded_bytes(shape, layout, build, stage),
+        "read": read_bytes(shape, layout, build, stage),
+        "read_host": read_host_bytes(shape, layout, build),
+        "start_read": start_read_bytes(true, layout, stage, WIDTH),
+        "start_host": start_host_bytes(true, WIDTH),
     }
 
 

@@ -100,8 +100,12 @@ class HeldOutLoss(pl.Callback):
         )
         iterator, steps = iter(stream), self.batches.schedule.steps_per_epoch
         total = torch.zeros(len(self.names), dtype=torch.float64)
-        with torch.no_grad():
-            for _ in range(steps):
-                vector = strategy.from_last_stage(strategy.model.validation_step(iterator))
-                total += vector.to(total.device)
+        strategy.model.eval()  # no dropout of adapters, nothing kept to be computed again
+        try:
+            with torch.no_grad():
+                for _ in range(steps):
+                    vector = strategy.from_last_stage(strategy.model.validation_step(iterator))
+                    total += vector.to(total.device)
+        finally:
+            strategy.model.train()
         return [float(x) for x in total / steps]
