@@ -69,6 +69,8 @@ class DataSettings:
     """Name of the held-out packed set in the same directory; empty: none."""
     packed: bool = True
     """True: one row is packs end to end with cu_seqlens. False: one row is one sample, right-padded."""
+    prefetch: int = 4
+    """Micro-batches that a thread of each rank makes ahead of their use; 0: none, each is made when a step asks."""
 
 
 @dataclass
@@ -286,6 +288,8 @@ def _check_blend(config: RunConfig) -> None:
                 f"data.blend[{number}].sampling {wrong}, and data.sampling is {d.sampling}; set both (every entry's "
                 "sampling, and data.sampling: numbers) or neither"
             )
+    if d.prefetch < 0:
+        raise SdrrlError(f"data.prefetch: must be 0 (nothing made ahead) or more micro-batches, is {d.prefetch}")
     if d.sampling == "numbers" and not d.blend:
         raise SdrrlError("data.sampling: numbers needs data.blend, each entry with its sampling")
     if not 0 < d.temperature < math.inf:

@@ -51,6 +51,8 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     accumulation = t.global_batch_size // (t.micro_batch_size * dp)
     yield "micro-batch", f"{rows} row of {tokens:,} tokens" if rows == 1 else f"{rows} rows of {tokens:,} tokens"
     yield "global batch", f"{t.global_batch_size} rows = {t.micro_batch_size} x DP {dp} x {accumulation} accumulated"
+    ahead = f"{config.data.prefetch} micro-batches made ahead" if config.data.prefetch else "nothing made ahead"
+    yield "loader", ahead
     yield "steps", f"{run.steps:,} ({per_epoch:,} an epoch, {run.steps / per_epoch:.2f} epochs)"
     last = learning_rate(optim, run.steps - 1, run.steps)
     yield (

@@ -20,6 +20,7 @@ from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.loading.prefetch import Loader, Waiting
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.strategy import PackedDataSampler
@@ -111,11 +112,14 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
 
 
 class PackedDataModule(pl.LightningDataModule):
-    """Serves the packed set; starts at the trainer's step, so a resumed run sees what an uninterrupted one sees."""
+    """Serves the packed set; starts at the trainer's step, so a resumed run sees what an uninterrupted one sees.
 
-    def __init__(self, batches: MicroBatches, global_batch_size: int) -> None:
+    ``prefetch``: micro-batches made ahead of their use; ``waiting``: how long steps waited for theirs.
+    """
+
+    def __init__(self, batches: MicroBatches, global_batch_size: int, prefetch: int) -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.prefetch, self.waiting = batches, prefetch, Waiting()
         self.data_sampler = PackedDataSampler(batches, global_batch_size)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -128,4 +132,4 @@ class PackedDataModule(pl.LightningDataModule):
             dp_size=parallel_state.get_data_parallel_world_size(),
             cp_rank=parallel_state.get_context_parallel_rank(),
         )
-        return DataLoader(stream, batch_size=None, num_workers=0)
+        return DataLoader(Loader(stream, self.prefetch, self.waiting), batch_size=None, num_workers=0)
