@@ -62,6 +62,7 @@ def train(config: RunConfig) -> None:
         Inputs,
         check_machine,
         check_settings,
+        layers_of,
         model_sizes,
         total_steps,
         weighted_batches,
@@ -77,6 +78,7 @@ def train(config: RunConfig) -> None:
     if config.trainer.deterministic:
         same_bits()
     hf = model_sizes(config)
+    layers_of(config, hf)
 
     # 2. Data and the weights of Eq. 6. The loss of the paper is, over the six subsets d, the sum of the means over d's
     #    samples of the mean over a sample's answer tokens:

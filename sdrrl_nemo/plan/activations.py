@@ -47,7 +47,8 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
     heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
     if build.fused:  # rotated queries and keys, and the projection they came from, which the values are a part of
         return w * (q + kv / 2) + w * (q + kv) + out + heads
-    rotary = 4 * d * w  # cosines and sines, for queries and for keys
+    # cosines and sines, for queries and for keys; those of packed rows are all layers' (compat/steps/packed_rotary.py)
+    rotary = 0 if build.packed else 4 * d * w
     copied = layout.cp == 1 and not build.packed and layout.micro_batch_size == 1
     context = 0 if copied else w * q  # heads side by side, a copy of the samples' outputs
     in_fp32 = build.device == "cpu" and w != FP32  # model/attention.py casts: torch's CPU kernel is slow in bf16

@@ -26,6 +26,9 @@ class ModelSettings:
     layers: str = "auto"
     """``te`` (Transformer Engine's), ``local`` (ours, in torch), or ``auto``: the former where it is installed, with a
     GPU, and has an attention for the run; it has none for packed rows in fp32."""
+    attention: str = "auto"
+    """Of local layers over packed rows: ``flash`` (the package flash-attn), ``varlen`` (the same inside torch, from
+    2.10 on), ``sdpa`` (torch's, sample by sample), or ``auto``: the first of them that machine and run allow."""
 
 
 SAMPLING = ("proportional", "equal", "temperature", "numbers")
@@ -226,6 +229,7 @@ def check(config: RunConfig, world_size: int) -> int:
         "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
         "trainer.accelerator": (t.accelerator, ("auto", "gpu", "cpu")),
         "model.layers": (config.model.layers, ("auto", "te", "local")),
+        "model.attention": (config.model.attention, ("auto", "flash", "varlen", "sdpa")),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
         "loss.normalise": (config.loss.normalise, ("sum", "mean")),

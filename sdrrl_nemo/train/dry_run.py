@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdrrl_nemo.common.cli import is_rank_zero
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.ranks import world_size
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
 from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
-from sdrrl_nemo.train.preparation import Inputs, read_inputs
+from sdrrl_nemo.train.preparation import Inputs, layers_in_words, layers_of, read_inputs
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 
 
@@ -33,6 +34,7 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     optim = resolve(config.optim, batches, run.steps)
     yield "model", f"{config.model.hf_path} ({run.hf.model_type}, {shape.parameters():,} parameters)"
     named = f"{config.data.path}/{config.data.name}" if config.data.path else f"{len(config.data.blend)} entries"
+    yield "layers", layers_line(config, run)
     yield "data", f"{named}: {len(data.lengths):,} samples in {len(data):,} packs"
     if batches.mixture and batches.mixture.record:
         yield from blend_lines(batches.mixture.record)
@@ -73,3 +75,11 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
         "never" if t.save_every < 0 else f"every {t.save_every or run.steps} steps, newest {t.keep_checkpoints} kept"
     )
     yield "checkpoints", f"{config.run_dir}/checkpoints, {often}"
+
+
+def layers_line(config: RunConfig, run: Inputs) -> str:
+    """Kind of layers and attention as this machine would take them; a dry run may be elsewhere than the run."""
+    try:
+        return f"{layers_in_words(*layers_of(config, run.hf))}, as this machine has them"
+    except SdrrlError as e:
+        return f"not as this machine has them: {e}"

@@ -14,15 +14,15 @@ from nemo.lightning.pytorch.optim import MegatronOptimizerModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
-from sdrrl_nemo.model.layer_spec import chosen_layers
 from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.loading.prefetch import Loader, Waiting
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
-from sdrrl_nemo.train.preparation import Inputs
+from sdrrl_nemo.train.preparation import Inputs, layers_in_words, layers_of
 from sdrrl_nemo.train.strategy import PackedDataSampler
 
 
@@ -90,9 +90,18 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
     processes know their places, and then calls ``built``.
     """
     t, m = config.trainer, config.model
-    layers = chosen_layers(m.layers, t.precision, config.data.packed)
-    row = run.batches.row_shape[1]
-    gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
+    layers, attention = layers_of(config, run.hf)
+    if is_rank_zero():
+        print(f"{config.run_dir}: {layers_in_words(layers, attention)}")
+    gpt = gpt_config(
+        run.hf,
+        seq_length=run.batches.row_shape[1],
+        tp=t.tp,
+        pp=t.pp,
+        pad_heads_to=m.pad_heads_to,
+        layers=layers,
+        attention=attention.name if attention else "sdpa",
+    )
     gpt.deterministic_mode = t.deterministic
     subsets = len(run.batches.dataset.subset_names)
 
