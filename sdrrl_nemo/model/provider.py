@@ -170,6 +170,6 @@ def gpt_config(
         bias_dropout_fusion=fused,
         masked_softmax_fusion=fused,
         apply_rope_fusion=fused,
-        bias_activation_fusion=fused or not torch.cuda.is_available(),
+        bias_activation_fusion=True,  # mcore's own SwiGLU, which needs no Transformer Engine
         batch_p2p_comm=torch.cuda.is_available(),
     )

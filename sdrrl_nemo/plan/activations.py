@@ -34,8 +34,7 @@ def layer(shape: ModelShape, layout: Layout, build: Build) -> float:
     """
     tp = layout.tp
     split = tp if layout.sequence_parallel else 1
-    # gate and up in one, their product. Local layers on a GPU: also silu(gate) and up + 0 (mcore's offset), copies
-    feed_forward = (3 if build.fused or build.device == "cpu" else 5) * shape.feed_forward * build.width
+    feed_forward = 3 * shape.feed_forward * build.width  # gate and up in one, their product
     return 2 * norm(shape.hidden, build) / split + attention(shape, layout, build) + feed_forward / tp
 
 
