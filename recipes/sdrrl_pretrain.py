@@ -62,6 +62,7 @@ def train(config: RunConfig) -> None:
         Inputs,
         check_machine,
         check_settings,
+        layers_of,
         model_sizes,
         total_steps,
         weighted_batches,
@@ -77,6 +78,7 @@ def train(config: RunConfig) -> None:
     if config.trainer.deterministic:
         same_bits()
     hf = model_sizes(config)
+    layers_of(config, hf)
 
     # 2. Data and the weights of Eq. 6. The loss of the paper is, over the six subsets d, the sum of the means over d's
     #    samples of the mean over a sample's answer tokens:
@@ -104,13 +106,14 @@ def train(config: RunConfig) -> None:
     adapters = lora_of_run(config, run_dir.identity_file(config))
     model = build_model(config, inputs, adapters, optimizer=adam(config, inputs), checkpoint=checkpoint)
 
-    # 5. The trainer: Megatron's tensor, pipeline, context and data parallelism, and what happens beside the steps.
-    beside = callbacks(config, inputs, adapters)
+    # 5. The trainer: micro-batches made ahead of the steps, Megatron's tensor, pipeline, context and data parallelism,
+    #    and what happens beside the steps.
+    data = PackedDataModule(inputs.batches, config.trainer.global_batch_size, config.data.prefetch)
+    beside = callbacks(config, inputs, adapters, data.waiting)
     strategy = megatron_strategy(config, inputs, first_step)
     trainer = build_trainer(config, inputs, strategy, beside)
 
     # 6. Fit. A full disk or a lost process becomes one sentence.
-    data = PackedDataModule(inputs.batches, config.trainer.global_batch_size)
     with one_sentence(config.run_dir):
         trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
 

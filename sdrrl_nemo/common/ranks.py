@@ -40,6 +40,15 @@ def join() -> None:
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
+def largest(value: float) -> float:
+    """The largest of the ranks' ``value``, on every rank; each calls this."""
+    if not torch.distributed.is_initialized():
+        return value
+    found = torch.tensor([value], dtype=torch.float64, device=torch.cuda.current_device())
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return float(found.item())
+
+
 def from_rank_zero(ask: Callable[[], T]) -> T:
     """What ``ask`` gives on rank 0, on every rank. An error of it, too, is raised on every rank.
 

@@ -19,6 +19,22 @@ def clipped_of(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     return sum(known), len(known)
 
 
+def waited_of(rows: Iterable[Mapping[str, Any]]) -> tuple[float | None, float]:
+    """(mean seconds that a step waited for its micro-batches, their share of the steps' time). Rows of versions that
+    did not write ``data_wait_s`` are left out; without any other the mean is None."""
+    known = [(row["data_wait_s"], row["seconds"]) for row in rows if row.get("data_wait_s") is not None]
+    if not known:
+        return None, 0.0
+    waited, seconds = (sum(column) for column in zip(*known, strict=True))
+    return waited / len(known), waited / seconds if seconds else 0.0
+
+
+def waiting_of(rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """How long a step waited for its micro-batches, as a phrase; None where the rows do not say."""
+    mean, share = waited_of(rows)
+    return None if mean is None else f"{mean:.3g} s ({share:.1%} of its time)"
+
+
 def identity_of(run_dir: str | Path) -> dict[str, Any]:
     """What ``identity.json`` of a run says; empty where there is none."""
     path = Path(run_dir) / IDENTITY_FILE

@@ -14,14 +14,17 @@ def prepare(gpus: bool = True) -> bool:
     TF32 in Transformer Engine's layers, and several processes would share the first device.
 
     Without a GPU both are made to run on the CPU (compat/cpu.py, compat/login_node.py): True. With one, only what the
-    installed versions need is patched: False. SdrrlError where a patch meets a version that it is not for.
+    installed versions need and what makes a step faster is patched: False. SdrrlError where a patch meets a version
+    that it is not for.
     """
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when CUDA is first used
     from sdrrl_nemo.compat import numpy2
     from sdrrl_nemo.compat.cpu import adapt_to_cpu
+    from sdrrl_nemo.compat.steps import packed_rotary
 
     login_node.protect()
     on_cpu = adapt_to_cpu()
     numpy2.apply()
+    packed_rotary.apply()
     return on_cpu

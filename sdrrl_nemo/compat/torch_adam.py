@@ -3,6 +3,10 @@
 Its DistributedOptimizer was tried with their fused Adams only. With torch's, the step is read from the state of a
 parameter before there is any; it is expected among the tensors of the checkpoint, where it is not kept (it is in the
 parameter groups); and all parameters are given one and the same tensor for it, which then counts every parameter.
+
+megatron-core also asks torch for no particular kernel, and torch then takes the one that goes through all parameters
+operation by operation, with 4 bytes a parameter for what lies between two of them. ``one_kernel`` asks for the fused
+one.
 """
 
 from __future__ import annotations
@@ -22,10 +26,28 @@ _SETTER = "_set_main_param_and_optimizer_states"
 
 def ready_to_load(mcore_optimizer: Any) -> None:
     """Call before a checkpoint is loaded; leaves every other optimiser alone."""
-    for part in getattr(mcore_optimizer, "chained_optimizers", [mcore_optimizer]):
-        if isinstance(part, DistributedOptimizer) and isinstance(part.optimizer, torch.optim.Adam):
+    for part in _with_torchs_adam(mcore_optimizer):
+        if isinstance(part, DistributedOptimizer):
             _allocate(part.optimizer)
             _keep_step(part)
+
+
+def one_kernel(mcore_optimizer: Any) -> None:
+    """Call before the first step, after a checkpoint is loaded: torch's Adam takes its step in one pass over
+    parameters, gradients and moments. The same step but for the last bit; leaves every other optimiser alone.
+    """
+    for part in _with_torchs_adam(mcore_optimizer):
+        for group in part.optimizer.param_groups:
+            group["fused"] = True
+            for p in group["params"]:
+                if state := part.optimizer.state.get(p):
+                    state["step"] = state["step"].to(p.device)  # where the fused kernel counts
+
+
+def _with_torchs_adam(mcore_optimizer: Any) -> list[Any]:
+    """The parts of a Megatron optimiser that step with torch's Adam."""
+    parts = getattr(mcore_optimizer, "chained_optimizers", [mcore_optimizer])
+    return [part for part in parts if isinstance(part.optimizer, torch.optim.Adam)]
 
 
 def _allocate(adam: torch.optim.Adam) -> None:

@@ -9,7 +9,6 @@ Llama 3, arXiv 2407.21783, section 3.3.2) and each rank computes its own queries
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +34,17 @@ def chunks_of_rank(begin: int, end: int, cp_size: int, cp_rank: int) -> tuple[tu
 
 def positions(bounds: Sequence[int], cp_size: int, cp_rank: int) -> npt.NDArray[np.int64]:
     """Token positions that a rank holds, in its order. ``bounds``: cu_seqlens, multiples of ``granularity``."""
-    parts = [np.arange(a, b) for x, y in pairwise(bounds) for a, b in chunks_of_rank(x, y, cp_size, cp_rank)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    edges = np.asarray(bounds, np.int64)
+    sizes = np.diff(edges) // (2 * cp_size)
+    first, mirror = edges[:-1] + cp_rank * sizes, edges[:-1] + (2 * cp_size - 1 - cp_rank) * sizes
+    begins = np.stack((first, mirror), axis=1).flatten()
+    return np.repeat(begins, np.repeat(sizes, 2)) + counted(np.repeat(sizes, 2))
+
+
+def counted(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """0, 1, ... size - 1 for each of ``sizes``, one behind the other, int64 [sum of sizes]."""
+    ends = np.cumsum(sizes)
+    return np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
 
 
 class _Gather(torch.autograd.Function):

@@ -38,6 +38,8 @@ class SdrrlGPTConfig(llm.LlamaConfig):
     true_vocab_size: int = 0
     layers: str = "local"
     """``te`` or ``local`` (layer_spec.py)."""
+    packed_attention: str = "sdpa"
+    """Of the local layers: one of ``attention.KERNELS``."""
     proj_bias: bool = False
     """Bias on attention's output projection; Megatron's ``add_bias_linear`` knows only all biases or none."""
     mlp_bias: bool = False
@@ -109,6 +111,7 @@ def gpt_config(
     pp: int = 1,
     pad_heads_to: int = 1,
     layers: str = "local",
+    attention: str = "sdpa",
     where: str = "model",
 ) -> SdrrlGPTConfig:
     """Megatron configuration of an HF config of one of the families in ``families.py``.
@@ -117,6 +120,7 @@ def gpt_config(
         seq_length: tokens of one row of a micro-batch.
         pad_heads_to: key/value heads are padded with zero heads to a multiple of this (1: no padding).
         layers: ``te`` (Transformer Engine's) or ``local``.
+        attention: of local layers over packed rows, one of ``attention.KERNELS``.
         where: named in errors (the configuration file).
     """
     heads, groups = padded_heads(hf, pad_heads_to)
@@ -155,6 +159,7 @@ def gpt_config(
         true_num_query_groups=hf.num_key_value_heads,
         true_vocab_size=hf.vocab_size,
         layers=layers,
+        packed_attention=attention,
         transformer_layer_spec=layer_spec,
         # the loss sums over micro-batches and ranks itself: nothing may be divided by tokens or micro-batches
         calculate_per_token_loss=True,
@@ -165,6 +170,6 @@ def gpt_config(
         bias_dropout_fusion=fused,
         masked_softmax_fusion=fused,
         apply_rope_fusion=fused,
-        bias_activation_fusion=fused or not torch.cuda.is_available(),
+        bias_activation_fusion=True,  # mcore's own SwiGLU, which needs no Transformer Engine
         batch_p2p_comm=torch.cuda.is_available(),
     )

@@ -43,12 +43,8 @@ def _spared_by_fp8(build: Build) -> float:
 
 
 def feed_forward(shape: ModelShape, layout: Layout, build: Build) -> float:
-    """Gate and up in one, and their product, bytes a token; in fp8 the product is kept in one byte.
-
-    Local layers on a GPU: also silu(gate) and up + 0 (mcore's offset), copies.
-    """
-    tensors = 3 if build.fused or build.device == "cpu" else 5
-    return (tensors * build.width - _spared_by_fp8(build)) * shape.feed_forward / layout.tp
+    """Gate and up in one, and their product, bytes a token; in fp8 the product is kept in one byte."""
+    return (3 * build.width - _spared_by_fp8(build)) * shape.feed_forward / layout.tp
 
 
 def of_chunk(shape: ModelShape, layout: Layout, build: Build, layers: float) -> tuple[float, float]:
@@ -108,7 +104,8 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
     heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
     if build.fused:  # rotated queries and keys, and the projection they came from, which the values are a part of
         return w * (q + kv / 2) + w * (q + kv) + out + heads
-    rotary = 4 * d * w  # cosines and sines, for queries and for keys
+    # cosines and sines, for queries and for keys; those of packed rows are all layers' (compat/steps/packed_rotary.py)
+    rotary = 0 if build.packed else 4 * d * w
     copied = layout.cp == 1 and not build.packed and layout.micro_batch_size == 1
     context = 0 if copied else w * q  # heads side by side, a copy of the samples' outputs
     in_fp32 = build.device == "cpu" and w != FP32  # model/attention.py casts: torch's CPU kernel is slow in bf16

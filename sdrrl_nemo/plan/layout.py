@@ -42,7 +42,7 @@ class Build:
     fused: bool = True
     """Transformer Engine's layers (model/layer_spec.py takes them where they are installed); False: the local spec."""
     device: str = "cuda"
-    """``cpu``: attention runs in fp32 there (model/attention.py), and SwiGLU is mcore's fused one (compat/cpu.py)."""
+    """``cpu``: attention runs in fp32 there (model/attention.py)."""
     packed: bool = True
     distributed_optimizer: bool = False
     fused_linear: bool = False

@@ -10,7 +10,7 @@ import jinja2
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl
-from sdrrl_nemo.common.run_facts import clipping_of, identity_of, is_mean_over_subsets
+from sdrrl_nemo.common.run_facts import clipping_of, identity_of, is_mean_over_subsets, waiting_of
 from sdrrl_nemo.report import charts
 from sdrrl_nemo.report.console import figure
 
@@ -51,7 +51,7 @@ def read_optional(folder: str | Path | None, name: str) -> dict[str, Any] | None
 
 def training(run_dir: str | Path | None) -> dict[str, Any] | None:
     """What a run kept of itself: metrics rows (one a step, the last one after a resume), how often gradients were
-    clipped, whether losses are means over subsets, configuration, provenance."""
+    clipped, how long steps waited for data, whether losses are means over subsets, configuration, provenance."""
     if run_dir is None or not (Path(run_dir) / "metrics.jsonl").is_file():
         return None
     folder = Path(run_dir)
@@ -66,6 +66,7 @@ def training(run_dir: str | Path | None) -> dict[str, Any] | None:
         "path": str(folder),
         "rows": rows,
         "clipping": clipping_of(identity, rows),
+        "waited": waiting_of(rows),
         "mean": is_mean_over_subsets(identity),
         "config": config.read_text(encoding="utf-8") if config.is_file() else None,
         "provenance": read_optional(folder, "provenance.json"),

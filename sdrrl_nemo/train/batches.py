@@ -25,7 +25,7 @@ from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
 from sdrrl_nemo.data.packing.packed import PackedSamples
-from sdrrl_nemo.model.context_parallel import granularity, positions
+from sdrrl_nemo.model.context_parallel import counted, granularity, positions
 
 PAD = -1
 """Stands for no row: an epoch's last batch is filled up with it, and every token of it has weight 0."""
@@ -184,9 +184,9 @@ class MicroBatches:
             return range(0)
         return self.dataset.samples_of(row) if self.packed else range(row, row + 1)
 
-    def samples_of_step(self, step: int) -> list[int]:
-        """Sample numbers of the global batch of ``step``, in order."""
-        return [i for r in self.schedule.batch(step) for i in self.samples_of_row(int(r))]
+    def samples_of_step(self, step: int) -> npt.NDArray[np.int64]:
+        """Sample numbers of the global batch of ``step``, in order, int64 [samples]."""
+        return _numbers([self.samples_of_row(int(row)) for row in self.schedule.batch(step)])
 
     def useful_tokens(self, step: int) -> int:
         """Question and answer tokens in the global batch of ``step``, padding not counted."""
@@ -235,45 +235,58 @@ class MicroBatches:
         All of ``row_shape``: tokens, labels, subset_ids and position_ids int64, weights fp32 (times ``scale``). With
         packed rows also cu_seqlens int32 [sequences + 1], the boundaries of every sample and of the padding behind
         them, and max_seqlen int32 [].
-        """
-        b, length = self.row_shape
-        fill = {"tokens": 0, "labels": IGNORE_INDEX, "subset_ids": 0, "position_ids": 0}
-        out: dict[str, Any] = {k: np.full((b, length), v, np.int64) for k, v in fill.items()}
-        out["weights"] = np.zeros((b, length), np.float32)
-        bounds = [0]
-        for i, row in enumerate(rows):
-            line = 0 if self.packed else i
-            at = bounds[-1] if self.packed else 0
-            for sample in self.samples_of_row(int(row)):
-                at = _up(self._place(out, line, at, sample), self.granularity)
-                bounds.append(at)
-        if self.packed:
-            if bounds[-1] < length:
-                # The padding is a sequence of its own, so that no sample attends to it.
-                out["position_ids"][0, bounds[-1] :] = np.arange(length - bounds[-1])
-                bounds.append(length)
-            out["cu_seqlens"] = np.asarray(bounds, np.int32)
-            out["max_seqlen"] = np.asarray(np.diff(bounds).max(), np.int32)
-        if scale != 1.0:
-            out["weights"] *= np.float32(scale)
-        return {k: torch.from_numpy(v) for k, v in out.items()}
-
-    def _place(self, out: dict[str, Any], line: int, at: int, sample: int) -> int:
-        """Write one sample at ``at`` of row ``line`` and return where it ends.
 
         A label is the next token of the same sample, so the last position has none. Questions have no labels either.
         """
-        tokens, mask = self.dataset.sample(sample)
-        end = at + len(tokens)
+        b, length = self.row_shape
+        spans = [self.samples_of_row(int(row)) for row in rows]
+        chosen = _numbers(spans)
+        sizes = self.dataset.lengths[chosen]
+        padded = _up(sizes, self.granularity)
+        begins = np.cumsum(padded) - padded if self.packed else np.flatnonzero(rows != PAD) * length
+        within = counted(sizes)
+        places = np.repeat(begins, sizes) + within
+        tokens, answer = self._read(spans)
         # Shifted here, not in the model: packed samples lie end to end, and a shift over the whole row would let the
         # last token of one sample predict the first of the next.
-        target = mask[1:] == 1
-        out["tokens"][line, at:end] = tokens
-        out["position_ids"][line, at:end] = np.arange(len(tokens))
-        out["labels"][line, at : end - 1] = np.where(target, tokens[1:], IGNORE_INDEX)
-        out["weights"][line, at : end - 1] = np.where(target, self.weights[sample], 0.0)
-        out["subset_ids"][line, at:end] = self.dataset.subset[sample]
-        return end
+        target = np.zeros(len(tokens), bool)
+        target[:-1] = answer[1:] == 1
+        target[np.cumsum(sizes) - 1] = False
+        labelled = places[target]
+        out: dict[str, Any] = {k: np.zeros(b * length, np.int64) for k in ("tokens", "subset_ids", "position_ids")}
+        out["labels"] = np.full(b * length, IGNORE_INDEX, np.int64)
+        out["weights"] = np.zeros(b * length, np.float32)
+        out["tokens"][places] = tokens
+        out["subset_ids"][places] = np.repeat(self.dataset.subset[chosen], sizes)
+        out["position_ids"][places] = within
+        out["labels"][labelled] = tokens[1:][target[:-1]]
+        out["weights"][labelled] = np.repeat(self.weights[chosen].astype(np.float32), sizes)[target]
+        if scale != 1.0:
+            out["weights"] *= np.float32(scale)
+        out = {k: v.reshape(b, length) for k, v in out.items()}
+        if self.packed:
+            out |= self._sequences(np.cumsum(padded), out["position_ids"][0])
+        return {k: torch.from_numpy(v) for k, v in out.items()}
+
+    def _read(self, spans: list[range]) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """Token ids [n] of the samples of ``spans``, one behind the other, and their loss masks [n]."""
+        parts = [self.dataset.span(samples) for samples in spans if samples]
+        if not parts:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+        return np.concatenate([t for t, _ in parts]), np.concatenate([m for _, m in parts])
+
+    def _sequences(self, ends: npt.NDArray[np.int64], position_ids: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """cu_seqlens and max_seqlen of a packed row whose samples end at ``ends``; the padding behind them is a
+        sequence of its own, so that no sample attends to it, and gets its ``position_ids`` here."""
+        length, used = len(position_ids), int(ends[-1]) if len(ends) else 0
+        position_ids[used:] = np.arange(length - used)
+        bounds = np.concatenate([[0], ends, [length] if used < length else []]).astype(np.int32)
+        return {"cu_seqlens": bounds, "max_seqlen": np.asarray(np.diff(bounds).max(), np.int32)}
+
+
+def _numbers(spans: list[range]) -> npt.NDArray[np.int64]:
+    """The numbers of ``spans``, one behind the other, int64."""
+    return np.concatenate([np.zeros(0, np.int64), *(np.arange(s.start, s.stop) for s in spans)])
 
 
 def _up(length: Any, multiple: int) -> Any:

@@ -28,6 +28,9 @@ class ModelSettings:
     layers: str = "auto"
     """``te`` (Transformer Engine's), ``local`` (ours, in torch), or ``auto``: the former where it is installed, with a
     GPU, and has an attention for the run; it has none for packed rows in fp32."""
+    attention: str = "auto"
+    """Of local layers over packed rows: ``flash`` (the package flash-attn), ``varlen`` (the same inside torch, from
+    2.10 on), ``sdpa`` (torch's, sample by sample), or ``auto``: the first of them that machine and run allow."""
 
 
 SAMPLING = ("proportional", "equal", "temperature", "numbers")
@@ -71,6 +74,8 @@ class DataSettings:
     """Name of the held-out packed set in the same directory; empty: none."""
     packed: bool = True
     """True: one row is packs end to end with cu_seqlens. False: one row is one sample, right-padded."""
+    prefetch: int = 4
+    """Micro-batches that a thread of each rank makes ahead of their use; 0: none, each is made when a step asks."""
 
 
 @dataclass
@@ -230,6 +235,7 @@ def check(config: RunConfig, world_size: int) -> int:
         "trainer.precision": (t.precision, ("bf16", "fp32", AUTO)),
         "trainer.accelerator": (t.accelerator, ("auto", "gpu", "cpu")),
         "model.layers": (config.model.layers, ("auto", "te", "local")),
+        "model.attention": (config.model.attention, ("auto", "flash", "varlen", "sdpa")),
         "optim.schedule": (config.optim.schedule, ("cosine", "linear", "constant")),
         "loss.sample_reduction": (config.loss.sample_reduction, ("mean", "sum", "token", "step")),
         "loss.normalise": (config.loss.normalise, ("sum", "mean")),
@@ -300,6 +306,8 @@ def _check_blend(config: RunConfig) -> None:
                 f"data.blend[{number}].sampling {wrong}, and data.sampling is {d.sampling}; set both (every entry's "
                 "sampling, and data.sampling: numbers) or neither"
             )
+    if d.prefetch < 0:
+        raise SdrrlError(f"data.prefetch: must be 0 (nothing made ahead) or more micro-batches, is {d.prefetch}")
     if d.sampling == "numbers" and not d.blend:
         raise SdrrlError("data.sampling: numbers needs data.blend, each entry with its sampling")
     if not 0 < d.temperature < math.inf:

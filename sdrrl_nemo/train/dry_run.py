@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdrrl_nemo.common.cli import is_rank_zero
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.ranks import world_size
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
 from sdrrl_nemo.plan.layout import Build, Layout, padded
@@ -14,7 +15,7 @@ from sdrrl_nemo.plan.memory import chunk_bytes
 from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.megatron_options.option_settings import notes, option_words
-from sdrrl_nemo.train.preparation import Inputs, read_inputs
+from sdrrl_nemo.train.preparation import Inputs, layers_in_words, layers_of, read_inputs
 from sdrrl_nemo.train.schedule import learning_rate, resolve
 
 
@@ -36,6 +37,7 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     optim = resolve(config.optim, batches, run.steps)
     yield "model", f"{config.model.hf_path} ({run.hf.model_type}, {shape.parameters():,} parameters)"
     named = f"{config.data.path}/{config.data.name}" if config.data.path else f"{len(config.data.blend)} entries"
+    yield "layers", layers_line(config, run)
     yield "data", f"{named}: {len(data.lengths):,} samples in {len(data):,} packs"
     if batches.mixture and batches.mixture.record:
         yield from blend_lines(batches.mixture.record)
@@ -56,6 +58,8 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
     accumulation = t.global_batch_size // (t.micro_batch_size * dp)
     yield "micro-batch", f"{rows} row of {tokens:,} tokens" if rows == 1 else f"{rows} rows of {tokens:,} tokens"
     yield "global batch", f"{t.global_batch_size} rows = {t.micro_batch_size} x DP {dp} x {accumulation} accumulated"
+    ahead = f"{config.data.prefetch} micro-batches made ahead" if config.data.prefetch else "nothing made ahead"
+    yield "loader", ahead
     yield "steps", f"{run.steps:,} ({per_epoch:,} an epoch, {run.steps / per_epoch:.2f} epochs)"
     last = learning_rate(optim, run.steps - 1, run.steps)
     yield (
@@ -89,3 +93,11 @@ def _chunks(config: RunConfig, shape: ModelShape, rows: int) -> str:
         build = Build(t.precision, device=device, chunk_mib=config.loss.chunk_mib)
         sizes.append(f"{chunk_bytes(whole, Layout(tp=t.tp), build, rows) / 2**20:,.1f} MiB on {name}")
     return f"at most {', '.join(sizes)}"
+
+
+def layers_line(config: RunConfig, run: Inputs) -> str:
+    """Kind of layers and attention as this machine would take them; a dry run may be elsewhere than the run."""
+    try:
+        return f"{layers_in_words(*layers_of(config, run.hf))}, as this machine has them"
+    except SdrrlError as e:
+        return f"not as this machine has them: {e}"

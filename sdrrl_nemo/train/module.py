@@ -15,16 +15,17 @@ from nemo.lightning.pytorch.optim import MegatronOptimizerModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.model.hf_bridge import load_hf_weights
-from sdrrl_nemo.model.layer_spec import chosen_layers
 from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
+from sdrrl_nemo.train.loading.prefetch import Loader, Waiting
 from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.megatron_options.option_build import let_gradients_in, set_options
 from sdrrl_nemo.train.megatron_options.option_settings import NONE
-from sdrrl_nemo.train.preparation import Inputs
+from sdrrl_nemo.train.preparation import Inputs, layers_in_words, layers_of
 from sdrrl_nemo.train.strategy import PackedDataSampler, rows_to_continue
 
 
@@ -98,9 +99,18 @@ def build_model(
     Megatron builds each rank's part later, when the processes know their places, and then calls ``built``.
     """
     t, m = config.trainer, config.model
-    layers = chosen_layers(m.layers, t.precision, config.data.packed)
-    row = run.batches.row_shape[1]
-    gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
+    layers, attention = layers_of(config, run.hf)
+    if is_rank_zero():
+        print(f"{config.run_dir}: {layers_in_words(layers, attention)}")
+    gpt = gpt_config(
+        run.hf,
+        seq_length=run.batches.row_shape[1],
+        tp=t.tp,
+        pp=t.pp,
+        pad_heads_to=m.pad_heads_to,
+        layers=layers,
+        attention=attention.name if attention else "sdpa",
+    )
     gpt.deterministic_mode = t.deterministic
     gpt.vocab_size = rows_to_continue(checkpoint, run.hf.vocab_size, gpt.vocab_size, t.tp)
     set_options(gpt, config.megatron)
@@ -124,11 +134,14 @@ def build_model(
 
 
 class PackedDataModule(pl.LightningDataModule):
-    """Serves the packed set; starts at the trainer's step, so a resumed run sees what an uninterrupted one sees."""
+    """Serves the packed set; starts at the trainer's step, so a resumed run sees what an uninterrupted one sees.
 
-    def __init__(self, batches: MicroBatches, global_batch_size: int) -> None:
+    ``prefetch``: micro-batches made ahead of their use; ``waiting``: how long steps waited for theirs.
+    """
+
+    def __init__(self, batches: MicroBatches, global_batch_size: int, prefetch: int) -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.prefetch, self.waiting = batches, prefetch, Waiting()
         self.data_sampler = PackedDataSampler(batches, global_batch_size)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -141,4 +154,4 @@ class PackedDataModule(pl.LightningDataModule):
             dp_size=parallel_state.get_data_parallel_world_size(),
             cp_rank=parallel_state.get_context_parallel_rank(),
         )
-        return DataLoader(stream, batch_size=None, num_workers=0)
+        return DataLoader(Loader(stream, self.prefetch, self.waiting), batch_size=None, num_workers=0)

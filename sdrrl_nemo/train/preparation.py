@@ -17,11 +17,13 @@ from transformers import PretrainedConfig
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
+from sdrrl_nemo.common.precision import AUTO
 from sdrrl_nemo.common.precision import resolve as resolve_precision
 from sdrrl_nemo.compat.transformers5 import load_tokenizer, token_count
 from sdrrl_nemo.data.packing.blend_files import manifest_of
 from sdrrl_nemo.data.packing.packed import PackedDataset, PackedSamples, rendering
 from sdrrl_nemo.data.text.tokenizer import load_chat, tokenizer_sha256
+from sdrrl_nemo.model.attention import Kernel, PackedRows, chosen_attention
 from sdrrl_nemo.model.families import check_window
 from sdrrl_nemo.model.layer_spec import chosen_layers, has_transformer_engine
 from sdrrl_nemo.model.provider import gpt_config, padded_heads, read_hf_config
@@ -108,6 +110,35 @@ def check_machine(config: RunConfig) -> None:
     check_option_machine(config.megatron, layers, torch.cuda.get_device_capability() if gpu else None)
     if is_rank_zero():
         print("".join(f"note: {note}\n" for note in notes(config.megatron)), end="")
+
+
+def layers_of(config: RunConfig, hf: PretrainedConfig) -> tuple[str, Kernel | None]:
+    """(``te`` or ``local``, attention of local layers over packed rows or None where there are none) on this machine.
+
+    SdrrlError where ``model.attention`` asks for what cannot be had, or for what is not used.
+    """
+    m, packed = config.model, config.data.packed
+    layers = chosen_layers(m.layers, config.trainer.precision, packed)
+    if layers == "local" and packed:
+        return layers, chosen_attention(m.attention, packed_rows(config, hf))
+    if m.attention != AUTO:
+        which = "data.packed is false" if layers == "local" else "the layers here are Transformer Engine's"
+        raise SdrrlError(
+            f"model.attention: {m.attention} is of local layers over packed rows, and {which}; set model.attention=auto"
+        )
+    return layers, None
+
+
+def layers_in_words(layers: str, attention: Kernel | None) -> str:
+    """What a run says of its layers when it starts."""
+    if layers == "te":
+        return "Transformer Engine's layers"
+    return f"local layers, packed rows by {attention.words} ({attention.name})" if attention else "local layers"
+
+
+def packed_rows(config: RunConfig, hf: PretrainedConfig) -> PackedRows:
+    """What attention over packed rows has to take in this run."""
+    return PackedRows(config.trainer.precision, head_size(hf), config.trainer.cp)
 
 
 def model_sizes(config: RunConfig) -> PretrainedConfig:

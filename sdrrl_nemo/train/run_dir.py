@@ -13,7 +13,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json, read_jsonl, write_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.ranks import from_rank_zero
-from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of
+from sdrrl_nemo.common.run_facts import IDENTITY_FILE, clipped_of, clipping_of, identity_of, waited_of, waiting_of
 from sdrrl_nemo.data.text.chat_files import RUN_TEMPLATE
 from sdrrl_nemo.model.published.weight_files import model_key
 from sdrrl_nemo.train.batches import MicroBatches
@@ -27,6 +27,8 @@ from sdrrl_nemo.train.megatron_options.option_settings import option_identity
 from sdrrl_nemo.train.schedule import resolve
 
 FINISHED_FILE = "finished.json"
+MUCH_WAITING = 0.05
+"""Share of the steps' time from which on a run says at its end that it waited for data."""
 
 
 def checkpoints_of(config: RunConfig) -> Path:
@@ -184,6 +186,19 @@ def clipping(config: RunConfig) -> dict[str, float]:
     return {"clipped_share": clipped / taken}
 
 
+def waiting(config: RunConfig) -> dict[str, float]:
+    """Mean of the seconds that a step waited for its micro-batches, as ``data_wait_s``; said where it is much."""
+    path = Path(config.run_dir) / METRICS_FILE
+    rows = read_metrics(path) if path.is_file() else []
+    mean, share = waited_of(rows)
+    if share > MUCH_WAITING:
+        print(
+            f"{config.run_dir}: a step waited {waiting_of(rows)} for its micro-batches; raise data.prefetch, or put "
+            "the packed set on a faster disk"
+        )
+    return {} if mean is None else {"data_wait_s": mean}
+
+
 def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: bool) -> None:
     """Say how the run ended; a run that ended by itself is marked, so that the same command does nothing more."""
     if not is_rank_zero():
@@ -195,6 +210,6 @@ def finish(config: RunConfig, step: int, held: HeldOutLoss | None, interrupted: 
     end: dict[str, Any] = {"step": step, "reason": "no better held-out loss" if early else "end of training"}
     if held is not None:
         end |= {"best_step": held.progress.best_step, "best_loss": held.progress.best_loss}
-    end |= clipping(config)
+    end |= clipping(config) | waiting(config)
     if config.trainer.save_every >= 0:
         write_json(Path(config.run_dir) / FINISHED_FILE, end)

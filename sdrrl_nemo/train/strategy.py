@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.compat.megatron import init_model_parallel
-from sdrrl_nemo.compat.torch_adam import ready_to_load
+from sdrrl_nemo.compat.torch_adam import one_kernel, ready_to_load
 from sdrrl_nemo.model.standalone import WEIGHTS
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import StepGuard
@@ -157,6 +157,7 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         # Once, at the first step: Lightning hands over the same optimiser in every step.
         if not self._guarded:
             self.guard.attach(optimizer.mcore_optimizer, self._must_skip)
+            one_kernel(optimizer.mcore_optimizer)
             self._guarded = True
         # the parent of MegatronStrategy: MegatronStrategy itself only adds logging that assumes a CUDA device
         out = super(nl.MegatronStrategy, self).optimizer_step(optimizer, closure, model, **kwargs)

@@ -22,6 +22,7 @@ from sdrrl_nemo.train.callbacks.lora_run import LoraCheckpoints
 from sdrrl_nemo.train.callbacks.metrics import METRICS_FILE, Speed, StepMetrics, read_metrics
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.guard import StepGuard
+from sdrrl_nemo.train.loading.prefetch import Waiting
 from sdrrl_nemo.train.megatron_options.option_build import overlap_callbacks, precision_plugin
 from sdrrl_nemo.train.module import SummingOptimizer
 from sdrrl_nemo.train.preparation import Inputs
@@ -107,13 +108,17 @@ class Callbacks:
         return [c for c in (self.metrics, self.lora, self.held_out, self.checkpoints) if c is not None]
 
 
-def callbacks(config: RunConfig, run: Inputs, adapters: Lora | None) -> Callbacks:
-    """Metrics, adapters, held-out loss and checkpoints of this run."""
+def callbacks(config: RunConfig, run: Inputs, adapters: Lora | None, waiting: Waiting) -> Callbacks:
+    """Metrics (``waiting``: of the training data), adapters, held-out loss and checkpoints of this run."""
     names = run.batches.dataset.subset_names
     speed = Speed(run.batches, ModelShape.of(run.hf), world_size(), frozen=config.lora.rank > 0)
-    held = HeldOutLoss(run.held_out, config.validation, config.run_dir, names) if run.held_out is not None else None
+    held = (
+        HeldOutLoss(run.held_out, config.validation, config.run_dir, names, config.data.prefetch)
+        if run.held_out
+        else None
+    )
     return Callbacks(
-        metrics=StepMetrics(config.run_dir, names, speed),
+        metrics=StepMetrics(config.run_dir, names, speed, waiting),
         lora=None if adapters is None else LoraCheckpoints(adapters, config.seed),
         held_out=held,
         checkpoints=AtomicCheckpoint(

@@ -95,8 +95,8 @@ def test_the_documented_matrix_is_the_one_in_the_code() -> None:
     assert "25.11" in page
 
 
-for _module in sorted((ROOT / "sdrrl_nemo" / "compat").glob("[a-z]*.py")):  # each registers its patches
-    importlib.import_module(f"sdrrl_nemo.compat.{_module.stem}")
+for _module in sorted((ROOT / "sdrrl_nemo" / "compat").rglob("[a-z]*.py")):  # each registers its patches
+    importlib.import_module(".".join(_module.relative_to(ROOT).with_suffix("").parts))
 
 
 def _thing() -> Any:

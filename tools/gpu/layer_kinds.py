@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
 from sdrrl_nemo.compat.versions import SUPPORTED, installed_version, within
@@ -52,8 +51,6 @@ def why_not(k: Kind) -> str:
 
     if not torch.cuda.is_available():
         return "they need a GPU, and torch sees none"
-    if k.name == "varlen" and not _project_takes_varlen():
-        return "this version of the project does not call torch's varlen attention"
     if not _installed(k.module):
         return f"{k.package or k.module} is not installed"
     if k.package:
@@ -70,12 +67,6 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _project_takes_varlen() -> bool:
-    """Read from the source: importing it would import Megatron, which takes as long as a whole part of the check."""
-    spec = importlib.util.find_spec("sdrrl_nemo.model.attention")
-    return spec is not None and spec.origin is not None and "varlen_attn" in Path(spec.origin).read_text("utf-8")
-
-
 def take(k: Kind) -> None:
     """Hide what the project would prefer to ``k``; call before anything of Megatron or NeMo is imported."""
     for better in KINDS[: KINDS.index(k)]:
@@ -86,13 +77,11 @@ def take(k: Kind) -> None:
 
 
 def taken() -> str:
-    """Name of the kind that the project takes in this process; imports Megatron."""
-    from sdrrl_nemo.model.attention import flash_varlen
+    """Name of the kind that the project takes in this process for packed rows in bf16; imports Megatron."""
+    from sdrrl_nemo.model.attention import PackedRows, chosen_attention
     from sdrrl_nemo.model.layer_spec import has_transformer_engine
 
     if has_transformer_engine():
         return "te"
-    found = flash_varlen()
-    if found is None:
-        return "local"
-    return "flash" if found.__module__.startswith("flash_attn") else "varlen"
+    name = chosen_attention("auto", PackedRows("bf16", 64, 1)).name
+    return "local" if name == "sdpa" else name

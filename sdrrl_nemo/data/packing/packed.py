@@ -289,8 +289,12 @@ class PackedSamples:
         """Sample numbers of a pack."""
         return range(int(self.document_indices[pack]), int(self.document_indices[pack + 1]))
 
-    def sample(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    def sample(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         """Token ids [n] of a sample, and its loss mask [n]."""
+        return self.span(range(number, number + 1))
+
+    def span(self, samples: range) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """The same of consecutive ``samples`` of one pack, one behind the other; views of the files, to be copied."""
         raise NotImplementedError
 
 
@@ -362,20 +366,19 @@ class PackedDataset(PackedSamples):
                 f"{tokenizer_sha256[:12]}; preprocess again with the model's tokenizer"
             )
 
-    def sample(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """Token ids [n] of a sample, and its loss mask [n]."""
-        tokens = np.asarray(self.indexed[number], np.int64)
-        a = int(self.offsets[number])
-        return tokens, np.asarray(self.loss_mask[a : a + len(tokens)])
+    def span(self, samples: range) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """Token ids [n] of consecutive samples, in the file's own type, and their loss masks [n]."""
+        a, b = int(self.offsets[samples.start]), int(self.offsets[samples.stop])
+        # a read may go on behind the first sequence: the next one begins where it ends (`open_indexed` checks that)
+        return self.indexed.get(samples.start, 0, b - a), np.asarray(self.loss_mask[a:b])
 
     def __getitem__(self, pack: int) -> Pack:
         rows = self.samples_of(pack)
-        a, b = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
-        tokens = np.concatenate([self.indexed[i] for i in rows]).astype(np.int64)
+        tokens, loss_mask = self.span(rows)
         s = slice(rows.start, rows.stop)
         return Pack(
-            tokens=tokens,
-            loss_mask=np.asarray(self.loss_mask[a:b]),
+            tokens=tokens.astype(np.int64),
+            loss_mask=loss_mask,
             lengths=self.lengths[s],
             subset=self.subset[s],
             answer_tokens=self.answer_tokens[s],

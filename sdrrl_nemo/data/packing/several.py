@@ -95,7 +95,8 @@ class SeveralSets(PackedSamples):
         """How many packs each set has, or samples."""
         return [len(s) if packed else len(s.lengths) for s in self.sets]
 
-    def sample(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """Token ids [n] of a sample, and its loss mask [n]."""
-        which = int(np.searchsorted(self.first_sample, number, "right")) - 1
-        return self.sets[which].sample(number - int(self.first_sample[which]))
+    def span(self, samples: range) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """Token ids [n] of consecutive samples of one pack, and their loss masks [n]."""
+        which = int(np.searchsorted(self.first_sample, samples.start, "right")) - 1
+        first = int(self.first_sample[which])
+        return self.sets[which].span(range(samples.start - first, samples.stop - first))

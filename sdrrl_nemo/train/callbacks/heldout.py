@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from sdrrl_nemo.common.ranks import from_rank_zero
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.callbacks.metrics import truncate_metrics
 from sdrrl_nemo.train.config import ValidationSettings
+from sdrrl_nemo.train.loading.prefetch import ahead
 from sdrrl_nemo.train.loss import loss_names
 
 VALIDATION_FILE = "validation.jsonl"
@@ -51,9 +53,15 @@ class HeldOutLoss(pl.Callback):
     """
 
     def __init__(
-        self, batches: MicroBatches, settings: ValidationSettings, run_dir: str, subset_names: Sequence[str]
+        self,
+        batches: MicroBatches,
+        settings: ValidationSettings,
+        run_dir: str,
+        subset_names: Sequence[str],
+        prefetch: int = 0,
     ) -> None:
         self.batches, self.settings, self.names = batches, settings, loss_names(subset_names)
+        self.prefetch = prefetch
         self.path = Path(run_dir) / VALIDATION_FILE
         self.progress = Progress(settings.patience, settings.min_delta)
 
@@ -98,11 +106,11 @@ class HeldOutLoss(pl.Callback):
             dp_size=parallel_state.get_data_parallel_world_size(),
             cp_rank=parallel_state.get_context_parallel_rank(),
         )
-        iterator, steps = iter(stream), self.batches.schedule.steps_per_epoch
+        steps = self.batches.schedule.steps_per_epoch
         total = torch.zeros(len(self.names), dtype=torch.float64)
         strategy.model.eval()  # no dropout of adapters, nothing kept to be computed again
         try:
-            with torch.no_grad():
+            with torch.no_grad(), contextlib.closing(ahead(stream, self.prefetch)) as iterator:
                 for _ in range(steps):
                     vector = strategy.from_last_stage(strategy.model.validation_step(iterator))
                     total += vector.to(total.device)

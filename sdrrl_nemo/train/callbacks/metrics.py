@@ -16,14 +16,16 @@ import torch
 
 from sdrrl_nemo.common.fileio import atomic_write, read_jsonl
 from sdrrl_nemo.common.progress import progress
+from sdrrl_nemo.common.ranks import largest
 from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
 from sdrrl_nemo.cost.gpus import gpu_of_device
 from sdrrl_nemo.train.batches import MicroBatches
 from sdrrl_nemo.train.guard import SKIPPED_FILE
+from sdrrl_nemo.train.loading.prefetch import Waiting
 from sdrrl_nemo.train.loss import loss_names
 
 METRICS_FILE = "metrics.jsonl"
-CLOCK_FIELDS = ("seconds", "tokens_per_second", "tflops_per_rank", "mfu", "mfu_6nd", "memory_mib")
+CLOCK_FIELDS = ("seconds", "data_wait_s", "tokens_per_second", "tflops_per_rank", "mfu", "mfu_6nd", "memory_mib")
 """Fields of a row that depend on the machine; all others have the same bits in every run of one configuration."""
 
 
@@ -54,7 +56,8 @@ class Speed:
         self.peak = known.bf16_tflops * 1e12 if known else None
 
     def of(self, step: int, seconds: float) -> dict[str, float | None]:
-        """CLOCK_FIELDS of global step ``step`` (from 0). MFU: of the dense bf16 peak; None for an unknown GPU."""
+        """CLOCK_FIELDS of global step ``step`` (from 0) but ``data_wait_s``. MFU: of the dense bf16 peak; None for an
+        unknown GPU."""
         data, samples = self.batches.dataset, self.batches.samples_of_step(step)
         lengths, answers = data.lengths[samples], int(data.answer_tokens[samples].sum())
         tokens, flops = int(lengths.sum()), training_flops(self.shape, lengths, self.frozen, projected=answers)
@@ -93,8 +96,9 @@ class StepMetrics(pl.Callback):
     making included. Evaluation and checkpoints lie between steps, and are in no row.
     """
 
-    def __init__(self, run_dir: str, subset_names: Sequence[str], speed: Speed) -> None:
+    def __init__(self, run_dir: str, subset_names: Sequence[str], speed: Speed, waiting: Waiting | None = None) -> None:
         self.run_dir = run_dir
+        self.waiting = waiting or Waiting()
         self.names = loss_names(subset_names)
         self.speed = speed
         self._bar: Any = None
@@ -118,9 +122,11 @@ class StepMetrics(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Log the step that just ended."""
+        ended = now() if trainer.is_global_zero else 0.0
+        waited = largest(self.waiting.take())  # every rank: any of them can hold up the others
         if not trainer.is_global_zero:
             return
-        seconds = max(now() - self._began, 1e-9)
+        seconds = max(ended - self._began, 1e-9)
         metrics = trainer.strategy.metrics  # type: ignore[attr-defined]
         row: dict[str, Any] = {"step": trainer.global_step}
         row |= dict(zip(self.names, metrics["vector"].tolist(), strict=True))
@@ -131,7 +137,7 @@ class StepMetrics(pl.Callback):
         step = trainer.global_step - 1
         batches = self.speed.batches
         row |= {"tokens": batches.useful_tokens(step), "live_share": round(batches.live_share(step), 6)}
-        row |= self.speed.of(step, seconds)
+        row |= {**self.speed.of(step, seconds), "data_wait_s": waited}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

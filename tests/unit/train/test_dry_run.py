@@ -34,6 +34,8 @@ def test_the_plan_says_what_will_run(config: RunConfig, capsys: pytest.CaptureFi
     assert said["processes"] == "8 = TP 1 x PP 2 x CP 1 x DP 4 (VPP 1)"
     assert said["steps"] == f"{run.steps} ({run.batches.schedule.steps_per_epoch} an epoch, 4.00 epochs)"
     assert f"{resolve(config.optim, run.batches, run.steps).lr:.3g}" in " ".join(said.values())
+    assert said["layers"].startswith("local layers, packed rows by torch's attention, sample by sample (sdpa)")
+    assert said["loader"] == "4 micro-batches made ahead"
     assert said["gradients"] == "clipped at norm 6"  # six subsets
     config.loss.kernel, rows = "fused_linear", run.batches.row_shape[0] * run.batches.row_shape[1]
     everything = 2 * rows * run.hf.vocab_size / 2**20  # fewer rows than the least chunk has

@@ -1,0 +1,1 @@
+"""How micro-batches reach a step: made ahead of it, in memory from which a GPU copies by itself."""
