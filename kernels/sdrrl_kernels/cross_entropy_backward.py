@@ -1,12 +1,15 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Triton, backward direction: the gradient of the logits in place, and a late change of its scale."""
+"""Triton, backward direction: the gradient of the logits in place, and a late change of its scale.
+
+The letters are those of ``cross_entropy_forward``, where the formula of the gradient is.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from sdrrl_kernels.cross_entropy_forward import logit_gradient, tile_columns
+from sdrrl_kernels.cross_entropy_forward import gradient_factor, label_column, tile_columns, write_gradient, write_zeros
 
 
 @triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss"])
@@ -41,30 +44,14 @@ def gradient_kernel(
     weight = tl.load(weight_ptr + row)
     x_ptr += row * x_stride
     out_ptr += row * out_stride
-    offsets = tile_columns(BLOCK, VEC)
     if (label == ignore_index) | (weight == 0.0):
-        for start in range(0, n_cols, BLOCK):
-            c = start + offsets
-            tl.store(out_ptr + c, tl.zeros((BLOCK // VEC, VEC), out_ptr.dtype.element_ty), mask=c < n_cols)
+        write_zeros(out_ptr, n_cols, BLOCK, VEC)
     else:
         scale = weight * tl.load(upstream_ptr + row * upstream_stride).to(tl.float32)
-        y = label - vocab_start
-        row_max = tl.load(max_ptr + row)
-        row_sum = tl.load(sum_ptr + row)
-        factor = (1.0 + 2.0 * z_loss * (row_max + tl.log(row_sum))) / row_sum
-        whole = n_valid // BLOCK * BLOCK
-        for start in range(0, whole, BLOCK):
-            c = start + offsets
-            x = tl.load(x_ptr + c).to(tl.float32)
-            g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, scale)
-            tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty))
-        if not EVEN:
-            for start in range(whole, n_cols, BLOCK):
-                c = start + offsets
-                x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
-                g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, scale)
-                g = tl.where(c < n_valid, g, 0.0)
-                tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty), mask=c < n_cols)
+        y = label_column(label, vocab_start, n_valid)
+        m = tl.load(max_ptr + row)
+        factor = gradient_factor(m, tl.load(sum_ptr + row), z_loss)
+        write_gradient(x_ptr, out_ptr, n_cols, n_valid, y, m, factor, uniform, 1.0 - smoothing, scale, EVEN, BLOCK, VEC)
 
 
 @triton.jit(do_not_specialize=["expected"])

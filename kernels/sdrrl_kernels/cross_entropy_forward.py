@@ -1,10 +1,18 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 """Triton, forward direction: row statistics in one read of the logits, the loss of a row, and loss with gradient.
 
-Letters: x logits of one row; c column numbers; y the label's column on this rank; m, d running maximum and sum of
-exp(x - m) of the online softmax (Milakov & Gimelshein 2018); s sum of logits, for label smoothing only; g gradient;
-e label smoothing in formulas, exp(x - m) in the resident branch. A program computes one row; only finish_rows_kernel
-takes a tile of rows.
+Letters, all of one row and on this rank, fp32 unless said otherwise:
+
+    x   logits
+    c   their columns, int32; 0 is the first column of this rank's slice of the vocabulary
+    y   the label's column, an integer; no column of the slice on every rank but the one that holds the label
+    m   maximum of x; while a row is read, the maximum so far (online softmax, Milakov & Gimelshein 2018)
+    d   sum of exp(x - m), so that exp(x - m) / d is the softmax
+    s   sum of x, for label smoothing only
+    e   exp(x - m)
+    g   gradient of the row's loss with respect to x
+
+A program computes one row; only finish_rows_kernel takes a tile of rows.
 
 Tiles are [BLOCK / VEC, VEC] with VEC = 16 bytes, so that a thread owns whole 128-bit words: the maximum over a word
 needs no other thread, and the online softmax costs 1 + 1/VEC exponentials an element instead of 2.
@@ -25,6 +33,13 @@ LOG2E = tl.constexpr(1.4426950408889634)
 def tile_columns(BLOCK: tl.constexpr, VEC: tl.constexpr):
     """Column offsets of a tile, int32 [BLOCK / VEC, VEC]."""
     return tl.arange(0, BLOCK // VEC)[:, None] * VEC + tl.arange(0, VEC)[None, :]
+
+
+@triton.jit
+def label_column(label, vocab_start, n_valid):
+    """y of a label (int64); checked before it becomes int32, or a label beyond 2**32 would be another one's column."""
+    y = label - vocab_start
+    return tl.where((y >= 0) & (y < n_valid), y, -1).to(tl.int32)
 
 
 @triton.jit
@@ -81,7 +96,7 @@ def scan_row(
 
 @triton.jit
 def token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size):
-    """Loss of a token before its weight: (1-e) * nll + e * mean nll + z * logsumexp**2.
+    """Loss of a token before its weight: (1 - smoothing) * nll + smoothing * mean nll + z_loss * logsumexp**2.
 
     nll is the negative log-likelihood of the label, mean nll its mean over the vocabulary. Both are computed from
     differences to the row's maximum, which stay exact where the logits themselves are large.
@@ -95,14 +110,62 @@ def token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, voca
 
 
 @triton.jit
-def logit_gradient(x, c, y, row_max, factor, uniform, target, scale):
-    """Gradient of a token's loss: scale * (factor * exp(x - max) - uniform - target at the label).
+def gradient_factor(m, d, z_loss):
+    """What exp(x - m) is multiplied by: (1 + 2 z_loss logsumexp) / d, the softmax and the z-loss in one."""
+    return (1.0 + 2.0 * z_loss * (m + tl.log(d))) / d
 
-    All fp32, to be rounded once when it is stored. ``factor``: (1 + 2 z logsumexp) / sum of exponentials, ``uniform``:
-    e / vocabulary, ``target``: 1 - e, ``scale``: weight times upstream gradient.
+
+@triton.jit
+def logit_gradient(e, c, y, factor, uniform, target, scale):
+    """The gradient of a token's loss, in its only place: scale * (factor * e - uniform - target at the label).
+
+    All fp32, to be rounded once when it is stored. ``factor``: of gradient_factor, ``uniform``: smoothing / vocabulary,
+    ``target``: 1 - smoothing, ``scale``: weight times upstream gradient.
     """
-    g = tl.exp2((x - row_max) * LOG2E) * factor - uniform
+    g = e * factor - uniform
     return tl.where(c == y, g - target, g) * scale
+
+
+@triton.jit
+def write_gradient(
+    x_ptr,
+    out_ptr,
+    n_cols,
+    n_valid,
+    y,
+    m,
+    factor,
+    uniform,
+    target,
+    scale,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """Read a row and write its gradient, padding 0; out_ptr may be x_ptr. EVEN as in scan_row."""
+    offsets = tile_columns(BLOCK, VEC)
+    whole = n_valid // BLOCK * BLOCK
+    for start in range(0, whole, BLOCK):
+        c = start + offsets
+        x = tl.load(x_ptr + c).to(tl.float32)
+        g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+        tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty))
+    if not EVEN:
+        for start in range(whole, n_cols, BLOCK):
+            c = start + offsets
+            x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
+            g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+            g = tl.where(c < n_valid, g, 0.0)
+            tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty), mask=c < n_cols)
+
+
+@triton.jit
+def write_zeros(out_ptr, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
+    """The gradient of a row without loss: written even so, because the buffer is the gradient afterwards."""
+    offsets = tile_columns(BLOCK, VEC)
+    for start in range(0, n_cols, BLOCK):
+        c = start + offsets
+        tl.store(out_ptr + c, tl.zeros((BLOCK // VEC, VEC), out_ptr.dtype.element_ty), mask=c < n_cols)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index"])
@@ -141,8 +204,8 @@ def row_statistics_kernel(
             tl.store(stat_ptr + 3 * n_rows, 0.0)
     else:
         x_ptr += row * x_stride
-        y = label - vocab_start
-        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
+        y = label_column(label, vocab_start, n_valid)
+        label_logit = tl.load(x_ptr + y, mask=y >= 0, other=0.0).to(tl.float32)
         row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
         tl.store(stat_ptr, row_max)
         tl.store(stat_ptr + n_rows, row_sum)
@@ -228,11 +291,9 @@ def one_pass_kernel(
     label = tl.load(label_ptr + row).to(tl.int64)
     weight = tl.load(weight_ptr + row)
     x_ptr += row * x_stride
-    offsets = tile_columns(BLOCK, VEC)
+    c = tile_columns(BLOCK, VEC)
     if (label == ignore_index) | (weight == 0.0):
-        for start in range(0, n_cols, BLOCK):  # zeros are written even so: the buffer is the gradient afterwards
-            c = start + offsets
-            tl.store(x_ptr + c, tl.zeros((BLOCK // VEC, VEC), x_ptr.dtype.element_ty), mask=c < n_cols)
+        write_zeros(x_ptr, n_cols, BLOCK, VEC)
         tl.store(token_ptr + row, 0.0)
         tl.store(max_ptr + row, 0.0)
         tl.store(sum_ptr + row, 1.0)
@@ -240,8 +301,8 @@ def one_pass_kernel(
         y = label  # the row is whole on this rank, so a label is its own column
         label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
         if RESIDENT:
-            raw = tl.load(x_ptr + offsets, mask=offsets < n_cols, other=float("-inf"))
-            x = tl.where(offsets < n_valid, raw.to(tl.float32), float("-inf"))
+            raw = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf"))
+            x = tl.where(c < n_valid, raw.to(tl.float32), float("-inf"))
             row_max = tl.max(tl.max(x, 1), 0)
             e = tl.exp2((x - tl.where(row_max == float("-inf"), 0.0, row_max)) * LOG2E)
             words = tl.sum(e, 1)
@@ -250,28 +311,16 @@ def one_pass_kernel(
             row_sum = tl.sum(words, 0).to(tl.float32)
             logit_sum = 0.0
             if SMOOTHING:
-                logit_sum = tl.sum(tl.sum(tl.where(offsets < n_valid, x, 0.0), 1), 0)
-            factor = (1.0 + 2.0 * z_loss * (row_max + tl.log(row_sum))) / row_sum
-            g = e * factor - uniform
-            g = tl.where(offsets == y, g - (1.0 - smoothing), g) * (weight * upstream)
-            g = tl.where(offsets < n_valid, g, 0.0)
-            tl.store(x_ptr + offsets, g.to(x_ptr.dtype.element_ty), mask=offsets < n_cols)
+                logit_sum = tl.sum(tl.sum(tl.where(c < n_valid, x, 0.0), 1), 0)
+            factor = gradient_factor(row_max, row_sum, z_loss)
+            g = logit_gradient(e, c, y, factor, uniform, 1.0 - smoothing, weight * upstream)
+            g = tl.where(c < n_valid, g, 0.0)
+            tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty), mask=c < n_cols)
         else:
             row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
-            factor = (1.0 + 2.0 * z_loss * (row_max + tl.log(row_sum))) / row_sum
-            whole = n_valid // BLOCK * BLOCK
-            for start in range(0, whole, BLOCK):
-                c = start + offsets
-                x = tl.load(x_ptr + c).to(tl.float32)
-                g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, weight * upstream)
-                tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty))
-            if not EVEN:
-                for start in range(whole, n_cols, BLOCK):
-                    c = start + offsets
-                    x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
-                    g = logit_gradient(x, c, y, row_max, factor, uniform, 1.0 - smoothing, weight * upstream)
-                    g = tl.where(c < n_valid, g, 0.0)
-                    tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty), mask=c < n_cols)
+            factor = gradient_factor(row_max, row_sum, z_loss)
+            target, scale = 1.0 - smoothing, weight * upstream
+            write_gradient(x_ptr, x_ptr, n_cols, n_valid, y, row_max, factor, uniform, target, scale, EVEN, BLOCK, VEC)
         loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size)
         tl.store(token_ptr + row, loss * weight)
         tl.store(max_ptr + row, row_max)
