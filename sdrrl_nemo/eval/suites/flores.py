@@ -9,7 +9,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.scorers import bleu
-from sdrrl_nemo.eval.suites.common import arrow, limited, read
+from sdrrl_nemo.eval.suites.common import arrow, bleu_options, limited, read
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
 NEW_TOKENS = 256
@@ -19,7 +19,8 @@ NEW_TOKENS = 256
 @SUITES.register("flores")
 def flores(config: BenchmarkConfig) -> list[Entry]:
     """Corpus BLEU and chrF++ (0 to 100); the items' ``score`` is sentence BLEU."""
-    bleu.check(config.bleu_tokenize)
+    for lang in (config.source_language, *config.languages):
+        bleu.check(**bleu_options(config, lang))
     src, comet = config.source_language, config.comet.enabled
     sentences = {lang: read(config, "flores", lang) for lang in (src, *config.languages)}
     for lang, lines in sentences.items():
@@ -30,23 +31,24 @@ def flores(config: BenchmarkConfig) -> list[Entry]:
             )
 
     def task(one: str, other: str) -> Task:
+        how = bleu_options(config, other)
         given, wanted = (limited(sentences[x], config, "flores") for x in (one, other))
 
         def score(outputs: Sequence[Any]) -> Scored:
             texts = [" ".join(str(o["text"]).split()) for o in outputs]  # the metric takes one line a sentence
-            corpus = bleu.corpus_score(texts, wanted, config.bleu_tokenize)
+            corpus = bleu.corpus_score(texts, wanted, **how)
             rows = [
                 {
                     "id": str(n),
                     "prompt": s,
                     "prediction": t,
                     "reference": w,
-                    "score": bleu.score_item(t, w, config.bleu_tokenize).bleu,
+                    "score": bleu.score_item(t, w, **how).bleu,
                 }
                 for n, (s, t, w) in enumerate(zip(given, texts, wanted, strict=True), 1)
             ]
             figures = [
-                figure("bleu", "BLEU", kind="bleu", options={"tokenize": config.bleu_tokenize}, published="BLEU"),
+                figure("bleu", "BLEU", kind="bleu", options=how, published="BLEU"),
                 figure("chrf", "chrF++", kind="chrf", per_item="", options={"word_order": 2}),
                 *([figure("comet", "COMET", per_item="comet", scale=100.0, published="COMET")] if comet else []),
             ]
