@@ -139,7 +139,8 @@ class Comparison:
             references = [i["reference"] for i in both["base"]["items"]]
             samples = self.config.goals.bootstrap_samples
             titles = {f["unit"]: f["title"] for f in both["base"]["figures"]}
-            for s in compare_translations(texts[0], texts[1], references, self.config.bleu_tokenize, samples):
+            how = next(f["options"] for f in both["base"]["figures"] if f["kind"] == "bleu")
+            for s in compare_translations(texts[0], texts[1], references, samples=samples, **how):
                 found = Measure(
                     f"{s.metric}.{name.split('.')[1]}", titles[s.metric], s.metric, "higher", s.base, s.trained,
                     p_value=s.p_value,

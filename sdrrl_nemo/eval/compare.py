@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import CHRF
 from sacrebleu.significance import PairedTest
 
-from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.seeding import named_generator
-
-logging.getLogger("sacrebleu").setLevel(logging.WARNING)
+from sdrrl_nemo.eval.scorers import bleu
 
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no clear change", "not measured"
 
@@ -126,19 +123,21 @@ class Score:
     signature: str
 
 
-def make_metrics(tokenize: str) -> dict[str, Any]:
+def make_metrics(tokenize: str, spm: str = "") -> dict[str, Any]:
     """BLEU and chrF2; SdrrlError when sacreBLEU has no such tokeniser or lacks a package for it."""
-    try:
-        return {"BLEU": BLEU(tokenize=tokenize), "chrF": CHRF()}
-    except (AssertionError, ValueError, KeyError, ImportError, RuntimeError) as e:
-        raise SdrrlError(f"bleu_tokenize: sacreBLEU cannot use '{tokenize}' ({' '.join(str(e).split())})") from None
+    return {"BLEU": bleu.metric(tokenize, spm), "chrF": CHRF()}
 
 
 def compare_translations(
-    base: Sequence[str], trained: Sequence[str], references: Sequence[str], tokenize: str, samples: int
+    base: Sequence[str],
+    trained: Sequence[str],
+    references: Sequence[str],
+    tokenize: str,
+    samples: int,
+    spm: str = "",
 ) -> list[Score]:
     """BLEU and chrF of both models' translations (same order as ``references``), 0 to 100, higher is better."""
-    metrics = make_metrics(tokenize)
+    metrics = make_metrics(tokenize, spm)
     plain = {name: m.corpus_score(list(base), [list(references)]) for name, m in metrics.items()}
     signatures = {name: str(m.get_signature()) for name, m in metrics.items()}
     test = PairedTest(

@@ -143,8 +143,10 @@ class EvalConfig:
     """auto, cpu or cuda."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's own choice."""
-    bleu_tokenize: str = "13a"
-    """sacreBLEU tokeniser (``sacrebleu --help`` lists them); 13a suits languages with spaces."""
+    bleu_tokenize: str = "auto"
+    """sacreBLEU's tokeniser (``sacrebleu --help`` lists them); ``auto`` takes that of the language translated into."""
+    bleu_spm: str = ""
+    """File of FLORES-200's SentencePiece model; by default sacreBLEU's own place for it."""
     samples: int = 6
     """Answers and translations shown side by side in the report, each."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -212,8 +214,11 @@ class BenchmarkConfig:
     """benchmark -> longest answer in tokens; without it what its suite says."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
     off_target: InstructionsConfig = field(default_factory=InstructionsConfig)
-    bleu_tokenize: str = "flores200"
-    """sacreBLEU's tokeniser; the paper's needs FLORES-200's SentencePiece model on disk, 13a needs nothing."""
+    bleu_tokenize: str = "auto"
+    """sacreBLEU's tokeniser; ``auto`` takes the paper's ``flores200`` where its SentencePiece model is on disk, else
+    that of the language translated into."""
+    bleu_spm: str = ""
+    """File of FLORES-200's SentencePiece model; by default sacreBLEU's own place for it."""
     comet: CometConfig = field(default_factory=CometConfig)
     tsne_perplexity: float = 15.0
     cases: int = 6

@@ -65,6 +65,7 @@ def compare(results: ByRole, seed: int) -> list[dict[str, Any]]:
             "n": base[task]["n"],
             "values": {role: results[role]["tasks"][task]["metrics"] for role in roles},
             "intervals": {},
+            **({"signature": base[task]["signature"]} if "signature" in base[task] else {}),
         }
         for role in roles[1:]:
             pair = [Rate.of_items(results[r]["tasks"][task]["items"], "score", figure.scale) for r in (roles[0], role)]
@@ -75,7 +76,8 @@ def compare(results: ByRole, seed: int) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], roles: list[str]) -> str:
-    """Text table: the first metric of each task, ``*`` where the interval against the first model excludes 0."""
+    """Text table: the first metric of each task, ``*`` where the interval against the first model excludes 0; below it
+    how BLEU was computed."""
     head = ["task", "metric", "n", *roles]
     lines = [head]
     for row in rows:
@@ -87,10 +89,11 @@ def table(rows: list[dict[str, Any]], roles: list[str]) -> str:
             cells.append(("-" if value is None else f"{value:.2f}") + star)
         lines.append([row["task"], row["metric"], str(row["n"]), *cells])
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    return "\n".join(
-        "  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
+    padded = [
+        [c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(x, widths, strict=True))] for x in lines
+    ]
+    signed = [f"{row['task']}: {row['signature']}" for row in rows if "signature" in row]
+    return "\n".join([*("  ".join(cells) for cells in padded), *signed])
 
 
 def cases(results: ByRole, config: BenchmarkConfig) -> str:

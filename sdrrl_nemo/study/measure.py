@@ -12,12 +12,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import CHRF
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.eval.compare import Rate
 from sdrrl_nemo.eval.evaluation import measure_model
+from sdrrl_nemo.eval.scorers import bleu
 from sdrrl_nemo.eval.task import Figure
 from sdrrl_nemo.study.aggregate import statistics
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, held_out_config
@@ -89,7 +90,7 @@ def _numbers(figure: Figure, items: Sequence[dict[str, Any]]) -> list[list[float
     if figure.kind == "mean":
         rate = Rate.of_items(items, figure.per_item, figure.scale)
         return [[value, weight] for value, weight in zip(rate.value, rate.weight, strict=True)]
-    metric: BLEU | CHRF = (BLEU if figure.kind == "bleu" else CHRF)(**figure.options)
+    metric = (bleu.metric if figure.kind == "bleu" else CHRF)(**figure.options)
     return statistics(metric, [x["prediction"] for x in items], [x["reference"] for x in items])
 
 

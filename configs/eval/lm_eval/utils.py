@@ -53,13 +53,13 @@ def belebele(data_dir: str, lang: str, style: str = "paper", **_: Any) -> list[D
 
 
 @_test
-def flores(data_dir: str, source: str, target: str, bleu_tokenize: str = "flores200", **_: Any) -> list[Doc]:
+def flores(data_dir: str, source: str, target: str, bleu_tokenize: str = bleu.AUTO, **_: Any) -> list[Doc]:
     """One row a sentence."""
     names = {"source": language(source).name, "target": language(target).name}
+    tokenize = bleu.tokeniser(target, bleu_tokenize)
     pairs = zip(readers.read_flores(data_dir, source), readers.read_flores(data_dir, target), strict=True)
     return [
-        {"prompt": PROMPTS.flores.format(sentence=s, **names), "reference": t, "tokenize": bleu_tokenize}
-        for s, t in pairs
+        {"prompt": PROMPTS.flores.format(sentence=s, **names), "reference": t, "tokenize": tokenize} for s, t in pairs
     ]
 
 

@@ -19,6 +19,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_jsonl
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.readers.official_files import BACTRIAN_CODES, SOURCES, relative_path
+from sdrrl_nemo.eval.readers.rows import candidates
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES
 
 PARQUET = "refs/convert/parquet"
@@ -57,8 +58,13 @@ def _configuration(name: str, lang: str) -> str | None:
 def fetch(name: str, lang: str, data_dir: str | Path, mirrors: dict[str, str]) -> Path:
     """Write the data set's file below ``data_dir`` unless it is there; SdrrlError says what to put where instead."""
     target = Path(data_dir) / relative_path(name, lang)
-    if target.is_file() or target.with_name(target.name + ".gz").is_file():
-        return target
+    for candidate in candidates(target):
+        if candidate.is_file():
+            return candidate
+    if name not in HUB:
+        raise SdrrlError(
+            f"{target}: no such file, and '{name}' is not fetched; put it there as {SOURCES[name]} publishes it"
+        )
     source = HUB[name]
     repository, revision = (mirrors[name], None) if name in mirrors else (source.name, source.revision)
     from datasets import load_dataset

@@ -8,21 +8,22 @@
                                                        text, aliases, entity}]}; 26 languages a row
     Bactrian-X/data/<xx>.json[.gz]                     list of instruction, input, output, id; ids are shared
 
-These are the names in the archives that their authors publish (docs/evaluation.md says where).
+    flores_plus/devtest/<flores code>.jsonl            FLORES+: id, text, ...; an id is the same sentence everywhere
+
+These are the names in the archives that their authors publish (docs/evaluation.md says where). Each may be gzipped
+(``.gz``), and what is rows may be JSON Lines, a JSON list or Parquet under the same name.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import read_jsonl
 from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.eval.readers.rows import find_file, read_lines, read_rows
 from sdrrl_nemo.eval.scorers.mkqa import CODES as MKQA_CODES
 from sdrrl_nemo.eval.scorers.mkqa import answerable, gold_answers
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES
@@ -37,6 +38,7 @@ BACTRIAN_CODES = {
 SOURCES = {
     "belebele": "github.com/facebookresearch/belebele",
     "flores": "github.com/facebookresearch/flores (flores200_dataset.tar.gz)",
+    "flores_plus": "huggingface.co/datasets/openlanguagedata/flores_plus",
     "xlsum": "github.com/csebuetnlp/xl-sum",
     "mkqa": "github.com/apple/ml-mkqa (dataset/mkqa.jsonl.gz)",
     "bactrian": "huggingface.co/datasets/MBZUAI/Bactrian-X",
@@ -94,6 +96,8 @@ def relative_path(name: str, lang: str) -> Path:
         return Path("Belebele", f"{entry.flores}.jsonl")
     if name == "flores":
         return Path("flores200_dataset", "devtest", f"{entry.flores}.devtest")
+    if name == "flores_plus":
+        return Path("flores_plus", "devtest", f"{entry.flores}.jsonl")
     if name == "xlsum":
         if lang not in XLSUM_LANGUAGES:
             raise missing
@@ -108,36 +112,8 @@ def relative_path(name: str, lang: str) -> Path:
 
 
 def find(name: str, lang: str, data_dir: str | Path) -> Path:
-    """The file, plain or gzipped; SdrrlError says what to put where."""
-    path = Path(data_dir) / relative_path(name, lang)
-    for candidate in (path, path.with_name(path.name + ".gz")):
-        if candidate.is_file():
-            return candidate
-    packed = " (or .gz)" if name in ("mkqa", "bactrian") else ""
-    raise SdrrlError(
-        f"{path}{packed}: no such file; put {name} there as {SOURCES[name]} publishes it, set data_dir, or fetch it "
-        "with download=true where the hub can be reached"
-    )
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line or entry number, object) of JSON Lines, a JSON list, or either of them gzipped."""
-    if path.suffix == ".jsonl":
-        yield from read_jsonl(path)
-        return
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode("utf-8-sig")
-        lines = path.name.endswith(".jsonl.gz")
-        loaded = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise SdrrlError(f"{path}: cannot be read ({' '.join(str(e).split())[:200]}); fetch the file again") from None
-    if not isinstance(loaded, list):
-        raise SdrrlError(f"{path}: expected a list of objects")
-    for n, row in enumerate(loaded, 1):
-        if not isinstance(row, dict):
-            raise SdrrlError(f"{path}, entry {n}: expected a JSON object, found {type(row).__name__}")
-        yield n, row
+    """The file, in whichever of its forms it is there; SdrrlError says what to put where."""
+    return find_file(Path(data_dir) / relative_path(name, lang), name, SOURCES[name])
 
 
 def text_field(path: Path, n: int, row: dict[str, Any], field: str) -> str:
@@ -148,7 +124,7 @@ def text_field(path: Path, n: int, row: dict[str, Any], field: str) -> str:
     return value
 
 
-def _checked(path: Path, items: Sequence[Any], least: int = 1) -> Any:
+def checked_items(path: Path, items: Sequence[Any], least: int = 1) -> Any:
     """At least ``least`` items, every id once."""
     if len(items) < least:
         raise SdrrlError(f"{path}: {len(items)} item(s); at least {least} are needed")
@@ -164,7 +140,7 @@ def read_belebele(data_dir: str | Path, lang: str) -> list[Belebele]:
     """Questions in file order."""
     path = find("belebele", lang, data_dir)
     found = []
-    for n, row in _rows(path):
+    for n, row in read_rows(path):
         number = str(row.get("correct_answer_num", "")).strip()
         if number not in ("1", "2", "3", "4"):
             raise SdrrlError(f"{path}, line {n}: field 'correct_answer_num' is '{number}'; it must be 1, 2, 3 or 4")
@@ -179,33 +155,44 @@ def read_belebele(data_dir: str | Path, lang: str) -> list[Belebele]:
                 int(number) - 1,
             )
         )
-    checked: list[Belebele] = _checked(path, found)
+    checked: list[Belebele] = checked_items(path, found)
     return checked
 
 
 def read_flores(data_dir: str | Path, lang: str) -> list[str]:
     """Sentences of devtest; line n of every language is the same sentence."""
     path = find("flores", lang, data_dir)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as e:
-        raise SdrrlError(f"{path}: not UTF-8 ({e}); fetch the file again") from None
-    if lines and not lines[-1]:
-        lines.pop()
+    lines = read_lines(path)
     for n, line in enumerate(lines, 1):
         if not line.strip():
             raise SdrrlError(f"{path}, line {n}: empty; FLORES has one sentence a line")
     if not lines:
         raise SdrrlError(f"{path}: empty; fetch the file again")
-    return [line.rstrip("\r") for line in lines]
+    return lines
+
+
+def read_flores_plus(data_dir: str | Path, lang: str) -> list[str]:
+    """Sentences of FLORES+'s devtest in the order of their ids, which name the same sentence in every language."""
+    path = find("flores_plus", lang, data_dir)
+    found = {}
+    for n, row in read_rows(path):
+        number = row.get("id")
+        if isinstance(number, bool) or not str(number).isdigit():
+            raise SdrrlError(f"{path}, line {n}: field 'id' is '{number}'; it must be the sentence's number")
+        if int(str(number)) in found:
+            raise SdrrlError(f"{path}: the id '{number}' is there twice; fetch the file again")
+        found[int(str(number))] = " ".join(text_field(path, n, row, "text").split())
+    if not found:
+        raise SdrrlError(f"{path}: empty; fetch the file again")
+    return [found[number] for number in sorted(found)]
 
 
 def read_xlsum(data_dir: str | Path, lang: str) -> list[Article]:
     """Test articles in file order."""
     path = find("xlsum", lang, data_dir)
     fields = ("id", "text", "summary")
-    found = [Article(*(text_field(path, n, row, field) for field in fields)) for n, row in _rows(path)]
-    checked: list[Article] = _checked(path, found)
+    found = [Article(*(text_field(path, n, row, field) for field in fields)) for n, row in read_rows(path)]
+    checked: list[Article] = checked_items(path, found)
     return checked
 
 
@@ -214,7 +201,7 @@ def read_mkqa(data_dir: str | Path, lang: str) -> tuple[list[Mkqa], int]:
     path = find("mkqa", lang, data_dir)
     code = MKQA_CODES[lang]
     found, skipped = [], 0
-    for n, row in _rows(path):
+    for n, row in read_rows(path):
         queries, answers = row.get("queries"), row.get("answers")
         if not isinstance(queries, dict) or not isinstance(answers, dict) or "example_id" not in row:
             raise SdrrlError(f"{path}, line {n}: needs 'example_id', 'queries' and 'answers' as in mkqa.jsonl")
@@ -227,7 +214,7 @@ def read_mkqa(data_dir: str | Path, lang: str) -> tuple[list[Mkqa], int]:
             continue
         types = tuple(sorted({str(a.get("type", "")) for a in given}))
         found.append(Mkqa(str(row["example_id"]), text_field(path, n, queries, code), tuple(gold), types))
-    checked: list[Mkqa] = _checked(path, found)
+    checked: list[Mkqa] = checked_items(path, found)
     return checked, skipped
 
 
@@ -235,19 +222,20 @@ def read_instructions(data_dir: str | Path, lang: str, id_prefix: str = "") -> l
     """Bactrian-X's prompts whose id begins with ``id_prefix``, in file order; the outputs are not read."""
     path = find("bactrian", lang, data_dir)
     found = []
-    for n, row in _rows(path):
+    for n, row in read_rows(path):
         if not str(row.get("id", "")).startswith(id_prefix):
             continue
         prompt = text_field(path, n, row, "instruction")
         extra = row.get("input") or ""
         found.append(Instruction(text_field(path, n, row, "id"), f"{prompt}\n{extra}" if extra.strip() else prompt))
-    checked: list[Instruction] = _checked(path, found, 2)
+    checked: list[Instruction] = checked_items(path, found, 2)
     return checked
 
 
 READERS: dict[str, Callable[..., Any]] = {
     "belebele": read_belebele,
     "flores": read_flores,
+    "flores_plus": read_flores_plus,
     "xlsum": read_xlsum,
     "mkqa": read_mkqa,
     "bactrian": read_instructions,

@@ -16,6 +16,7 @@ from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.readers.held_out_files import HeldOut, first, read_held_out
 from sdrrl_nemo.eval.readers.hub import fetch
 from sdrrl_nemo.eval.readers.official_files import READERS, NotCovered
+from sdrrl_nemo.eval.scorers import bleu
 from sdrrl_nemo.eval.task import Entry, Task
 
 
@@ -45,6 +46,12 @@ def each(prefix: str, languages: Sequence[str], task: Callable[[str], Task]) -> 
         except NotCovered as e:
             out.append((f"{prefix}{lang}", str(e)))
     return out
+
+
+def bleu_options(config: BenchmarkConfig | EvalConfig, lang: str) -> dict[str, str]:
+    """How BLEU of translations into ``lang`` is computed: ``tokenize`` and, where it is named, ``spm``."""
+    tokenize = bleu.tokeniser(lang, config.bleu_tokenize, config.bleu_spm)
+    return {"tokenize": tokenize, **({"spm": config.bleu_spm} if config.bleu_spm and tokenize == bleu.TOKENIZE else {})}
 
 
 def held_out(config: EvalConfig) -> HeldOut:

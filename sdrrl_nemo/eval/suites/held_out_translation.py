@@ -8,7 +8,7 @@ from typing import Any
 from sdrrl_nemo.eval.compare import make_metrics
 from sdrrl_nemo.eval.config import EvalConfig
 from sdrrl_nemo.eval.readers.held_out_files import Sample
-from sdrrl_nemo.eval.suites.common import arrow, held_out, identifier
+from sdrrl_nemo.eval.suites.common import arrow, bleu_options, held_out, identifier
 from sdrrl_nemo.eval.suites.off_target import answering, judge
 from sdrrl_nemo.eval.task import HELD_OUT, Entry, Figure, Scored, Task
 
@@ -16,12 +16,14 @@ from sdrrl_nemo.eval.task import HELD_OUT, Entry, Figure, Scored, Task
 @HELD_OUT.register("held_out_translation")
 def held_out_translation(config: EvalConfig) -> list[Entry]:
     """Greedy answers to Table 1's instruction; the tokeniser of BLEU is tried before anything is generated."""
-    metrics, judged_by = make_metrics(config.bleu_tokenize), identifier(config.language_identifier)
-    options: dict[str, dict[str, Any]] = {"BLEU": {"tokenize": config.bleu_tokenize}, "chrF": {}}
+    judged_by = identifier(config.language_identifier)
 
     def task(one: str, other: str, samples: Sequence[Sample]) -> Task:
         direction = f"{one}-{other}"
         name = f"translations.{direction}"
+        how = bleu_options(config, other)
+        metrics = make_metrics(**how)
+        options: dict[str, dict[str, Any]] = {"BLEU": how, "chrF": {}}
 
         def score(outputs: Sequence[Any]) -> Scored:
             least, what = config.off_target.min_letters, "translations into"

@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -115,7 +117,7 @@ def test_damage_is_one_sentence_with_file_and_line(copy: Path, file: str, change
     assert says in str(e.value) and path.name in str(e.value) and "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("name", ["belebele", "flores", "xlsum", "mkqa", "bactrian"])
+@pytest.mark.parametrize("name", ["belebele", "flores", "flores_plus", "xlsum", "mkqa", "bactrian"])
 def test_missing_data_says_what_to_put_where(tmp_path: Path, name: str):
     with pytest.raises(SdrrlError) as e:
         readers.READERS[name](tmp_path, "por")
@@ -170,3 +172,54 @@ def test_hub_mkqa_types_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: rows)
     fetch("mkqa", "por", tmp_path, {})
     assert readers.read_mkqa(tmp_path, "por") == readers.read_mkqa(SAMPLES, "por")
+
+
+@pytest.mark.parametrize("name", ["belebele", "flores", "flores_plus", "xlsum", "mkqa", "bactrian"])
+def test_every_file_is_read_gzipped_too(tmp_path: Path, name: str):
+    place = readers.relative_path(name, "por")
+    packed = tmp_path / place.parent / (place.name + ".gz")
+    packed.parent.mkdir(parents=True)
+    packed.write_bytes(gzip.compress((SAMPLES / place).read_bytes()))
+    assert readers.READERS[name](tmp_path, "por") == readers.READERS[name](SAMPLES, "por")
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(SdrrlError, match=r"\.gz: cannot be read .*; fetch the file again"):
+        readers.READERS[name](tmp_path, "por")
+
+
+def test_rows_are_read_from_parquet_and_broken_at_line_feeds_alone(tmp_path: Path):
+    rows = [row for _, row in read_jsonl(SAMPLES / "xlsum" / "portuguese_test.jsonl")]
+    rows[0]["text"] += "\u2028\x85 Fim."
+    (tmp_path / "xlsum").mkdir()
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "xlsum" / "portuguese_test.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    packed = readers.read_xlsum(tmp_path, "por")
+    assert packed[0].text.endswith("\u2028\x85 Fim.") and len(packed) == len(rows)
+    (tmp_path / "xlsum" / "portuguese_test.jsonl.gz").unlink()
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, tmp_path / "xlsum" / "portuguese_test-00000-of-00001.parquet")
+    assert readers.read_xlsum(tmp_path, "por") == packed
+
+
+def test_a_passage_is_its_link_and_its_split(tmp_path: Path):
+    rows = [row for _, row in read_jsonl(SAMPLES / "Belebele" / "por_Latn.jsonl")][:2]
+    same = [
+        {**row, "link": "https://x", "question_number": 1, "split": s}
+        for row, s in zip(rows, ("dev", "test"), strict=True)
+    ]
+    path = tmp_path / "Belebele" / "por_Latn.jsonl"
+    path.parent.mkdir()
+    path.write_text("\n".join(map(json.dumps, same)), encoding="utf-8")
+    assert [x.id for x in readers.read_belebele(tmp_path, "por")] == ["https://x#dev#1", "https://x#test#1"]
+    path.write_text("\n".join(json.dumps({**row, "split": "dev"}) for row in same), encoding="utf-8")
+    with pytest.raises(SdrrlError, match="'https://x#dev#1' is there twice"):
+        readers.read_belebele(tmp_path, "por")
+
+
+def test_flores_plus_is_ordered_by_id(tmp_path: Path):
+    path = tmp_path / "flores_plus" / "devtest" / "por_Latn.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"id": 10, "text": "Dez."}\n{"id": 9, "text": "Nove."}\n', encoding="utf-8")
+    assert readers.read_flores_plus(tmp_path, "por") == ["Nove.", "Dez."]
+    path.write_text('{"id": "x", "text": "Dez."}\n', encoding="utf-8")
+    with pytest.raises(SdrrlError, match="line 1: field 'id' is 'x'"):
+        readers.read_flores_plus(tmp_path, "por")

@@ -186,7 +186,7 @@ def errors_with(capsys, code: int) -> str:
         ("generation.max_new_token=3", "did you mean 'generation.max_new_tokens'?"),
         ("generation.batch_size=0", "generation.batch_size is 0; it must be at least 1"),
         ("alignment.perplexity=99", "alignment.perplexity is 99"),
-        ("bleu_tokenize=nonsense", "bleu_tokenize: sacreBLEU cannot use 'nonsense'"),
+        ("bleu_tokenize=nonsense", "bleu_tokenize: sacreBLEU cannot use the tokeniser 'nonsense'"),
     ],
 )
 def test_bad_settings_are_one_sentence(config, capsys, override, message):

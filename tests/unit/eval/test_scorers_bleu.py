@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,44 @@ def test_what_cannot_be_scored() -> None:
         bleu.corpus_score([], [], "13a")
     with pytest.raises(SdrrlError, match="cannot use the tokeniser 'flores300'"):
         bleu.corpus_score(["a"], ["a"], "flores300")
+
+
+def test_the_tokeniser_follows_the_language(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    found = {lang: bleu.tokeniser(lang) for lang in (*LANGUAGES, "zho")}
+    cut_by_character = {"jpn", "tha", "khm", "kor"}
+    assert found == {x: "zh" if x == "zho" else "char" if x in cut_by_character else "13a" for x in found}
+    japanese, other = "図書館は九時に開きます。", "図書館は十時に開きます。"
+    assert bleu.score_item(other, japanese, found["jpn"]).bleu > 50
+    assert bleu.corpus_score([other], [japanese], "13a").bleu == 0.0  # whole sentences as words
+    for lang in (*cut_by_character, "zho"):
+        for wanted in ("13a", "intl", "none"):
+            with pytest.raises(SdrrlError, match=f"bleu_tokenize: '{wanted}' cuts at spaces"):
+                bleu.tokeniser(lang, wanted)
+    assert [bleu.tokeniser(x, "ja-mecab") for x in ("jpn", "por", "kor")] == ["ja-mecab", "13a", "char"]
+    assert [bleu.tokeniser(x, "char") for x in ("jpn", "por")] == ["char", "char"]
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(folder))
+    assert {bleu.tokeniser(x) for x in LANGUAGES} == {"flores200"}
+    assert bleu.tokeniser("por", "13a") == "13a"
+
+
+def test_a_sentencepiece_model_elsewhere_is_named_by_a_key(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    named = str(folder / "models" / bleu.MODEL)
+    assert bleu.tokeniser("jpn", spm=named) == "flores200"
+    found = bleu.corpus_score(HYPOTHESES, REFERENCES, spm=named)
+    theirs = json.loads(command(folder, "-m", "bleu", "-w", "12"))
+    assert (round(found.bleu, 12), found.signature) == (theirs["score"], theirs["signature"])
+    with pytest.raises(SdrrlError, match="bleu_spm: no SentencePiece model at"):
+        bleu.check("flores200", str(tmp_path / "nowhere"))
+    with pytest.raises(SdrrlError, match=r"tok:flores101 needs its SentencePiece model; put https://.*\.model at"):
+        bleu.check("flores101")
+
+
+def test_no_other_module_makes_a_bleu() -> None:
+    root = Path(__file__).resolve().parents[3]
+    files = [p for d in ("sdrrl_nemo", "tools", "configs") for p in (root / d).rglob("*.py")]
+    makers = [p.name for p in files if re.search(r"\bBLEU\(|sentence_bleu|corpus_bleu\(.*sacre", p.read_text("utf-8"))]
+    assert len(files) > 100 and makers == ["bleu.py"]

@@ -83,7 +83,7 @@ def test_perfect_translation_scores_100_and_wins():
 
 
 def test_unknown_bleu_tokeniser_is_one_sentence():
-    with pytest.raises(SdrrlError, match="bleu_tokenize: sacreBLEU cannot use 'nonsense'"):
+    with pytest.raises(SdrrlError, match="bleu_tokenize: sacreBLEU cannot use the tokeniser 'nonsense'"):
         compare_translations(["a"], ["a"], ["a"], "nonsense", 100)
 
 
