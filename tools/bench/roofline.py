@@ -52,7 +52,7 @@ HOST = 0.34
 """Milliseconds of Liger-Kernel's cross-entropy outside its kernel: it counts labels and checks their range, which waits
 for the device four times. Fitted to the published rows, like L2_HITS."""
 L2_HITS = 0.5
-"""Share of a streamed row's second read that comes from the L2 cache where the rows in flight fit it; elsewhere none."""
+"""Share of a streamed row's second read that comes from the L2 cache where the rows in flight fit it, else none."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ MANY_CHUNKS = (
     "32 chunks of 256 rows: products of so few rows are slower than large ones, and the bytes of the weight's gradient "
     "with its copies, 82 ms, and products at the large ones' rate, 35 ms, leave 37 ms that neither explains"
 )
-FEW_ROWS = (
-    "1,024 rows: reading the weight and writing its gradient, which this arithmetic leaves out, is no longer small"
-)
+FEW_ROWS = "reading the weight and writing its gradient, which this arithmetic leaves out, is no longer small"
 PUBLISHED = (
     Published(f"{TRITON} cross-entropy", H100, 8192, 32000, 0.7975, "Liger-Kernel #1290"),
     Published(f"{TRITON} cross-entropy", H100, 8192, 128256, 2.21, "Liger-Kernel #1290"),
