@@ -24,6 +24,7 @@ OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no 
     "tools/bench/kernels/installed_peers.py",
     "tools/bench/kernels/loss_cases.py",
     "tools/bench/kernels/torch_formulas.py",
+    "tools/bench/kernels/tune_plans.py",
     "tools/bench/training_speed.py",
     "tools/bench/chain_cost.py",
     "tools/bench/compile_kernels.py",
