@@ -16,6 +16,7 @@ from torch import Tensor
 from sdrrl_kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
 from sdrrl_kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
 from sdrrl_kernels.options import LossOptions, Totals
+from sdrrl_kernels.plans import Plan, chosen
 from sdrrl_kernels.subset_sums import subset_sums_kernel
 
 ROW_TILE = 256
@@ -53,7 +54,8 @@ def stream_tile(columns: int, itemsize: int) -> Tile:
     vec = 16 // itemsize
     # at least 128 words a tile, one for each thread of the smallest program (4 warps)
     block = min(STREAM_BLOCK, max(128 * vec, triton.next_power_of_2(columns)))
-    return Tile(block, max(4, min(STREAM_WARPS, block // (32 * vec))), vec)
+    default = Plan(block, max(4, min(STREAM_WARPS, block // (32 * vec))))
+    return Tile(*chosen("stream", columns, itemsize, default), vec)
 
 
 def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
@@ -62,7 +64,7 @@ def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
         return None
     vec = 16 // itemsize
     block = max(128 * vec, triton.next_power_of_2(columns))
-    return Tile(block, max(4, min(32, block // (128 * vec))), vec)
+    return Tile(*chosen("resident", columns, itemsize, Plan(block, max(4, min(32, block // (128 * vec))))), vec)
 
 
 def _even(columns: int, valid: int, tile: Tile) -> bool:

@@ -198,7 +198,8 @@ def _kernel_times(place: Place) -> Part:
         ours = [w for w in wrong if w.startswith("ours")]
         return {"rows": rows, "peers_failed": wrong, "sentence": "; ".join(ours)}
 
-    command = [sys.executable, "tools/gpu/kernel_times.py", "40", *(["small"] if place.small else [])]
+    command = [sys.executable, "tools/bench/kernels/bench_kernels.py", "--device", place.device, "--seconds", "40"]
+    command += ["--small"] if place.small else []
     return Part("kernel-times", 30, command, result)
 
 

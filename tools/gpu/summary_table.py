@@ -52,7 +52,7 @@ def _run_row(name: str, part: dict[str, Any]) -> list[str]:
 
 def _kernel_row(row: dict[str, Any]) -> list[str]:
     share = row.get("share_of_copy", row.get("share_of_product"))
-    name = f"{row['flow']}: {row['implementation']}"
+    name = f"{row['flow']}: {row['implementation']}" + (", forward" if row["pass"] == "forward" else "")
     return [name, str(row["n"]), str(row["vocab"]), f"{row['ms']:.2f}", _share(share), f"{row['peak_mib']:.0f}"]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.bench import roofline
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -52,3 +54,25 @@ def test_roofline_counts_bytes() -> None:
     row = next(line for line in done.stdout.splitlines() if line.startswith("| ours, one pass"))
     gigabytes = float(row.split("|")[3])
     assert gigabytes == pytest.approx(1000 * 32000 * 2 * 2 / 1e9, abs=0.01)
+
+
+def test_the_roofline_is_within_five_per_cent_of_published_times_or_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    off = {(r.what, r.gpu.name, r.tokens, r.vocab): r.predicted() / r.ms - 1 for r in roofline.PUBLISHED}
+    assert {k for k, share in off.items() if abs(share) > 0.05} == {
+        (r.what, r.gpu.name, r.tokens, r.vocab) for r in roofline.PUBLISHED if r.reason
+    }
+    assert len(off) == 12 and sum(abs(share) <= 0.05 for share in off.values()) == 10
+    # by hand: 6 N V H operations at 75% of 989 TFLOP/s; 2.5 passes over 8192 x 32000 x 2 bytes at 85% of 3.35 TB/s
+    by_hand = {
+        ("Liger CuTe linear", "H200 SXM", 8192, 128256): 6 * 8192 * 128256 * 4096 / 0.75 / 989e12 * 1e3,
+        ("Liger Triton cross-entropy", "H100 SXM", 8192, 32000): 0.34 + 2.5 * 8192 * 64000 / 0.85 / 3.35e12 * 1e3,
+    }
+    for row in roofline.PUBLISHED:
+        if (key := (row.what, row.gpu.name, row.tokens, row.vocab)) in by_hand:
+            assert row.predicted() == pytest.approx(by_hand[key])
+    assert roofline.main(["--published"]) == 0
+    out = capsys.readouterr().out
+    assert "| Liger CuTe linear | H200 SXM | 8192x128256, H = 4096 | 34.4 | 34.81 | +1.2% | Liger-Kernel #1356 |" in out
+    assert "- Liger Triton linear, H200 SXM, 8192 rows: 32 chunks" in out

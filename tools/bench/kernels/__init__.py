@@ -1,0 +1,1 @@
+"""What the loss's benchmarks are made of: cases with references, other projects' formulas, installed kernels."""
