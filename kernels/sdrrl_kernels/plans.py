@@ -152,7 +152,10 @@ def write(path: Path, device: str, plans: dict[str, Plan]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a damaged file is replaced
         known = read(path)
-    known[device] = {**known.get(device, {}), **{name: plan._asdict() for name, plan in plans.items()}}
+    known[device] = {
+        **known.get(device, {}),
+        **{name: {"block": p.block, "warps": p.warps} for name, p in plans.items()},
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as f:
         f.write(json.dumps(known, indent=1, sort_keys=True) + "\n")

@@ -37,6 +37,8 @@ class Case:
         g = torch.Generator(device=device).manual_seed(0)
         t = DTYPES[dtype]
         self.flow, self.device, self.grad = flow, device, grad
+        self.loss: float | None = None
+        """Of the first step: the later ones of the flow ``logits`` may start from overwritten logits."""
         self.labels = torch.randint(0, vocab, (n,), generator=g, device=device)
         self.weights = torch.rand(n, generator=g, device=device)
         self.subset = torch.randint(0, SUBSETS, (n,), generator=g, device=device)
@@ -68,6 +70,7 @@ class Case:
         """The backward pass, where gradients are asked for."""
         if self.grad:
             loss.backward()
+        self.loss = self.loss if self.loss is not None else float(loss.detach())
         return loss
 
 

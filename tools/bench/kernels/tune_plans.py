@@ -10,6 +10,7 @@ the file of plans (kernels/sdrrl_kernels/plans.py says where it lies), from whic
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         if tile is None:  # such rows do not fit registers
             continue
         default = Plan(tile.block, tile.warps)
-        plan, ms = plans.tune(kind, columns, size, default, lambda plan, kind=kind: milliseconds(kind, case, plan))
+        plan, ms = plans.tune(kind, columns, size, default, functools.partial(milliseconds, kind, case))
         found[plans.entry(kind, plans.bucket(columns), size)] = plan
         origin = "default" if plan == default else f"default {default.block}, {default.warps} warps"
         print(plans.line(kind, plans.bucket(columns), size, plan, f"{ms:.3f} ms; {origin}"))
