@@ -31,7 +31,7 @@ class Tile(NamedTuple):
     warps: int
     """Warps (32 threads each) of the program."""
     vec: int
-    """Columns that make 16 bytes, the widest load of a thread."""
+    """Columns that make 16 bytes, the widest load of a thread; 1 where rows do not start at whole 16 bytes."""
 
 
 STREAM_BLOCK = 4096
@@ -49,18 +49,31 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-def stream_tile(columns: int, itemsize: int) -> Tile:
-    """Plan for a row read in pieces."""
-    vec = 16 // itemsize
-    # at least 128 words a tile, one for each thread of the smallest program (4 warps)
-    block = min(STREAM_BLOCK, max(128 * vec, triton.next_power_of_2(columns)))
-    default = Plan(block, max(4, min(STREAM_WARPS, block // (32 * vec))))
-    return Tile(*chosen("stream", columns, itemsize, default), vec)
+def aligned(*rows: Tensor) -> bool:
+    """Whether Triton may load and store whole 16 bytes: it asks for addresses and numbers of columns divisible by 16.
+
+    Rows of an odd vocabulary (32,003, one that was expanded) are read a column at a time. With words of 16 bytes in the
+    tile, neighbouring threads then share a word and find its maximum by shuffles: 207 in the program of bf16 statistics
+    for sm_90, against 24 with words of one column; and the row that just fits into registers spills 920 bytes.
+    """
+    return all(t.data_ptr() % 16 == 0 and t.stride(0) % 16 == 0 and t.shape[1] % 16 == 0 for t in rows)
 
 
-def resident_tile(columns: int, itemsize: int, smoothing: bool) -> Tile | None:
-    """Plan for a row held in registers, or None where it does not fit."""
-    if columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS)[itemsize]:
+def stream_tile(columns: int, itemsize: int, wide: bool = True) -> Tile:
+    """Plan for a row read in pieces; ``wide`` where rows are ``aligned``."""
+    word = 16 // itemsize
+    # at least 128 words a tile, one for each thread of the smallest program (4 warps); a word of one column takes as
+    # many registers for its maximum and sum as one of eight
+    block = min(STREAM_BLOCK if wide else STREAM_BLOCK // 2, max(128 * word, triton.next_power_of_2(columns)))
+    default = Plan(block, max(4, min(STREAM_WARPS, block // (32 * word))))
+    if not wide:  # plans are tuned on aligned rows
+        return Tile(*default, 1)
+    return Tile(*chosen("stream", columns, itemsize, default), word)
+
+
+def resident_tile(columns: int, itemsize: int, smoothing: bool, wide: bool = True) -> Tile | None:
+    """Plan for a row held in registers, or None where it does not fit, or is not ``wide`` and would spill."""
+    if not wide or columns > (RESIDENT_COLUMNS_SMOOTHING if smoothing else RESIDENT_COLUMNS)[itemsize]:
         return None
     vec = 16 // itemsize
     block = max(128 * vec, triton.next_power_of_2(columns))
@@ -75,7 +88,7 @@ def _even(columns: int, valid: int, tile: Tile) -> bool:
 def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
     n, columns = logits.shape
     part = torch.empty((o.statistics, n), dtype=torch.float32, device=logits.device)
-    tile = stream_tile(columns, logits.element_size())
+    tile = stream_tile(columns, logits.element_size(), aligned(logits))
     if n:
         row_statistics_kernel[(n,)](
             logits,
@@ -132,7 +145,7 @@ def gradient(
     o: LossOptions,
 ) -> None:
     n, columns = logits.shape
-    tile = stream_tile(columns, logits.element_size())
+    tile = stream_tile(columns, logits.element_size(), aligned(logits, out))
     if n:
         gradient_kernel[(n,)](
             logits,
@@ -164,9 +177,10 @@ def one_pass(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, columns = logits.shape
     token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=logits.device).unbind()
-    resident = resident_tile(columns, logits.element_size(), o.label_smoothing > 0)
+    wide = aligned(logits)
+    resident = resident_tile(columns, logits.element_size(), o.label_smoothing > 0, wide)
     # A row that fits into registers is read once; one that does not is streamed twice, the second time from the cache.
-    tile = resident or stream_tile(columns, logits.element_size())
+    tile = resident or stream_tile(columns, logits.element_size(), wide)
     if n:
         one_pass_kernel[(n,)](
             logits,
@@ -207,7 +221,7 @@ def totals(token: Tensor, labels: Tensor, subset_ids: Tensor, num_subsets: int, 
 
 def rescale(gradient: Tensor, upstream: Tensor, expected: float) -> None:
     rows, columns = gradient.shape
-    tile = stream_tile(columns, gradient.element_size())
+    tile = stream_tile(columns, gradient.element_size(), aligned(gradient))
     if rows:
         rescale_kernel[(rows,)](
             gradient,

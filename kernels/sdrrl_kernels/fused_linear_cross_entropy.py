@@ -27,6 +27,9 @@ OPERATIONS_A_BYTE = {"cpu": 128, "cuda": 256}
 """Operations that a processor makes while its memory moves a byte: 16-bit products of an A100 153, H200 206, B200 281,
 H100 295 (peaks of their data sheets); on a CPU, where 512 rows a chunk are as fast as more."""
 
+LINE = 64
+"""Columns of the logits' buffer are a multiple of it: 128 bytes in 16 bits."""
+
 BLOCK = 8192
 """Rows of the weight's gradient that one product makes where it cannot be added up inside the product."""
 
@@ -58,7 +61,8 @@ class _Chunks:
     ) -> None:
         self.hidden, self.weight, self.rows = hidden, weight, rows
         n = hidden.shape[0]
-        self.buffer = hidden.new_empty((min(rows, n), weight.shape[0]))
+        # rows start at whole memory lines whatever the vocabulary is; columns behind it are padding to the backend
+        self.buffer = hidden.new_empty((min(rows, n), -(-weight.shape[0] // LINE) * LINE))
         self.d_hidden = torch.empty_like(hidden) if need_hidden else None
         self.main, self.d_weight = main, main
         if need_weight and main is None:
@@ -72,11 +76,12 @@ class _Chunks:
         for start in range(0, n, self.rows):
             c = slice(start, min(start + self.rows, n))
             logits = self.buffer[: c.stop - c.start]
-            torch.mm(self.hidden[c], self.weight.t(), out=logits)
+            torch.mm(self.hidden[c], self.weight.t(), out=logits[:, : self.weight.shape[0]])
             yield c, logits
 
     def add(self, c: slice, gradient: Tensor, group: dist.ProcessGroup | None) -> None:
-        """Project a chunk's logits gradient [rows, columns] onto the hidden states and onto the weight."""
+        """Project the gradient of a chunk's logits, as wide as the buffer, onto the hidden states and the weight."""
+        gradient = gradient[:, : self.weight.shape[0]]
         if self.d_hidden is not None:
             part = self.d_hidden[c]
             torch.mm(gradient, self.weight, out=part)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows
 from sdrrl_nemo.common.cli import is_rank_zero
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.ranks import world_size
-from sdrrl_nemo.cost.flops import ModelShape, six_nd, training_flops
-from sdrrl_nemo.plan.layout import Build, Layout, padded
-from sdrrl_nemo.plan.memory import chunk_bytes
+from sdrrl_nemo.cost.flops import ModelShape, padded_vocabulary, six_nd, training_flops
 from sdrrl_nemo.train.blend.record import lines as blend_lines
 from sdrrl_nemo.train.config import RunConfig, check
 from sdrrl_nemo.train.megatron_options.option_settings import notes, option_words
@@ -87,11 +86,11 @@ def lines(config: RunConfig, run: Inputs, world: int) -> Iterator[tuple[str, str
 def _chunks(config: RunConfig, shape: ModelShape, rows: int) -> str:
     """Most logits that the fused loss makes at once, of a micro-batch with ``rows`` rows."""
     t = config.trainer
-    whole = padded(shape, 1, t.tp)
+    columns, width = padded_vocabulary(shape.vocabulary, t.tp) // t.tp, 4 if t.precision == "fp32" else 2
     sizes = []
     for device, name in (("cuda", "a GPU"), ("cpu", "a CPU")):
-        build = Build(t.precision, device=device, chunk_mib=config.loss.chunk_mib)
-        sizes.append(f"{chunk_bytes(whole, Layout(tp=t.tp), build, rows) / 2**20:,.1f} MiB on {name}")
+        at_a_time = chunk_rows(rows, columns, width, device, config.loss.chunk_mib)
+        sizes.append(f"{at_a_time * columns * width / 2**20:,.1f} MiB on {name}")
     return f"at most {', '.join(sizes)}"
 
 

@@ -60,6 +60,8 @@ class Variant:
     zero_path: bool = False
     counted: bool = False
     signature: dict[str, str] | None = None
+    aligned: bool = True
+    """False: rows of logits that do not start at whole 16 bytes."""
 
 
 @dataclass
@@ -143,6 +145,7 @@ def _logits_variants() -> Iterator[Variant]:
                 True,
                 even,
             )
+        yield from _odd_rows(dtype, size)
         yield Variant(
             "rescale",
             rescale_kernel,
@@ -153,6 +156,20 @@ def _logits_variants() -> Iterator[Variant]:
             False,
             True,
         )
+
+
+def _odd_rows(dtype: str, size: int) -> Iterator[Variant]:
+    """The launcher's plan for a vocabulary such as 32,003."""
+    tile = launch.stream_tile(32003, size, wide=False)
+    common = {"BLOCK": tile.block, "VEC": tile.vec, "EVEN": False}
+    streamed = {"SMOOTHING": False, "RESIDENT": False, **common}
+    for name, kernel, constants in (
+        ("statistics", row_statistics_kernel, {"SMOOTHING": False, **common}),
+        ("one pass, streamed", one_pass_kernel, streamed),
+        ("one pass, streamed +smoothing", one_pass_kernel, {**streamed, "SMOOTHING": True}),
+        ("gradient", gradient_kernel, common),
+    ):
+        yield Variant(f"{name}, odd rows", kernel, dtype, constants, tile.warps, tile.block * size, aligned=False)
 
 
 def variants() -> list[Variant]:
@@ -183,7 +200,8 @@ def _type(name: str, dtype: str) -> str:
 def _source(v: Variant) -> ASTSource:
     names = v.kernel.arg_names
     signature = {n: "constexpr" if n in v.constants else (v.signature or {}).get(n) or _type(n, v.dtype) for n in names}
-    aligned = [n for n in names if n.endswith("_ptr") or n in ("x_stride", "out_stride", "n_cols", "X_stride")]
+    of_rows = ("x_stride", "out_stride", "n_cols", "X_stride") if v.aligned else ()
+    aligned = [n for n in names if n.endswith("_ptr") or n in of_rows]
     return ASTSource(
         fn=v.kernel,
         signature=signature,

@@ -10,7 +10,7 @@ import torch
 from sdrrl_kernels import api, cross_entropy_cpu, cross_entropy_triton
 from sdrrl_kernels import fused_linear_cross_entropy as fused
 from sdrrl_kernels.api import cross_entropy, linear_cross_entropy, pick_backend
-from sdrrl_kernels.cross_entropy_triton import resident_tile, stream_tile
+from sdrrl_kernels.cross_entropy_triton import aligned, resident_tile, stream_tile
 from sdrrl_kernels.fused_linear_cross_entropy import chunk_rows
 from sdrrl_kernels.options import LossOptions, check_values
 from tests.unit.kernels.loss_cases import SUBSETS, exact, make
@@ -328,3 +328,38 @@ def test_plans_of_rows() -> None:
     assert resident_tile(16384, 2, True) == (16384, 16, 8) and resident_tile(16385, 2, True) is None
     assert resident_tile(100, 4, True) == (512, 4, 4)
     assert resident_tile(3000, 4, False) == (4096, 8, 4)
+    # rows that do not start at whole 16 bytes: words of one column, never in registers
+    assert stream_tile(32003, 2, wide=False) == (2048, 8, 1) and resident_tile(32003, 2, False, wide=False) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "stride", "start", "want"),
+    [
+        (32000, 32000, 0, True),
+        (32000, 32008, 0, False),
+        (32008, 32016, 0, False),  # rows begin well, and their last 16 columns are not all there
+        (32000, 32000, 8, True),  # 16 bytes
+        (32000, 32000, 4, False),
+        (32003, 32003, 0, False),
+    ],
+)
+def test_rows_of_whole_words(columns: int, stride: int, start: int, want: bool) -> None:
+    memory = torch.empty(2 * stride + start, dtype=torch.bfloat16)
+    rows = memory[start:].as_strided((2, columns), (stride, 1), start)
+    assert aligned(rows) is want
+    assert aligned(rows, torch.empty(2, 15)) is False
+
+
+def test_logits_of_the_linear_form_are_rows_of_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any vocabulary: the buffer is wider, and what is in its last columns is not read."""
+    seen: list[bool] = []
+    one_pass = cross_entropy_cpu.one_pass
+    monkeypatch.setattr(cross_entropy_cpu, "one_pass", lambda x, *a: seen.append(aligned(x)) or one_pass(x, *a))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda t, *shape: t.new_zeros(*shape) + float("nan"))
+    rest = {k: v for k, v in arguments().items() if k != "logits"}
+    hidden, table = torch.randn(4, 3).requires_grad_(), torch.randn(37, 3).requires_grad_()
+    out = linear_cross_entropy(hidden, table, **rest, rows_per_chunk=2)
+    out.loss.backward()
+    want = cross_entropy(hidden.detach() @ table.detach().t(), **rest).loss
+    torch.testing.assert_close(out.loss.detach(), want)
+    assert seen and all(seen) and bool(table.grad.isfinite().all()) and bool(hidden.grad.isfinite().all())
