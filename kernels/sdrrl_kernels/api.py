@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sdrrl_kernels.cross_entropy import CrossEntropy
 from sdrrl_kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows
-from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
+from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values, is_bad
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_kernels.sequence_parallel import gather_sequence
 
@@ -41,6 +41,22 @@ class LossOutput(NamedTuple):
     """int64 [num_subsets], tokens of each subset whose label is not ignored."""
     logsumexp: Tensor | None
     """fp32 [n], 0 in rows that are ignored or weigh 0; None where it was not asked for."""
+    bad_labels: Tensor
+    """bool [], on the device: whether a row that carries loss has a label outside the vocabulary (its loss is NaN)."""
+
+
+def check_labels(out: LossOutput) -> None:
+    """ValueError where a label was outside the vocabulary. Waits for the device, so call it where you wait anyway."""
+    if bool(out.bad_labels):
+        raise ValueError(
+            "a label is neither a token of the vocabulary nor ignore_index, so the loss is NaN; "
+            "compare the tokenizer of the labels with vocab_size, or pass checks=True to learn the row"
+        )
+
+
+def _bad_labels(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
+    # of no rank at all, so every rank can tell without asking the others
+    return is_bad(labels, weights, o, 1 if o.group is None else dist.get_world_size(o.group)).any()
 
 
 def pick_backend(kernel: str, device: torch.device) -> Backend:
@@ -167,7 +183,7 @@ def cross_entropy(
         in_place,
         one_launch,
     )
-    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None, _bad_labels(labels, weights, o))
 
 
 @torch.compiler.disable
@@ -244,4 +260,4 @@ def linear_cross_entropy(
             hidden.shape[0], weight.shape[0], weight.shape[1], hidden.element_size(), hidden.device.type, rows_per_chunk
         ),
     )
-    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None, _bad_labels(labels, weights, o))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdrrl_kernels.options import LossOptions, Totals
+from sdrrl_kernels.options import LossOptions, Totals, is_bad
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,8 @@ def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tu
     safe = torch.where(row_max == float("-inf"), 0.0, row_max)
     row_sum = (parts[:, 1] * (parts[:, 0] - safe).exp()).sum(0)
     logit_sum = parts[:, 3].sum(0) if o.label_smoothing else None
-    token = _token_loss(row_max, row_sum, parts[:, 2].sum(0), logit_sum, weights, o)
+    label_logit = torch.where(is_bad(labels, weights, o, len(parts)), float("nan"), parts[:, 2].sum(0))
+    token = _token_loss(row_max, row_sum, label_logit, logit_sum, weights, o)
     return torch.where(_skip(labels, weights, o), 0.0, token), row_max, row_sum
 
 
@@ -206,7 +207,7 @@ def one_pass(
     if o.valid < logits.shape[1]:
         logits[:, o.valid :] = 0
     _put_label(logits, own, column, ((label_logit - row_max).exp() * (1 / row_sum) - 1) * scale)
-    token = _token_loss(row_max, row_sum, torch.where(own, label_logit, 0.0), None, weights, o)
+    token = _token_loss(row_max, row_sum, torch.where(own, label_logit, float("nan")), None, weights, o)
     return torch.where(skip, 0.0, token), torch.where(skip, 0.0, row_max), torch.where(skip, 1.0, row_sum)
 
 

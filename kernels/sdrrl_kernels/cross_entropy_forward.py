@@ -214,7 +214,7 @@ def row_statistics_kernel(
             tl.store(stat_ptr + 3 * n_rows, logit_sum)
 
 
-@triton.jit(do_not_specialize=["n_rows", "ignore_index", "smoothing", "z_loss", "vocab_size"])
+@triton.jit(do_not_specialize=["n_rows", "ignore_index", "low", "high", "smoothing", "z_loss", "vocab_size"])
 def finish_rows_kernel(
     part_ptr,
     label_ptr,
@@ -224,6 +224,8 @@ def finish_rows_kernel(
     sum_ptr,
     n_rows,
     ignore_index,
+    low,
+    high,
     smoothing,
     z_loss,
     vocab_size,
@@ -233,7 +235,8 @@ def finish_rows_kernel(
 ):
     """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] into loss, maximum and sum of each row of a tile.
 
-    Every rank merges in rank order and so gets the same bits; no rank has to send the result to another.
+    Every rank merges in rank order and so gets the same bits; no rank has to send the result to another. A label
+    outside [low, high) is of no rank, and its loss NaN: without the label's logit it would look like any other number.
     """
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = row < n_rows
@@ -253,6 +256,7 @@ def finish_rows_kernel(
             logit_sum += tl.load(base + 3 * n_rows, mask=live, other=0.0)
     label = tl.load(label_ptr + row, mask=live, other=0).to(tl.int64)
     weight = tl.load(weight_ptr + row, mask=live, other=0.0)
+    label_logit = tl.where((label < low) | (label >= high), float("nan"), label_logit)
     loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size) * weight
     tl.store(token_ptr + row, tl.where((label == ignore_index) | (weight == 0.0), 0.0, loss), mask=live)
     tl.store(max_ptr + row, row_max, mask=live)
@@ -285,7 +289,8 @@ def one_pass_kernel(
     """Loss and gradient of a row that is whole on this rank; x is overwritten by upstream * weight * gradient.
 
     RESIDENT: the row is one tile and stays in registers, read once and written once. Otherwise it is read twice, the
-    second time right after the first, while it may still be in the L2 cache.
+    second time right after the first, while it may still be in the L2 cache. The loss is NaN where the label is of no
+    column.
     """
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(label_ptr + row).to(tl.int64)
@@ -299,7 +304,7 @@ def one_pass_kernel(
         tl.store(sum_ptr + row, 1.0)
     else:
         y = label  # the row is whole on this rank, so a label is its own column
-        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
+        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=float("nan")).to(tl.float32)
         if RESIDENT:
             raw = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf"))
             x = tl.where(c < n_valid, raw.to(tl.float32), float("-inf"))

@@ -20,7 +20,7 @@ from sdrrl_nemo.model.lora import Lora, add_adapters
 from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
-from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
+from sdrrl_nemo.train.loss import Eq6LossReduction, LabelFlag, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.preparation import Inputs
 from sdrrl_nemo.train.strategy import PackedDataSampler
 
@@ -64,6 +64,9 @@ class SummingOptimizer(MegatronOptimizerModule):  # type: ignore[misc]
 class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
     """NeMo's LlamaModel with the Eq. 6 reduction."""
 
+    label_flag: LabelFlag
+    """Set by ``build_model``."""
+
     def reinit(self) -> SdrrlModel:
         """Another chunk of the same model, for the interleaved pipeline schedule.
 
@@ -94,6 +97,7 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
     gpt = gpt_config(run.hf, seq_length=row, tp=t.tp, pp=t.pp, pad_heads_to=m.pad_heads_to, layers=layers)
     gpt.deterministic_mode = t.deterministic
     subsets = len(run.batches.dataset.subset_names)
+    labels = LabelFlag(run.tokens)
 
     def built(model: Any) -> None:
         """Called for each chunk of the model on each rank. The order matters: adapters are put beside weights that are
@@ -102,12 +106,14 @@ def build_model(config: RunConfig, run: Inputs, adapters: Lora | None, optimizer
         load_hf_weights(model, m.hf_path, gpt, rank, t.tp)
         if adapters is not None:
             add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
-        attach_loss(model, run.tokens, subsets, config.loss)
+        attach_loss(model, run.tokens, subsets, config.loss, labels)
 
     gpt.on_model_built = built
     gpt.forward_step_fn = forward_step
     gpt.data_step_fn = data_step
-    return SdrrlModel(gpt, tokenizer=None, optim=optimizer)
+    out = SdrrlModel(gpt, tokenizer=None, optim=optimizer)
+    out.label_flag = labels
+    return out
 
 
 class PackedDataModule(pl.LightningDataModule):
