@@ -82,6 +82,7 @@ def _options(
     ignore_index: int,
     label_smoothing: float,
     z_loss: float,
+    softcap: float | None,
     tp_group: dist.ProcessGroup | None,
 ) -> LossOptions:
     """Check the options that need no tensor, and say which of this rank's ``columns`` are vocabulary.
@@ -91,6 +92,8 @@ def _options(
     world = dist.get_world_size(tp_group) if tp_group is not None else 1
     if not 0 <= label_smoothing < 1 or z_loss < 0:
         raise ValueError(f"label_smoothing must be in [0, 1) and z_loss >= 0, got {label_smoothing} and {z_loss}")
+    if softcap is not None and not 0 < softcap < float("inf"):
+        raise ValueError(f"softcap must be positive and finite, or None for no cap, got {softcap}")
     if vocab_start < 0 or (vocab_size is not None and vocab_size < 1):
         raise ValueError(f"vocab_start must be >= 0 and vocab_size >= 1, got {vocab_start} and {vocab_size}")
     return LossOptions(
@@ -100,6 +103,7 @@ def _options(
         vocab_size=columns * world if vocab_size is None else vocab_size,
         label_smoothing=label_smoothing,
         z_loss=z_loss,
+        softcap=softcap or 0.0,
         group=tp_group if world > 1 else None,
     )
 
@@ -128,6 +132,7 @@ def cross_entropy(
     tp_group: dist.ProcessGroup | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "sum",
     return_logsumexp: bool = False,
     checks: bool = False,
@@ -146,6 +151,8 @@ def cross_entropy(
         vocab_size: true vocabulary size; columns at or beyond it are padding, get no probability and gradient 0.
             None: no padding.
         tp_group: tensor-parallel group; None or size 1 means the whole vocabulary is here.
+        softcap: c makes c * tanh(logit / c) of each logit first (Gemma 2's ``final_logit_softcapping``); ``logsumexp``
+            is of the capped logits. Under ``expected_upstream`` loss and gradient are then two launches.
         reduction: "sum", or "none" for weighted token losses [n] that take one upstream gradient each.
         checks: look for labels, subsets and weights out of range; waits for the device.
         in_place: False keeps the logits and allocates a gradient (needed for a second backward pass); it is then made
@@ -160,7 +167,7 @@ def cross_entropy(
     """
     check_inputs(logits, labels, weights, subset_ids)
     _check_mode(reduction, expected_upstream)
-    o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, softcap, tp_group)
     if not torch.is_grad_enabled():
         logits = logits.detach()  # the node below would think that a gradient is wanted, and overwrite them
     if in_place and logits.is_leaf and logits.requires_grad:
@@ -202,6 +209,7 @@ def linear_cross_entropy(
     sequence_parallel: bool = False,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "sum",
     return_logsumexp: bool = False,
     checks: bool = False,
@@ -235,7 +243,7 @@ def linear_cross_entropy(
             f"got {hidden.dtype} on {hidden.device} and {weight.dtype} on {weight.device}"
         )
     _check_mode(reduction, expected_upstream if reduction == "sum" else None)
-    o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, softcap, tp_group)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # the node below would make gradients that nobody takes
     # Before the autograd node, which needs all rows of its chunk; the gather is differentiable by itself.

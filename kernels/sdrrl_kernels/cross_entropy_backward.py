@@ -12,7 +12,7 @@ import triton.language as tl
 from sdrrl_kernels.cross_entropy_forward import gradient_factor, label_column, tile_columns, write_gradient, write_zeros
 
 
-@triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss"])
+@triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss", "softcap"])
 def gradient_kernel(
     x_ptr,
     x_stride,
@@ -31,6 +31,8 @@ def gradient_kernel(
     smoothing,
     uniform,
     z_loss,
+    softcap,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
@@ -51,7 +53,23 @@ def gradient_kernel(
         y = label_column(label, vocab_start, n_valid)
         m = tl.load(max_ptr + row)
         factor = gradient_factor(m, tl.load(sum_ptr + row), z_loss)
-        write_gradient(x_ptr, out_ptr, n_cols, n_valid, y, m, factor, uniform, 1.0 - smoothing, scale, EVEN, BLOCK, VEC)
+        write_gradient(
+            x_ptr,
+            out_ptr,
+            n_cols,
+            n_valid,
+            y,
+            m,
+            factor,
+            uniform,
+            1.0 - smoothing,
+            scale,
+            softcap,
+            SOFTCAP,
+            EVEN,
+            BLOCK,
+            VEC,
+        )
 
 
 @triton.jit(do_not_specialize=["expected"])

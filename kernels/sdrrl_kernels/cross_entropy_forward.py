@@ -65,8 +65,34 @@ def merge_softmax(m, d):
 
 
 @triton.jit
+def tanh(x):
+    """tanh to about one rounding (Cephes, tanhf): a polynomial near 0, where the exponential would cancel."""
+    z = x * x
+    p = ((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1
+    near = ((p * z - 3.33332819422e-1) * z) * x + x
+    far = 1.0 - 2.0 / (tl.exp2(tl.abs(x) * 2.0 * LOG2E) + 1.0)
+    return tl.where(tl.abs(x) < 0.625, near, tl.where(x < 0.0, -far, far))
+
+
+@triton.jit
+def capped(x, softcap, SOFTCAP: tl.constexpr):
+    """softcap * tanh(x / softcap). Before the mask of padding: of -inf it makes -softcap, which has probability."""
+    if SOFTCAP:
+        x = softcap * tanh(x / softcap)
+    return x
+
+
+@triton.jit
 def scan_row(
-    x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
+    x_ptr,
+    n_cols,
+    n_valid,
+    softcap,
+    SMOOTHING: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
 ):
     """Read a row once and return (maximum, sum of exponentials, sum of logits; 0 without SMOOTHING), all fp32 [].
 
@@ -78,7 +104,7 @@ def scan_row(
     s = tl.zeros((BLOCK // VEC,), tl.float32)
     whole = n_valid // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):  # the tiles that are vocabulary throughout need no mask
-        x = tl.load(x_ptr + start + offsets).to(tl.float32)
+        x = capped(tl.load(x_ptr + start + offsets).to(tl.float32), softcap, SOFTCAP)
         m, d = online_softmax(x, m, d)
         if SMOOTHING:
             s += tl.sum(x, 1)
@@ -86,7 +112,7 @@ def scan_row(
         for start in range(whole, n_valid, BLOCK):
             c = start + offsets
             x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
-            x = tl.where(c < n_valid, x, float("-inf"))
+            x = tl.where(c < n_valid, capped(x, softcap, SOFTCAP), float("-inf"))
             m, d = online_softmax(x, m, d)
             if SMOOTHING:
                 s += tl.sum(tl.where(c < n_valid, x, 0.0), 1)
@@ -127,6 +153,12 @@ def logit_gradient(e, c, y, factor, uniform, target, scale):
 
 
 @triton.jit
+def capped_slope(x, softcap):
+    """Derivative of the softcap at the logit whose capped value is x."""
+    return 1.0 - (x / softcap) * (x / softcap)
+
+
+@triton.jit
 def write_gradient(
     x_ptr,
     out_ptr,
@@ -138,6 +170,8 @@ def write_gradient(
     uniform,
     target,
     scale,
+    softcap,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
@@ -147,14 +181,18 @@ def write_gradient(
     whole = n_valid // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):
         c = start + offsets
-        x = tl.load(x_ptr + c).to(tl.float32)
+        x = capped(tl.load(x_ptr + c).to(tl.float32), softcap, SOFTCAP)
         g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+        if SOFTCAP:
+            g = g * capped_slope(x, softcap)
         tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty))
     if not EVEN:
         for start in range(whole, n_cols, BLOCK):
             c = start + offsets
-            x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
+            x = capped(tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32), softcap, SOFTCAP)
             g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+            if SOFTCAP:
+                g = g * capped_slope(x, softcap)
             g = tl.where(c < n_valid, g, 0.0)
             tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty), mask=c < n_cols)
 
@@ -168,7 +206,7 @@ def write_zeros(out_ptr, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
         tl.store(out_ptr + c, tl.zeros((BLOCK // VEC, VEC), out_ptr.dtype.element_ty), mask=c < n_cols)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index"])
+@triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index", "softcap"])
 def row_statistics_kernel(
     x_ptr,
     x_stride,
@@ -180,7 +218,9 @@ def row_statistics_kernel(
     n_valid,
     vocab_start,
     ignore_index,
+    softcap,
     SMOOTHING: tl.constexpr,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
@@ -205,8 +245,8 @@ def row_statistics_kernel(
     else:
         x_ptr += row * x_stride
         y = label_column(label, vocab_start, n_valid)
-        label_logit = tl.load(x_ptr + y, mask=y >= 0, other=0.0).to(tl.float32)
-        row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+        label_logit = capped(tl.load(x_ptr + y, mask=y >= 0, other=0.0).to(tl.float32), softcap, SOFTCAP)
+        row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, softcap, SMOOTHING, SOFTCAP, EVEN, BLOCK, VEC)
         tl.store(stat_ptr, row_max)
         tl.store(stat_ptr + n_rows, row_sum)
         tl.store(stat_ptr + 2 * n_rows, label_logit)
@@ -322,10 +362,12 @@ def one_pass_kernel(
             g = tl.where(c < n_valid, g, 0.0)
             tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty), mask=c < n_cols)
         else:
-            row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+            row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, 0.0, SMOOTHING, False, EVEN, BLOCK, VEC)
             factor = gradient_factor(row_max, row_sum, z_loss)
             target, scale = 1.0 - smoothing, weight * upstream
-            write_gradient(x_ptr, x_ptr, n_cols, n_valid, y, row_max, factor, uniform, target, scale, EVEN, BLOCK, VEC)
+            write_gradient(
+                x_ptr, x_ptr, n_cols, n_valid, y, row_max, factor, uniform, target, scale, 0.0, False, EVEN, BLOCK, VEC
+            )
         loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size)
         tl.store(token_ptr + row, loss * weight)
         tl.store(max_ptr + row, row_max)

@@ -86,7 +86,9 @@ def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) 
             o.valid,
             o.vocab_start,
             o.ignore_index,
+            o.softcap,
             SMOOTHING=o.label_smoothing > 0,
+            SOFTCAP=o.softcap > 0,
             EVEN=_even(columns, o.valid, tile),
             BLOCK=tile.block,
             VEC=tile.vec,
@@ -153,6 +155,8 @@ def gradient(
             o.label_smoothing,
             o.label_smoothing / o.vocab_size,
             o.z_loss,
+            o.softcap,
+            SOFTCAP=o.softcap > 0,
             EVEN=_even(columns, o.valid, tile),
             BLOCK=tile.block,
             VEC=tile.vec,
@@ -163,7 +167,8 @@ def gradient(
 def one_pass(
     logits: Tensor, labels: Tensor, weights: Tensor, upstream: float, o: LossOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if o.vocab_start:  # a slice without its group: in the one launch a label is its own column
+    # The one launch knows neither a slice without its group nor a softcap: it has no register to spare for them.
+    if o.vocab_start or o.softcap:
         token, row_max, row_sum = finish(statistics(logits, labels, weights, o)[None], labels, weights, o)
         known = torch.full((), upstream, dtype=torch.float32, device=logits.device)
         gradient(logits, logits, labels, weights, known, row_max, row_sum, o)

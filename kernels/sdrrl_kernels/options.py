@@ -20,6 +20,7 @@ class LossOptions:
     ``vocab_size``: true size of the whole vocabulary, the K of label smoothing.
     ``label_smoothing`` e: target (1-e) one-hot + e/K, as torch.nn.functional.cross_entropy.
     ``z_loss`` z: adds z * logsumexp**2 to a token's loss (PaLM, section 5), weighted like the rest of it.
+    ``softcap`` c: a logit x becomes c * tanh(x / c) before all else (Gemma 2); 0: none.
     """
 
     ignore_index: int
@@ -28,6 +29,7 @@ class LossOptions:
     vocab_size: int
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    softcap: float = 0.0
     group: dist.ProcessGroup | None = None
 
     @property

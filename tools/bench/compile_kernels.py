@@ -99,7 +99,7 @@ def _logits_variants() -> Iterator[Variant]:
                     f"statistics{label}{tail}",
                     row_statistics_kernel,
                     dtype,
-                    {"SMOOTHING": False, **common, **extra},
+                    {"SMOOTHING": False, "SOFTCAP": False, **common, **extra},
                     stream.warps,
                     bytes_,
                     False,
@@ -137,12 +137,18 @@ def _logits_variants() -> Iterator[Variant]:
                 "gradient" + ("" if even else " +tail"),
                 gradient_kernel,
                 dtype,
-                {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": even},
+                {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": even, "SOFTCAP": False},
                 stream.warps,
                 stream.block * size,
                 True,
                 even,
             )
+        cap = {"BLOCK": stream.block, "VEC": stream.vec, "EVEN": False, "SOFTCAP": True}
+        for name, kernel, constants in (
+            ("softcap, statistics +smoothing +tail", row_statistics_kernel, {"SMOOTHING": True, **cap}),
+            ("softcap, backward +tail", gradient_kernel, cap),
+        ):
+            yield Variant(name, kernel, dtype, constants, stream.warps, stream.block * size, True)
         yield Variant(
             "rescale",
             rescale_kernel,
@@ -177,7 +183,9 @@ def _type(name: str, dtype: str) -> str:
         return "*i64"
     if name.endswith("_ptr"):
         return "*fp32"
-    return "fp32" if name in ("smoothing", "uniform", "z_loss", "vocab_size", "upstream", "expected") else "i32"
+    return (
+        "fp32" if name in ("smoothing", "uniform", "z_loss", "vocab_size", "upstream", "expected", "softcap") else "i32"
+    )
 
 
 def _source(v: Variant) -> ASTSource:
