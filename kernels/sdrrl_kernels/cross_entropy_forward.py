@@ -162,6 +162,7 @@ def capped_slope(x, softcap):
 def write_gradient(
     x_ptr,
     out_ptr,
+    offsets,
     n_cols,
     n_valid,
     y,
@@ -177,7 +178,6 @@ def write_gradient(
     VEC: tl.constexpr,
 ):
     """Read a row and write its gradient, padding 0; out_ptr may be x_ptr. EVEN as in scan_row."""
-    offsets = tile_columns(BLOCK, VEC)
     whole = n_valid // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):
         c = start + offsets
@@ -198,9 +198,8 @@ def write_gradient(
 
 
 @triton.jit
-def write_zeros(out_ptr, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
+def write_zeros(out_ptr, offsets, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
     """The gradient of a row without loss: written even so, because the buffer is the gradient afterwards."""
-    offsets = tile_columns(BLOCK, VEC)
     for start in range(0, n_cols, BLOCK):
         c = start + offsets
         tl.store(out_ptr + c, tl.zeros((BLOCK // VEC, VEC), out_ptr.dtype.element_ty), mask=c < n_cols)
@@ -338,7 +337,7 @@ def one_pass_kernel(
     x_ptr += row * x_stride
     c = tile_columns(BLOCK, VEC)
     if (label == ignore_index) | (weight == 0.0):
-        write_zeros(x_ptr, n_cols, BLOCK, VEC)
+        write_zeros(x_ptr, c, n_cols, BLOCK, VEC)
         tl.store(token_ptr + row, 0.0)
         tl.store(max_ptr + row, 0.0)
         tl.store(sum_ptr + row, 1.0)
@@ -366,7 +365,22 @@ def one_pass_kernel(
             factor = gradient_factor(row_max, row_sum, z_loss)
             target, scale = 1.0 - smoothing, weight * upstream
             write_gradient(
-                x_ptr, x_ptr, n_cols, n_valid, y, row_max, factor, uniform, target, scale, 0.0, False, EVEN, BLOCK, VEC
+                x_ptr,
+                x_ptr,
+                c,
+                n_cols,
+                n_valid,
+                y,
+                row_max,
+                factor,
+                uniform,
+                target,
+                scale,
+                0.0,
+                False,
+                EVEN,
+                BLOCK,
+                VEC,
             )
         loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size)
         tl.store(token_ptr + row, loss * weight)
