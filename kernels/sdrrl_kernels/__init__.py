@@ -20,7 +20,7 @@ Needs torch, and Triton on a GPU; nothing else of the project. One file per dire
 ``weights`` of 1 / (number of tokens) give torch.nn.functional.cross_entropy's mean.
 """
 
-from sdrrl_kernels.api import KERNELS, LossOutput, cross_entropy, linear_cross_entropy, pick_backend
+from sdrrl_kernels.api import KERNELS, LossOutput, check_labels, cross_entropy, linear_cross_entropy, pick_backend
 from sdrrl_kernels.options import LossOptions
 from sdrrl_kernels.reference import IGNORE_INDEX
 
@@ -29,6 +29,7 @@ __all__ = [
     "KERNELS",
     "LossOptions",
     "LossOutput",
+    "check_labels",
     "cross_entropy",
     "linear_cross_entropy",
     "pick_backend",

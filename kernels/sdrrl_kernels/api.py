@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sdrrl_kernels.cross_entropy import CrossEntropy
 from sdrrl_kernels.fused_linear_cross_entropy import LinearCrossEntropy, chunk_rows, main_gradient
-from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values
+from sdrrl_kernels.options import LOGIT_DTYPES, Backend, LossOptions, check_inputs, check_rows, check_values, is_bad
 from sdrrl_kernels.reference import IGNORE_INDEX
 from sdrrl_kernels.sequence_parallel import gather_sequence
 
@@ -41,6 +41,22 @@ class LossOutput(NamedTuple):
     """int64 [num_subsets], tokens of each subset whose label is not ignored."""
     logsumexp: Tensor | None
     """fp32 [n], 0 in rows that are ignored or weigh 0; None where it was not asked for."""
+    bad_labels: Tensor
+    """bool [], on the device: whether a row that carries loss has a label outside the vocabulary (its loss is NaN)."""
+
+
+def check_labels(out: LossOutput) -> None:
+    """ValueError where a label was outside the vocabulary. Waits for the device, so call it where you wait anyway."""
+    if bool(out.bad_labels):
+        raise ValueError(
+            "a label is neither a token of the vocabulary nor ignore_index, so the loss is NaN; "
+            "compare the tokenizer of the labels with vocab_size, or pass checks=True to learn the row"
+        )
+
+
+def _bad_labels(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
+    # of no rank at all, so every rank can tell without asking the others
+    return is_bad(labels, weights, o, 1 if o.group is None else dist.get_world_size(o.group)).any()
 
 
 def pick_backend(kernel: str, device: torch.device) -> Backend:
@@ -66,6 +82,7 @@ def _options(
     ignore_index: int,
     label_smoothing: float,
     z_loss: float,
+    softcap: float | None,
     tp_group: dist.ProcessGroup | None,
 ) -> LossOptions:
     """Check the options that need no tensor, and say which of this rank's ``columns`` are vocabulary.
@@ -75,6 +92,8 @@ def _options(
     world = dist.get_world_size(tp_group) if tp_group is not None else 1
     if not 0 <= label_smoothing < 1 or z_loss < 0:
         raise ValueError(f"label_smoothing must be in [0, 1) and z_loss >= 0, got {label_smoothing} and {z_loss}")
+    if softcap is not None and not 0 < softcap < float("inf"):
+        raise ValueError(f"softcap must be positive and finite, or None for no cap, got {softcap}")
     if vocab_start < 0 or (vocab_size is not None and vocab_size < 1):
         raise ValueError(f"vocab_start must be >= 0 and vocab_size >= 1, got {vocab_start} and {vocab_size}")
     return LossOptions(
@@ -84,6 +103,7 @@ def _options(
         vocab_size=columns * world if vocab_size is None else vocab_size,
         label_smoothing=label_smoothing,
         z_loss=z_loss,
+        softcap=softcap or 0.0,
         group=tp_group if world > 1 else None,
     )
 
@@ -112,6 +132,7 @@ def cross_entropy(
     tp_group: dist.ProcessGroup | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "sum",
     return_logsumexp: bool = False,
     checks: bool = False,
@@ -130,6 +151,8 @@ def cross_entropy(
         vocab_size: true vocabulary size; columns at or beyond it are padding, get no probability and gradient 0.
             None: no padding.
         tp_group: tensor-parallel group; None or size 1 means the whole vocabulary is here.
+        softcap: c makes c * tanh(logit / c) of each logit first (Gemma 2's ``final_logit_softcapping``); ``logsumexp``
+            is of the capped logits. Under ``expected_upstream`` loss and gradient are then two launches.
         reduction: "sum", or "none" for weighted token losses [n] that take one upstream gradient each.
         checks: look for labels, subsets and weights out of range; waits for the device.
         in_place: False keeps the logits and allocates a gradient (needed for a second backward pass); it is then made
@@ -144,7 +167,7 @@ def cross_entropy(
     """
     check_inputs(logits, labels, weights, subset_ids)
     _check_mode(reduction, expected_upstream)
-    o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    o = _options(logits.shape[1], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, softcap, tp_group)
     if not torch.is_grad_enabled():
         logits = logits.detach()  # the node below would think that a gradient is wanted, and overwrite them
     if in_place and logits.is_leaf and logits.requires_grad:
@@ -167,7 +190,7 @@ def cross_entropy(
         in_place,
         one_launch,
     )
-    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None, _bad_labels(labels, weights, o))
 
 
 @torch.compiler.disable
@@ -186,6 +209,7 @@ def linear_cross_entropy(
     sequence_parallel: bool = False,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     reduction: str = "sum",
     return_logsumexp: bool = False,
     checks: bool = False,
@@ -227,7 +251,7 @@ def linear_cross_entropy(
             f"got {hidden.dtype} on {hidden.device} and {weight.dtype} on {weight.device}"
         )
     _check_mode(reduction, expected_upstream if reduction == "sum" else None)
-    o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, tp_group)
+    o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, softcap, tp_group)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # the node below would make gradients that nobody takes
     # Before the autograd node, which needs all rows of its chunk; the gather is differentiable by itself.
@@ -251,7 +275,7 @@ def linear_cross_entropy(
         _chunk_rows(hidden, weight, rows_per_chunk, chunk_mib, into_main_grad),
         into_main_grad,
     )
-    return LossOutput(loss, sums, counts, lse if return_logsumexp else None)
+    return LossOutput(loss, sums, counts, lse if return_logsumexp else None, _bad_labels(labels, weights, o))
 
 
 def _chunk_rows(hidden: Tensor, weight: Tensor, rows: int | None, mib: int | None, into_main: bool) -> int:

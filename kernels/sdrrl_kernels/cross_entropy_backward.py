@@ -9,10 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sdrrl_kernels.cross_entropy_forward import gradient_factor, label_column, tile_columns, write_gradient, write_zeros
+from sdrrl_kernels.cross_entropy_forward import gradient_factor, tile_columns, write_gradient, write_zeros
 
 
-@triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss"])
+@triton.jit(do_not_specialize=["n_valid", "vocab_start", "ignore_index", "smoothing", "uniform", "z_loss", "softcap"])
 def gradient_kernel(
     x_ptr,
     x_stride,
@@ -31,6 +31,8 @@ def gradient_kernel(
     smoothing,
     uniform,
     z_loss,
+    softcap,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
@@ -44,14 +46,32 @@ def gradient_kernel(
     weight = tl.load(weight_ptr + row)
     x_ptr += row * x_stride
     out_ptr += row * out_stride
+    offsets = tile_columns(BLOCK, VEC)  # before the branch, so that both of its sides share one set of registers
     if (label == ignore_index) | (weight == 0.0):
-        write_zeros(out_ptr, n_cols, BLOCK, VEC)
+        write_zeros(out_ptr, offsets, n_cols, BLOCK, VEC)
     else:
         scale = weight * tl.load(upstream_ptr + row * upstream_stride).to(tl.float32)
-        y = label_column(label, vocab_start, n_valid)
+        y = label - vocab_start
         m = tl.load(max_ptr + row)
         factor = gradient_factor(m, tl.load(sum_ptr + row), z_loss)
-        write_gradient(x_ptr, out_ptr, n_cols, n_valid, y, m, factor, uniform, 1.0 - smoothing, scale, EVEN, BLOCK, VEC)
+        write_gradient(
+            x_ptr,
+            out_ptr,
+            offsets,
+            n_cols,
+            n_valid,
+            y,
+            m,
+            factor,
+            uniform,
+            1.0 - smoothing,
+            scale,
+            softcap,
+            SOFTCAP,
+            EVEN,
+            BLOCK,
+            VEC,
+        )
 
 
 @triton.jit(do_not_specialize=["expected"])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdrrl_kernels.options import LossOptions, Totals
+from sdrrl_kernels.options import LossOptions, Totals, is_bad
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,14 @@ def _scan_smooth(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return m, d, x.float().sum(1)
 
 
+def _capped(x: Tensor, cap: Tensor) -> Tensor:
+    return cap[:, None] * torch.tanh(x.float() / cap[:, None])
+
+
+def _scan_capped(x: Tensor, cap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _scan_smooth(_capped(x, cap))
+
+
 def _gradient(x: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor) -> Tensor:
     # factor and scale stay apart: folding them costs a rounding of a probability near 1
     g = ((x.float() - row_max[:, None]).exp() * factor[:, None] - uniform[:, None]) * scale[:, None]
@@ -53,6 +61,20 @@ def _gradient_in_place(x: Tensor, row_max: Tensor, factor: Tensor, uniform: Tens
 def _gradient_into(x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor) -> None:
     """For two buffers; given the same one twice, torch.compile would copy it instead."""
     out.copy_(_gradient(x, row_max, factor, uniform, scale))
+
+
+def _gradient_capped_into(
+    x: Tensor, out: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor, cap: Tensor
+) -> None:
+    v = _capped(x, cap)
+    g = _gradient(v, row_max, factor, uniform, scale) * (1 - (v / cap[:, None]) ** 2)
+    out.copy_(torch.where(scale[:, None] == 0, 0.0, g))
+
+
+def _gradient_capped_in_place(
+    x: Tensor, row_max: Tensor, factor: Tensor, uniform: Tensor, scale: Tensor, cap: Tensor
+) -> None:
+    _gradient_capped_into(x, x, row_max, factor, uniform, scale, cap)
 
 
 def _scan_and_write(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +134,8 @@ def _own(labels: Tensor, o: LossOptions, skip: Tensor) -> tuple[Tensor, Tensor]:
 
 def _label_logit(logits: Tensor, labels: Tensor, o: LossOptions, skip: Tensor) -> Tensor:
     own, column = _own(labels, o, skip)
-    return torch.where(own, logits.gather(1, column[:, None]).squeeze(1).float(), 0.0)
+    picked = logits.gather(1, column[:, None]).squeeze(1).float()
+    return torch.where(own, o.softcap * torch.tanh(picked / o.softcap) if o.softcap else picked, 0.0)
 
 
 def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor:
@@ -123,7 +146,10 @@ def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) 
         part[0] = torch.where(skip, 0.0, float("-inf"))
         part[1] = skip.float()
         return part
-    found = _by_rows(_scan_smooth if o.label_smoothing else _scan, _vocabulary(logits, o))
+    if o.softcap:
+        found = _by_rows(_scan_capped, _vocabulary(logits, o), torch.full((n,), o.softcap, device=logits.device))
+    else:
+        found = _by_rows(_scan_smooth if o.label_smoothing else _scan, _vocabulary(logits, o))
     part[0] = torch.where(skip, 0.0, found[0])
     part[1] = torch.where(skip, 1.0, found[1])
     part[2] = _label_logit(logits, labels, o, skip)
@@ -150,7 +176,8 @@ def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tu
     safe = torch.where(row_max == float("-inf"), 0.0, row_max)
     row_sum = (parts[:, 1] * (parts[:, 0] - safe).exp()).sum(0)
     logit_sum = parts[:, 3].sum(0) if o.label_smoothing else None
-    token = _token_loss(row_max, row_sum, parts[:, 2].sum(0), logit_sum, weights, o)
+    label_logit = torch.where(is_bad(labels, weights, o, len(parts)), float("nan"), parts[:, 2].sum(0))
+    token = _token_loss(row_max, row_sum, label_logit, logit_sum, weights, o)
     return torch.where(_skip(labels, weights, o), 0.0, token), row_max, row_sum
 
 
@@ -175,12 +202,21 @@ def gradient(
     uniform = torch.full_like(scale, o.label_smoothing / o.vocab_size)
     own, column = _own(labels, o, skip)
     picked = logits.gather(1, column[:, None]).squeeze(1).float()
+    slope: Tensor | float = 1.0
+    rest = [row_max, factor, uniform, scale]
+    in_place: Callable[..., None] = _gradient_in_place
+    into: Callable[..., None] = _gradient_into
+    if o.softcap:
+        picked = o.softcap * torch.tanh(picked / o.softcap)
+        slope = 1 - (picked / o.softcap) ** 2
+        rest.append(torch.full_like(scale, o.softcap))
+        in_place, into = _gradient_capped_in_place, _gradient_capped_into
     # the label's entry is finished in fp32 before its one rounding, and put in after the loop over the row
-    at_label = ((picked - row_max).exp() * factor - uniform - (1 - o.label_smoothing)) * scale
+    at_label = ((picked - row_max).exp() * factor - uniform - (1 - o.label_smoothing)) * scale * slope
     if out.data_ptr() == logits.data_ptr():
-        _by_rows(_gradient_in_place, _vocabulary(logits, o), row_max, factor, uniform, scale)
+        _by_rows(in_place, _vocabulary(logits, o), *rest)
     else:
-        _by_rows(_gradient_into, _vocabulary(logits, o), _vocabulary(out, o), row_max, factor, uniform, scale)
+        _by_rows(into, _vocabulary(logits, o), _vocabulary(out, o), *rest)
     _put_label(out, own, column, at_label)
 
 
@@ -193,7 +229,7 @@ def _put_label(out: Tensor, own: Tensor, column: Tensor, value: Tensor) -> None:
 def one_pass(
     logits: Tensor, labels: Tensor, weights: Tensor, upstream: float, o: LossOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if o.label_smoothing or o.z_loss or not o.valid or not logits.shape[0]:
+    if o.label_smoothing or o.z_loss or o.softcap or not o.valid or not logits.shape[0]:
         token, row_max, row_sum = finish(statistics(logits, labels, weights, o)[None], labels, weights, o)
         known = torch.tensor(upstream, device=logits.device)
         gradient(logits, logits, labels, weights, known, row_max, row_sum, o)
@@ -206,7 +242,7 @@ def one_pass(
     if o.valid < logits.shape[1]:
         logits[:, o.valid :] = 0
     _put_label(logits, own, column, ((label_logit - row_max).exp() * (1 / row_sum) - 1) * scale)
-    token = _token_loss(row_max, row_sum, torch.where(own, label_logit, 0.0), None, weights, o)
+    token = _token_loss(row_max, row_sum, torch.where(own, label_logit, float("nan")), None, weights, o)
     return torch.where(skip, 0.0, token), torch.where(skip, 0.0, row_max), torch.where(skip, 1.0, row_sum)
 
 

@@ -65,8 +65,34 @@ def merge_softmax(m, d):
 
 
 @triton.jit
+def tanh(x):
+    """tanh to about one rounding (Cephes, tanhf): a polynomial near 0, where the exponential would cancel."""
+    z = x * x
+    p = ((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1
+    near = ((p * z - 3.33332819422e-1) * z) * x + x
+    far = 1.0 - 2.0 / (tl.exp2(tl.abs(x) * 2.0 * LOG2E) + 1.0)
+    return tl.where(tl.abs(x) < 0.625, near, tl.where(x < 0.0, -far, far))
+
+
+@triton.jit
+def capped(x, softcap, SOFTCAP: tl.constexpr):
+    """softcap * tanh(x / softcap). Before the mask of padding: of -inf it makes -softcap, which has probability."""
+    if SOFTCAP:
+        x = softcap * tanh(x / softcap)
+    return x
+
+
+@triton.jit
 def scan_row(
-    x_ptr, n_cols, n_valid, SMOOTHING: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
+    x_ptr,
+    n_cols,
+    n_valid,
+    softcap,
+    SMOOTHING: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
 ):
     """Read a row once and return (maximum, sum of exponentials, sum of logits; 0 without SMOOTHING), all fp32 [].
 
@@ -78,7 +104,7 @@ def scan_row(
     s = tl.zeros((BLOCK // VEC,), tl.float32)
     whole = n_valid // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):  # the tiles that are vocabulary throughout need no mask
-        x = tl.load(x_ptr + start + offsets).to(tl.float32)
+        x = capped(tl.load(x_ptr + start + offsets).to(tl.float32), softcap, SOFTCAP)
         m, d = online_softmax(x, m, d)
         if SMOOTHING:
             s += tl.sum(x, 1)
@@ -86,7 +112,7 @@ def scan_row(
         for start in range(whole, n_valid, BLOCK):
             c = start + offsets
             x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
-            x = tl.where(c < n_valid, x, float("-inf"))
+            x = tl.where(c < n_valid, capped(x, softcap, SOFTCAP), float("-inf"))
             m, d = online_softmax(x, m, d)
             if SMOOTHING:
                 s += tl.sum(tl.where(c < n_valid, x, 0.0), 1)
@@ -127,9 +153,16 @@ def logit_gradient(e, c, y, factor, uniform, target, scale):
 
 
 @triton.jit
+def capped_slope(x, softcap):
+    """Derivative of the softcap at the logit whose capped value is x."""
+    return 1.0 - (x / softcap) * (x / softcap)
+
+
+@triton.jit
 def write_gradient(
     x_ptr,
     out_ptr,
+    offsets,
     n_cols,
     n_valid,
     y,
@@ -138,37 +171,41 @@ def write_gradient(
     uniform,
     target,
     scale,
+    softcap,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
     """Read a row and write its gradient, padding 0; out_ptr may be x_ptr. EVEN as in scan_row."""
-    offsets = tile_columns(BLOCK, VEC)
     whole = n_valid // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):
         c = start + offsets
-        x = tl.load(x_ptr + c).to(tl.float32)
+        x = capped(tl.load(x_ptr + c).to(tl.float32), softcap, SOFTCAP)
         g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+        if SOFTCAP:
+            g = g * capped_slope(x, softcap)
         tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty))
     if not EVEN:
         for start in range(whole, n_cols, BLOCK):
             c = start + offsets
-            x = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32)
+            x = capped(tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf")).to(tl.float32), softcap, SOFTCAP)
             g = logit_gradient(tl.exp2((x - m) * LOG2E), c, y, factor, uniform, target, scale)
+            if SOFTCAP:
+                g = g * capped_slope(x, softcap)
             g = tl.where(c < n_valid, g, 0.0)
             tl.store(out_ptr + c, g.to(out_ptr.dtype.element_ty), mask=c < n_cols)
 
 
 @triton.jit
-def write_zeros(out_ptr, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
+def write_zeros(out_ptr, offsets, n_cols, BLOCK: tl.constexpr, VEC: tl.constexpr):
     """The gradient of a row without loss: written even so, because the buffer is the gradient afterwards."""
-    offsets = tile_columns(BLOCK, VEC)
     for start in range(0, n_cols, BLOCK):
         c = start + offsets
         tl.store(out_ptr + c, tl.zeros((BLOCK // VEC, VEC), out_ptr.dtype.element_ty), mask=c < n_cols)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index"])
+@triton.jit(do_not_specialize=["n_rows", "n_valid", "vocab_start", "ignore_index", "softcap"])
 def row_statistics_kernel(
     x_ptr,
     x_stride,
@@ -180,7 +217,9 @@ def row_statistics_kernel(
     n_valid,
     vocab_start,
     ignore_index,
+    softcap,
     SMOOTHING: tl.constexpr,
+    SOFTCAP: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
@@ -205,8 +244,8 @@ def row_statistics_kernel(
     else:
         x_ptr += row * x_stride
         y = label_column(label, vocab_start, n_valid)
-        label_logit = tl.load(x_ptr + y, mask=y >= 0, other=0.0).to(tl.float32)
-        row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+        label_logit = capped(tl.load(x_ptr + y, mask=y >= 0, other=0.0).to(tl.float32), softcap, SOFTCAP)
+        row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, softcap, SMOOTHING, SOFTCAP, EVEN, BLOCK, VEC)
         tl.store(stat_ptr, row_max)
         tl.store(stat_ptr + n_rows, row_sum)
         tl.store(stat_ptr + 2 * n_rows, label_logit)
@@ -214,7 +253,7 @@ def row_statistics_kernel(
             tl.store(stat_ptr + 3 * n_rows, logit_sum)
 
 
-@triton.jit(do_not_specialize=["n_rows", "ignore_index", "smoothing", "z_loss", "vocab_size"])
+@triton.jit(do_not_specialize=["n_rows", "ignore_index", "low", "high", "smoothing", "z_loss", "vocab_size"])
 def finish_rows_kernel(
     part_ptr,
     label_ptr,
@@ -224,6 +263,8 @@ def finish_rows_kernel(
     sum_ptr,
     n_rows,
     ignore_index,
+    low,
+    high,
     smoothing,
     z_loss,
     vocab_size,
@@ -233,7 +274,8 @@ def finish_rows_kernel(
 ):
     """Merge the ranks' statistics [WORLD, STATISTICS, n_rows] into loss, maximum and sum of each row of a tile.
 
-    Every rank merges in rank order and so gets the same bits; no rank has to send the result to another.
+    Every rank merges in rank order and so gets the same bits; no rank has to send the result to another. A label
+    outside [low, high) is of no rank, and its loss NaN: without the label's logit it would look like any other number.
     """
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = row < n_rows
@@ -253,6 +295,7 @@ def finish_rows_kernel(
             logit_sum += tl.load(base + 3 * n_rows, mask=live, other=0.0)
     label = tl.load(label_ptr + row, mask=live, other=0).to(tl.int64)
     weight = tl.load(weight_ptr + row, mask=live, other=0.0)
+    label_logit = tl.where((label < low) | (label >= high), float("nan"), label_logit)
     loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size) * weight
     tl.store(token_ptr + row, tl.where((label == ignore_index) | (weight == 0.0), 0.0, loss), mask=live)
     tl.store(max_ptr + row, row_max, mask=live)
@@ -285,7 +328,8 @@ def one_pass_kernel(
     """Loss and gradient of a row that is whole on this rank; x is overwritten by upstream * weight * gradient.
 
     RESIDENT: the row is one tile and stays in registers, read once and written once. Otherwise it is read twice, the
-    second time right after the first, while it may still be in the L2 cache.
+    second time right after the first, while it may still be in the L2 cache. The loss is NaN where the label is of no
+    column.
     """
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(label_ptr + row).to(tl.int64)
@@ -293,13 +337,13 @@ def one_pass_kernel(
     x_ptr += row * x_stride
     c = tile_columns(BLOCK, VEC)
     if (label == ignore_index) | (weight == 0.0):
-        write_zeros(x_ptr, n_cols, BLOCK, VEC)
+        write_zeros(x_ptr, c, n_cols, BLOCK, VEC)
         tl.store(token_ptr + row, 0.0)
         tl.store(max_ptr + row, 0.0)
         tl.store(sum_ptr + row, 1.0)
     else:
         y = label  # the row is whole on this rank, so a label is its own column
-        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=0.0).to(tl.float32)
+        label_logit = tl.load(x_ptr + y, mask=(y >= 0) & (y < n_valid), other=float("nan")).to(tl.float32)
         if RESIDENT:
             raw = tl.load(x_ptr + c, mask=c < n_cols, other=float("-inf"))
             x = tl.where(c < n_valid, raw.to(tl.float32), float("-inf"))
@@ -317,10 +361,27 @@ def one_pass_kernel(
             g = tl.where(c < n_valid, g, 0.0)
             tl.store(x_ptr + c, g.to(x_ptr.dtype.element_ty), mask=c < n_cols)
         else:
-            row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, SMOOTHING, EVEN, BLOCK, VEC)
+            row_max, row_sum, logit_sum = scan_row(x_ptr, n_cols, n_valid, 0.0, SMOOTHING, False, EVEN, BLOCK, VEC)
             factor = gradient_factor(row_max, row_sum, z_loss)
             target, scale = 1.0 - smoothing, weight * upstream
-            write_gradient(x_ptr, x_ptr, n_cols, n_valid, y, row_max, factor, uniform, target, scale, EVEN, BLOCK, VEC)
+            write_gradient(
+                x_ptr,
+                x_ptr,
+                c,
+                n_cols,
+                n_valid,
+                y,
+                row_max,
+                factor,
+                uniform,
+                target,
+                scale,
+                0.0,
+                False,
+                EVEN,
+                BLOCK,
+                VEC,
+            )
         loss = token_loss(row_max, row_sum, label_logit, logit_sum, smoothing, z_loss, vocab_size)
         tl.store(token_ptr + row, loss * weight)
         tl.store(max_ptr + row, row_max)

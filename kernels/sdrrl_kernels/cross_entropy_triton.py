@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdrrl_kernels.cross_entropy_backward import gradient_kernel, rescale_kernel
 from sdrrl_kernels.cross_entropy_forward import finish_rows_kernel, one_pass_kernel, row_statistics_kernel
-from sdrrl_kernels.options import LossOptions, Totals
+from sdrrl_kernels.options import LossOptions, Totals, label_range
 from sdrrl_kernels.plans import Plan, chosen
 from sdrrl_kernels.subset_sums import subset_sums_kernel
 
@@ -101,7 +101,9 @@ def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) 
             o.valid,
             o.vocab_start,
             o.ignore_index,
+            o.softcap,
             SMOOTHING=o.label_smoothing > 0,
+            SOFTCAP=o.softcap > 0,
             EVEN=_even(columns, o.valid, tile),
             BLOCK=tile.block,
             VEC=tile.vec,
@@ -112,6 +114,7 @@ def statistics(logits: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) 
 
 def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tuple[Tensor, Tensor, Tensor]:
     world, k, n = parts.shape
+    low, high = label_range(o, world)
     token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=parts.device).unbind()
     if n:
         finish_rows_kernel[(triton.cdiv(n, ROW_TILE),)](
@@ -123,6 +126,8 @@ def finish(parts: Tensor, labels: Tensor, weights: Tensor, o: LossOptions) -> tu
             row_sum,
             n,
             o.ignore_index,
+            low,
+            high,
             o.label_smoothing,
             o.z_loss,
             float(o.vocab_size),
@@ -165,6 +170,8 @@ def gradient(
             o.label_smoothing,
             o.label_smoothing / o.vocab_size,
             o.z_loss,
+            o.softcap,
+            SOFTCAP=o.softcap > 0,
             EVEN=_even(columns, o.valid, tile),
             BLOCK=tile.block,
             VEC=tile.vec,
@@ -175,6 +182,12 @@ def gradient(
 def one_pass(
     logits: Tensor, labels: Tensor, weights: Tensor, upstream: float, o: LossOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
+    # The one launch knows neither a slice without its group nor a softcap: it has no register to spare for them.
+    if o.vocab_start or o.softcap:
+        token, row_max, row_sum = finish(statistics(logits, labels, weights, o)[None], labels, weights, o)
+        known = torch.full((), upstream, dtype=torch.float32, device=logits.device)
+        gradient(logits, logits, labels, weights, known, row_max, row_sum, o)
+        return token, row_max, row_sum
     n, columns = logits.shape
     token, row_max, row_sum = torch.empty((3, n), dtype=torch.float32, device=logits.device).unbind()
     wide = aligned(logits)

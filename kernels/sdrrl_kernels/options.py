@@ -20,6 +20,7 @@ class LossOptions:
     ``vocab_size``: true size of the whole vocabulary, the K of label smoothing.
     ``label_smoothing`` e: target (1-e) one-hot + e/K, as torch.nn.functional.cross_entropy.
     ``z_loss`` z: adds z * logsumexp**2 to a token's loss (PaLM, section 5), weighted like the rest of it.
+    ``softcap`` c: a logit x becomes c * tanh(x / c) before all else (Gemma 2); 0: none.
     """
 
     ignore_index: int
@@ -28,6 +29,7 @@ class LossOptions:
     vocab_size: int
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    softcap: float = 0.0
     group: dist.ProcessGroup | None = None
 
     @property
@@ -46,6 +48,7 @@ class Totals(NamedTuple):
 
 class Backend(Protocol):
     """The steps of the loss. Rows of an ignored label or of weight 0 are skipped: loss 0, gradient 0, logits not read.
+    The loss of a row whose label is of no rank is NaN; its gradient lacks the label's term.
 
     Shapes: logits [n, columns]; labels int64 [n]; weights fp32 [n]; row_max, row_sum fp32 [n] with
     softmax = exp(logits - row_max) / row_sum. They are kept apart, not as one logsumexp: at logits around 1e4 an fp32
@@ -106,6 +109,17 @@ def check_rows(n: int, owner: str, device: torch.device, labels: Tensor, weights
             raise ValueError(f"{name} must be {wanted}, got {t.dtype}")
         if t.device != device:
             raise ValueError(f"{name} is on {t.device}, {owner} is on {device}")
+
+
+def label_range(o: LossOptions, world: int) -> tuple[int, int]:
+    """[low, high) of the labels that are a column of one of the ``world`` ranks; one rank alone has its slice."""
+    return (0, o.vocab_size) if world > 1 else (o.vocab_start, o.vocab_start + o.valid)
+
+
+def is_bad(labels: Tensor, weights: Tensor, o: LossOptions, world: int) -> Tensor:
+    """bool [n]: rows that carry loss and whose label is of no rank. Their loss is NaN."""
+    low, high = label_range(o, world)
+    return (labels != o.ignore_index) & (weights != 0) & ((labels < low) | (labels >= high))
 
 
 def check_values(labels: Tensor, weights: Tensor, subset_ids: Tensor, num_subsets: int, o: LossOptions) -> None:

@@ -18,8 +18,11 @@ def reference_token_losses(
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float = 0.0,
 ) -> Tensor:
     """Weighted loss of every token [n]; 0 where the label is ignored or the weight is 0. Shapes: logits [n, V]."""
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
     keep = (labels != ignore_index) & (weights != 0)
     safe = torch.where(keep, labels, torch.zeros_like(labels))
     lse = torch.logsumexp(logits, dim=-1)

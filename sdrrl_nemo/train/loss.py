@@ -57,7 +57,32 @@ def check_kernel(kernel: str, device: torch.device) -> None:
         raise SdrrlError(f"loss.kernel: {e}") from None
 
 
-def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSettings) -> None:
+class LabelFlag:
+    """Whether a label outside the vocabulary was met: noted on the device, read where a step is waited for anyway."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._met: Tensor | None = None
+
+    def note(self, bad: Tensor) -> None:
+        """Remember ``bad`` (bool []) of one micro-batch, without waiting for the device."""
+        self._met = bad if self._met is None else self._met | bad
+
+    def require_none(self, step: int) -> None:
+        """SdrrlError on all ranks where one has met such a label, by ``step`` (from 1) at the latest; all call this."""
+        met = [False] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(met, self._met is not None and bool(self._met))
+        if any(met):
+            raise SdrrlError(
+                f"step {step} at the latest: a label is outside the vocabulary of {self.tokens} tokens, so the loss is "
+                "NaN; check that the packed set was made with the tokenizer of model.hf_path and is undamaged, "
+                "or pack it again"
+            )
+
+
+def attach_loss(
+    model: Any, tokens: int, num_subsets: int, settings: LossSettings, labels: LabelFlag | None = None
+) -> None:
     """Make a GPTModel of megatron-core compute the loss vector fp32 [1 + num_subsets] in place of per-token losses.
 
     Only the rows that carry loss are projected onto the vocabulary. Such a model has no logits to give; it is for
@@ -69,6 +94,7 @@ def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSetting
             no token has, or padding; so their rows get no gradient.
         settings: kernel, label smoothing and z-loss. With ``fused_linear`` projection and loss are one function in
             chunks of rows, so the logits of a micro-batch never exist at once.
+        labels: told of labels outside the vocabulary.
     """
     # Patched into the model, not applied to its output: given labels, a GPTModel returns mcore's own cross-entropy;
     # given none, it first copies the logits, the largest tensor there is.
@@ -101,6 +127,8 @@ def attach_loss(model: Any, tokens: int, num_subsets: int, settings: LossSetting
             out = linear_cross_entropy(rows, weight, *of_rows, num_subsets, **common, **more)
         else:
             out = cross_entropy(project(rows), *of_rows, num_subsets, **common)
+        if labels is not None:
+            labels.note(out.bad_labels)
         return torch.cat([out.loss[None], out.subset_sums])
 
     replace_loss(model, compute)

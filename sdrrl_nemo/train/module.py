@@ -22,7 +22,7 @@ from sdrrl_nemo.model.provider import gpt_config
 from sdrrl_nemo.train.batches import MicroBatches, MicroBatchStream
 from sdrrl_nemo.train.config import RunConfig
 from sdrrl_nemo.train.loading.prefetch import Loader, Waiting
-from sdrrl_nemo.train.loss import Eq6LossReduction, LossInputs, attach_loss, sum_gradients
+from sdrrl_nemo.train.loss import Eq6LossReduction, LabelFlag, LossInputs, attach_loss, sum_gradients
 from sdrrl_nemo.train.megatron_options.option_build import let_gradients_in, set_options
 from sdrrl_nemo.train.megatron_options.option_settings import NONE
 from sdrrl_nemo.train.preparation import Inputs, layers_in_words, layers_of
@@ -67,6 +67,9 @@ class SummingOptimizer(MegatronOptimizerModule):  # type: ignore[misc]
 
 class SdrrlModel(llm.LlamaModel):  # type: ignore[misc]
     """NeMo's LlamaModel with the Eq. 6 reduction."""
+
+    label_flag: LabelFlag
+    """Set by ``build_model``."""
 
     def reinit(self) -> SdrrlModel:
         """Another chunk of the same model, for the interleaved pipeline schedule.
@@ -115,6 +118,7 @@ def build_model(
     gpt.vocab_size = rows_to_continue(checkpoint, run.hf.vocab_size, gpt.vocab_size, t.tp)
     set_options(gpt, config.megatron)
     subsets = len(run.batches.dataset.subset_names)
+    labels = LabelFlag(run.tokens)
 
     def built(model: Any) -> None:
         """Called for each chunk of the model on each rank. The order matters: adapters are put beside weights that are
@@ -125,12 +129,14 @@ def build_model(
             add_adapters(model, adapters, gpt, config.seed, rank, t.tp)
             if config.megatron.recompute_granularity != NONE:
                 let_gradients_in(model)
-        attach_loss(model, run.tokens, subsets, config.loss)
+        attach_loss(model, run.tokens, subsets, config.loss, labels)
 
     gpt.on_model_built = built
     gpt.forward_step_fn = forward_step
     gpt.data_step_fn = data_step
-    return SdrrlModel(gpt, tokenizer=None, optim=optimizer)
+    out = SdrrlModel(gpt, tokenizer=None, optim=optimizer)
+    out.label_flag = labels
+    return out
 
 
 class PackedDataModule(pl.LightningDataModule):

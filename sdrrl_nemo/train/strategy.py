@@ -6,6 +6,7 @@ and is judged before the weights change. What NeMo's strategy does beside that a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,10 @@ class SdrrlStrategy(nl.MegatronStrategy):  # type: ignore[misc]
         Loss vector and norm are equal on every rank, so all ranks answer alike without asking each other.
         """
         m = self.metrics
-        skip = self.guard.judge(self.trainer.global_step, float(m["vector"][0]), grad_norm, m["micro_losses"])
+        loss = float(m["vector"][0])
+        if math.isnan(loss):  # a label outside the vocabulary makes it so; what set that flag is asked only now
+            self.lightning_module.label_flag.require_none(self.trainer.global_step + 1)
+        skip = self.guard.judge(self.trainer.global_step, loss, grad_norm, m["micro_losses"])
         clipped = not skip and 0 < self.clip_grad < grad_norm
         m |= {"skipped": skip, "grad_norm": grad_norm, "clipped": clipped}
         return skip

@@ -108,6 +108,22 @@ def check_linear(
     digest += [out.loss.detach(), out.subset_sums]
 
 
+def check_bad_labels(rank: int, world: int, kernel: str, digest: list[Tensor]) -> None:
+    """A label of no rank: NaN and flagged on every rank; those of the other rank are nothing bad."""
+    case = make(12, 100, torch.float32, 3, padded=128)
+    local = slice(rank * 128 // world, (rank + 1) * 128 // world)
+    for bad in (None, 100, 127, 128, -1):
+        labels = case.labels.abs() % 100
+        if bad is not None:
+            labels[5], case.weights[5] = bad, 1.0
+        piece = Case(case.logits[:, local].contiguous(), labels, case.weights, case.subset, case.vocab)
+        options: dict[str, Any] = {"vocab_start": local.start, "tp_group": dist.group.WORLD, "reduction": "none"}
+        loss, _, out = run(piece, kernel, torch.tensor(1.0), **options)
+        assert torch.isnan(loss).nonzero().flatten().tolist() == ([] if bad is None else [5])
+        assert bool(out.bad_labels) is (bad is not None)
+        digest.append(torch.nan_to_num(loss, nan=-1.0))
+
+
 def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: bool) -> None:
     """megatron-core's own vocab-parallel output layer, sequence first: its logits, or its weight in the fused form."""
     from megatron.core import parallel_state
@@ -248,6 +264,7 @@ def main() -> None:
                 rows, padded = 20 if vocab <= 1000 else 4, width * world
                 case = make(rows, vocab, dtype, vocab, kind, padded if padded > vocab else None)
                 check_logits(rank, world, kernel, case, width, digest)
+        check_bad_labels(rank, world, kernel, digest)
         for sequence_parallel in (False, True):
             for reduction in ("sum", "none"):
                 check_linear(rank, world, kernel, sequence_parallel, reduction, digest)

@@ -116,4 +116,7 @@ class HeldOutLoss(pl.Callback):
                     total += vector.to(total.device)
         finally:
             strategy.model.train()
-        return [float(x) for x in total / steps]
+        values = [float(x) for x in total / steps]
+        if math.isnan(values[0]):
+            strategy.lightning_module.label_flag.require_none(trainer.global_step)
+        return values

@@ -274,3 +274,19 @@ def test_evaluation_and_checkpoints_are_in_no_steps_seconds(
     assert [(r["step"], r["seconds"], r["tokens_per_second"]) for r in found] == [(k, 2.0, 3.5) for k in (1, 2, 3)]
     assert [r["clipped"] for r in found] == [False] * 3
     assert clock.time == 3 * 102 + (50 if slow_first else 0)
+
+
+def test_the_flag_is_read_only_where_the_loss_is_nan() -> None:
+    asked: list[int] = []
+    strategy = SimpleNamespace(
+        metrics={"vector": torch.ones(2), "micro_losses": None},
+        trainer=SimpleNamespace(global_step=4),
+        lightning_module=SimpleNamespace(label_flag=SimpleNamespace(require_none=asked.append)),
+        guard=SimpleNamespace(judge=lambda *_: False),
+        clip_grad=0.0,
+    )
+    SdrrlStrategy._must_skip(strategy, 1.0)
+    assert asked == []
+    strategy.metrics["vector"] = torch.tensor([float("nan"), 1.0])
+    SdrrlStrategy._must_skip(strategy, 1.0)
+    assert asked == [5]

@@ -16,6 +16,7 @@ from sdrrl_nemo.train.batches import live_rows
 from sdrrl_nemo.train.config import LossSettings
 from sdrrl_nemo.train.loss import (
     Eq6LossReduction,
+    LabelFlag,
     LossInputs,
     attach_loss,
     check_kernel,
@@ -210,3 +211,21 @@ def test_a_kernel_that_cannot_run_is_named_before_anything_is_loaded(monkeypatch
 
 def test_names_of_the_entries() -> None:
     assert loss_names(["LL", "TT"]) == ("loss", "loss_LL", "loss_TT")
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("kernel", ["torch", "fused_linear"])
+def test_a_label_outside_the_vocabulary_stops_the_run_with_a_sentence(inputs: LossInputs, kernel: str) -> None:
+    """VOCAB is a row of the model's table and no token: a packed set of a tokenizer with one token more."""
+    hidden, weight = torch.randn(LENGTH, BATCH, WIDTH), torch.randn(PADDED, WIDTH)
+    flag, made = LabelFlag(VOCAB), Model(weight)
+    attach_loss(made, VOCAB, SUBSETS, LossSettings(kernel=kernel), flag)
+    flag.require_none(1)
+    labels = inputs.labels.clone()
+    labels[1, 4] = VOCAB
+    bad = inputs._replace(labels=labels)
+    for given, nan in ((inputs, False), (bad, True), (inputs, False)):  # a later micro-batch does not clear it
+        found = made.compute_language_model_loss(given, made.output_layer.forward(hidden)[0])
+        assert bool(torch.isnan(found[0])) is nan
+    with pytest.raises(SdrrlError, match="step 7 at the latest: a label is outside the vocabulary of 11 tokens"):
+        flag.require_none(7)
