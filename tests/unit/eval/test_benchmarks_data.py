@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pyarrow
@@ -44,6 +46,36 @@ def test_samples_have_the_counts_their_readme_states_and_are_parallel():
     assert [x.id for x in readers.read_xlsum(SAMPLES, "eng")] == [x.id for x in readers.read_xlsum(SAMPLES, "por")]
 
 
+def test_samples_hold_every_text_once_in_both_languages():
+    instructions = [readers.read_instructions(SAMPLES, lang) for lang in ("eng", "por")]
+    assert [x.id for x in instructions[0]] == [x.id for x in instructions[1]]
+    for lang, prompts in zip(("eng", "por"), instructions, strict=True):
+        articles, questions = readers.read_xlsum(SAMPLES, lang), readers.read_mkqa(SAMPLES, lang)[0]
+        for texts in (
+            [x.prompt for x in prompts],
+            [x.text for x in articles],
+            [x.summary for x in articles],
+            [x.question for x in questions],
+            readers.read_flores(SAMPLES, lang),
+            [x.passage + x.question for x in readers.read_belebele(SAMPLES, lang)],
+        ):
+            assert len(texts) >= 150 and len(set(texts)) == len(texts)
+            assert all(unicodedata.is_normalized("NFC", text) for text in texts)
+
+
+@pytest.mark.parametrize("lang", ["eng", "por"])
+def test_belebele_gives_the_right_answer_away_neither_by_place_nor_by_length(lang: str):
+    items = readers.read_belebele(SAMPLES, lang)
+    places = Counter(x.correct for x in items)
+    assert max(places.values()) - min(places.values()) <= 1
+    assert all(len(set(x.choices)) == 4 for x in items)
+    right = [len(x.choices[x.correct]) for x in items]
+    wrong = [[len(c) for n, c in enumerate(x.choices) if n != x.correct] for x in items]
+    assert sum(right) <= sum(map(sum, wrong)) / 3
+    longest = sum(one > max(others) for one, others in zip(right, wrong, strict=True))
+    assert longest <= len(items) / 4
+
+
 @pytest.mark.parametrize("lang", ["eng", "ces", "jpn", "kor", "tha", "khm"])
 def test_samples_in_other_scripts(lang: str):
     assert len(readers.read_belebele(SCRIPTS, lang)) == 2
@@ -77,7 +109,7 @@ def test_mkqa_reads_gzip_and_collects_aliases(tmp_path: Path):
     found, skipped = readers.read_mkqa(tmp_path, "por")
     assert (found, skipped) == readers.read_mkqa(SAMPLES, "por")
     by_question = {x.question: x for x in found}
-    assert by_question["quantos dias há em um ano bissexto"].answers == ("366.0", "366", "366 dias")
+    assert by_question["quantos dias tem um ano bissexto"].answers == ("366.0", "366", "366 dias")
 
 
 def test_bactrian_reads_gzip(tmp_path: Path):

@@ -112,7 +112,7 @@ def test_scores_are_the_runners(utils: ModuleType):
         task = load(TASKS / file)
         make = function(utils, task["custom_dataset"])
         rows = list(make(data_dir=DATA, **task["dataset_kwargs"], bleu_tokenize="13a")["test"])
-        return rows[: config.limits[file.split("_", maxsplit=1)[0]]]
+        return rows[: config.limits[file.partition("_")[0]]]
 
     def answers(rows: list[dict[str, Any]]) -> list[str]:
         """Right, half right and wrong in turn."""
