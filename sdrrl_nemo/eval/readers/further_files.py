@@ -21,7 +21,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json_object
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.readers.official_files import NotCovered, checked_items, text_field
-from sdrrl_nemo.eval.readers.rows import candidates, find_file, read_lines, read_rows
+from sdrrl_nemo.eval.readers.row_files import candidates, find_file, read_lines, read_rows
 from sdrrl_nemo.eval.scorers import language_confusion, mgsm, multiloko
 
 INCLUDE = frozenset({"bul", "fin", "fra", "hun", "ind", "jpn", "kor", "pol", "por", "ukr", "vie"})

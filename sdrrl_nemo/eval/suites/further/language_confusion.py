@@ -44,7 +44,9 @@ def language_confusion(config: BenchmarkConfig) -> list[Entry]:
                 for x, o, f in zip(items, outputs, found, strict=True)
             ]
             metrics = {"lpr": rates.lpr, "line_accuracy": rates.accuracy, "wpr": rates.wpr}
-            shown = {k: 100.0 * v for k, v in metrics.items() if v is not None} if rates.judged else {"lpr": None}
+            shown: dict[str, float | None] = {"lpr": None}
+            if rates.judged:
+                shown = {k: 100.0 * v for k, v in metrics.items() if v is not None}
             title = f"Language confusion, line pass rate, {setting} {source}, {language(lang).name}"
             figure = Figure(name, title, lang, "%", "higher", "lpr", scale=100.0)
             return Scored(shown, table, [figure], {"judged": rates.judged, "identifier": judged_by.identity})
