@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import yaml
 from omegaconf import MISSING
@@ -176,6 +176,41 @@ class PromptConfig:
     xlsum: str = "Summarize the following text in one sentence in {language}.\n{text}"
     flores: str = "Translate the following sentence from {source} to {target}.\n{sentence}"
     """Table 1's wording."""
+    multiloko: str = "Answer the following question in {language} as briefly as you can. Give only {kind}.\n{question}"
+    mgsm: str = (
+        "Solve this problem in {language}, step by step. On the last line write '{heading}:' and the number alone.\n"
+        "{question}"
+    )
+
+
+@dataclass
+class LanguageConfusionConfig:
+    """How the Language Confusion Benchmark judges lines and words; its authors use lid.176.bin and their list."""
+
+    language_identifier: EngineConfig = field(default_factory=lambda: EngineConfig(name="fasttext_lid"))
+    words: str = ""
+    """File of English words, one a line; by default ``words`` in the benchmark's folder."""
+
+
+@dataclass
+class ArenaHardConfig:
+    """The judge of m-ArenaHard, a model behind the OpenAI protocol, and the answers it compares with."""
+
+    model: str = ""
+    """Name of the judge as the server has it; empty: answers are written and not judged."""
+    baseline: str = ""
+    """The baseline's answers: ``results.json`` of its evaluation on m_arenahard, or rows of question_id and answer;
+    ``{language}`` stands for the ISO 639-3 code."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    api_key_env: str = ""
+    """Environment variable with the key."""
+    rules: str = ""
+    """Text file with what the judge is told, in place of this project's words; the labels must be Arena-Hard's."""
+    max_new_tokens: int = 4096
+    concurrency: int = 8
+    timeout_s: float = 600.0
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Fields for each request beside those that are set."""
 
 
 @dataclass
@@ -219,6 +254,8 @@ class BenchmarkConfig:
     that of the language translated into."""
     bleu_spm: str = ""
     """File of FLORES-200's SentencePiece model; by default sacreBLEU's own place for it."""
+    language_confusion: LanguageConfusionConfig = field(default_factory=LanguageConfusionConfig)
+    arena_hard: ArenaHardConfig = field(default_factory=ArenaHardConfig)
     comet: CometConfig = field(default_factory=CometConfig)
     tsne_perplexity: float = 15.0
     cases: int = 6
@@ -290,6 +327,7 @@ def _benchmark_limits(config: BenchmarkConfig) -> tuple[Choices, AtLeast]:
     return choices, {
         "batch_tokens": (config.batch_tokens, 1),
         "cases": (config.cases, 0),
+        "arena_hard.max_new_tokens": (config.arena_hard.max_new_tokens, 1),
         **{f"limits.{k}": (v, 0) for k, v in config.limits.items()},
         **{f"max_new_tokens.{k}": (v, 1) for k, v in config.max_new_tokens.items()},
     }
@@ -297,11 +335,19 @@ def _benchmark_limits(config: BenchmarkConfig) -> tuple[Choices, AtLeast]:
 
 def _check_templates(prompts: PromptConfig) -> None:
     """Every prompt must hold its own fields and no other."""
-    needed = {"mkqa": {"question"}, "xlsum": {"text"}, "flores": {"sentence"}}
+    needed = {
+        "mkqa": {"question"},
+        "xlsum": {"text"},
+        "flores": {"sentence"},
+        "multiloko": {"question"},
+        "mgsm": {"question", "heading"},
+    }
     known = {
         "mkqa": {"question", "language"},
         "xlsum": {"text", "language"},
         "flores": {"sentence", "source", "target"},
+        "multiloko": {"question", "language", "kind"},
+        "mgsm": {"question", "heading", "language"},
     }
     for name, fields in needed.items():
         template = getattr(prompts, name)

@@ -13,6 +13,14 @@ for losses and off-target answers):
     mkqa.<lang>             f1, em                            token F1, 0..1 (also exact_match)
     xlsum.<lang>            rouge1, rougeL                    ROUGE-L F1, 0..1 (also rouge1, rouge2)
     flores.<from>-<to>      bleu, chrf [, comet]              sentence BLEU, 0..100 [also comet, about 0..1]
+    flores_plus.<from>-<to> as flores
+    include.<lang>          accuracy                          1 when the likeliest letter is right
+    global_mmlu.<lang>      accuracy, accuracy_cs, _ca        the same; also global_mmlu_lite.<lang>
+    multiloko.<lang>        em, f1, chrf                      exact match, 0 or 1 (also f1, chrf)
+    mgsm.<lang>             accuracy, answered                1 when the number is right
+    m_arenahard.<lang>      win_rate, arena_hard              1 won, 0.5 tie, 0 lost; None: not judged
+    language_confusion.<setting>-<source>.<lang>
+                            lpr, line_accuracy [, wpr]        1: each line is in the language; None: too short
     off_target.<lang>       rate                              1: in another language; None: too short to judge
     alignment.<src>-<tgt>   precision_at_1, parallel,         retrieval hit: 0, 0.5 or 1 (also margin)
                             non_parallel, margin

@@ -25,10 +25,12 @@ import sdrrl_nemo.data.engines  # noqa: E402
 from sdrrl_nemo.data.engines.base import LANGUAGE_IDENTIFIERS  # noqa: E402
 from sdrrl_nemo.data.text.languages import language  # noqa: E402
 from sdrrl_nemo.eval.config import OffTargetConfig, PromptConfig  # noqa: E402
+from sdrrl_nemo.eval.readers import further_files  # noqa: E402
 from sdrrl_nemo.eval.readers import official_files as readers  # noqa: E402
-from sdrrl_nemo.eval.scorers import bleu, mkqa, rouge  # noqa: E402
+from sdrrl_nemo.eval.scorers import bleu, mgsm, mkqa, multiloko, rouge  # noqa: E402
 from sdrrl_nemo.eval.scorers.off_target import off_target  # noqa: E402
 from sdrrl_nemo.eval.suites.belebele import prompt as belebele_prompt  # noqa: E402
+from sdrrl_nemo.eval.suites.further.four_options import prompt as four_options_prompt  # noqa: E402
 from sdrrl_nemo.eval.suites.mkqa import binary_answer  # noqa: E402
 
 Doc = dict[str, Any]
@@ -95,6 +97,49 @@ def instructions(data_dir: str, lang: str, id_prefix: str = "", **_: Any) -> lis
     """Bactrian-X."""
     items = readers.read_instructions(data_dir, lang, id_prefix)
     return [{"id": x.id, "prompt": x.prompt, "reference": "", "lang": lang} for x in items]
+
+
+@_test
+def four_options(data_dir: str, benchmark: str, lang: str, **_: Any) -> list[Doc]:
+    """``benchmark``: ``include``, ``global_mmlu`` or ``global_mmlu_lite``."""
+    if benchmark == "include":
+        items = further_files.read_include(data_dir, lang)
+    else:
+        items = further_files.read_global_mmlu(data_dir, lang, lite=benchmark == "global_mmlu_lite")
+    return [{"id": x.id, "prompt": four_options_prompt(x), "correct": x.correct} for x in items]
+
+
+@_test
+def multiloko_questions(data_dir: str, lang: str, **_: Any) -> list[Doc]:
+    """MultiLoKo's development questions."""
+    items = further_files.read_multiloko(data_dir, lang)
+    names = {"language": language(lang).name}
+    prompts = [PROMPTS.multiloko.format(question=x.question, kind=x.kind or "a few words", **names) for x in items]
+    return [
+        {"id": x.id, "prompt": p, "reference": x.targets[0], "targets": list(x.targets)}
+        for x, p in zip(items, prompts, strict=True)
+    ]
+
+
+@_test
+def mgsm_problems(data_dir: str, lang: str, **_: Any) -> list[Doc]:
+    """MGSM, or a file of another language in its form."""
+    names = {"language": language(lang).name, "heading": mgsm.HEADINGS[lang]}
+    return [
+        {"prompt": PROMPTS.mgsm.format(question=x.question, **names), "reference": x.targets[0], "lang": lang}
+        for x in further_files.read_mgsm(data_dir, lang)
+    ]
+
+
+def score_multiloko(doc: Doc, results: Sequence[str]) -> dict[str, float]:
+    """Exact match and F1 in percent, chrF from 0 to 100."""
+    found = multiloko.score_item(results[0], doc["targets"])
+    return {"em": 100.0 * found.em, "f1": 100.0 * found.f1, "chrf": found.chrf}
+
+
+def score_mgsm(doc: Doc, results: Sequence[str]) -> dict[str, float]:
+    """Accuracy in percent."""
+    return {"accuracy": 100.0 * mgsm.score_item(results[0], doc["reference"], doc["lang"])}
 
 
 def score_mkqa(doc: Doc, results: Sequence[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_jsonl
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.readers.official_files import BACTRIAN_CODES, SOURCES, relative_path
-from sdrrl_nemo.eval.readers.rows import candidates
+from sdrrl_nemo.eval.readers.row_files import candidates
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES
 
 PARQUET = "refs/convert/parquet"

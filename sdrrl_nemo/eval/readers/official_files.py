@@ -23,7 +23,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.readers.rows import find_file, read_lines, read_rows
+from sdrrl_nemo.eval.readers.row_files import find_file, read_lines, read_rows
 from sdrrl_nemo.eval.scorers.mkqa import CODES as MKQA_CODES
 from sdrrl_nemo.eval.scorers.mkqa import answerable, gold_answers
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES

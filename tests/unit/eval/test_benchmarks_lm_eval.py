@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.config import NAMES, BenchmarkConfig
 from sdrrl_nemo.eval.evaluation import plan
 from sdrrl_nemo.eval.task import Task
 from tools.bench.evaluation_speed import make_items
@@ -59,7 +59,8 @@ def function(utils: ModuleType, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def own() -> dict[str, Task]:
-    config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a")
+    names = [*NAMES, "include", "global_mmlu", "global_mmlu_lite", "multiloko", "mgsm"]
+    config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a", names=names)
     return {t.name: t for t in plan(config)[0]}
 
 
@@ -87,7 +88,7 @@ def test_task_asks_what_the_runner_asks(path: Path, utils: ModuleType, own: dict
         ours = own[name]
     asked = [getattr(r, "prompt", getattr(r, "context", "")) for r in ours.requests]
     assert [d["prompt"] for d in docs] == asked
-    if name.startswith("belebele"):
+    if task["output_type"] == "multiple_choice":
         choices = tuple(task["target_delimiter"] + c for c in task["doc_to_choice"])
         assert {r.choices for r in ours.requests} == {choices}  # type: ignore[union-attr]
     else:
@@ -121,6 +122,7 @@ def test_scores_are_the_runners(utils: ModuleType):
     for file, name, score, keys in (
         ("mkqa_por.yaml", "mkqa.por", utils.score_mkqa, ("f1", "em")),
         ("xlsum_por.yaml", "xlsum.por", utils.score_xlsum, ("rouge1", "rougeL")),
+        ("multiloko_por.yaml", "multiloko.por", utils.score_multiloko, ("em", "f1", "chrf")),
     ):
         rows = docs(file)
         texts = answers(rows)

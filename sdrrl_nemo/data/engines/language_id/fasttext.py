@@ -1,12 +1,18 @@
-"""Language identification with a fastText classifier: lid.176 (Joulin et al. 2017), or another with such labels."""
+"""Language identification with a fastText classifier: lid.176 (Joulin et al. 2017), GlotLID, OpenLID, or another.
+
+Two schemes of labels: lid.176's codes of Wikipedia (``__label__pt``), and ISO 639-3 with a script, as NLLB, GlotLID and
+OpenLID have it (``__label__por_Latn``). They differ where they look alike: ``als`` is Alemannic to the first,
+Tosk Albanian to the second.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.optional import require
@@ -32,9 +38,15 @@ wa wln
 LID_LABELS = {**OTHER_LABELS, **dict(zip(_OTHER[::2], _OTHER[1::2], strict=True))}
 
 
-def code_of(label: str) -> str:
-    """ISO 639-3 code of lid.176's label (``__label__pt``) or of NLLB's and OpenLID's kind (``__label__por_Latn``)."""
-    plain = label.removeprefix(LABEL).partition("_")[0]
+NO_LANGUAGE = frozenset({"zxx", "und", "mis", "mul"})
+"""ISO 639-3's codes for what is no language or none that is known; OpenLID-v3 marks noise as ``zxx_Zxxx``."""
+
+
+def code_of(label: str) -> str | None:
+    """ISO 639-3 code of a label of either scheme; None where it stands for no language."""
+    plain, script, _ = label.removeprefix(LABEL).partition("_")
+    if script and len(plain) == 3:
+        return None if plain in NO_LANGUAGE else plain
     return from_fasttext(plain) or LID_LABELS.get(plain, plain)
 
 
@@ -81,20 +93,81 @@ class FastTextIdentifier(LanguageIdentifier):
     @cached_property
     def languages(self) -> frozenset[str]:  # type: ignore[override]
         """What the model's labels stand for."""
-        return frozenset(map(code_of, self._model.predict("x", k=MOST_LABELS)[0]))
+        codes = map(code_of, self._model.predict("x", k=MOST_LABELS)[0])
+        return frozenset(code for code in codes if code)
 
     def identify(self, texts: Sequence[str]) -> list[Identified]:
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> Identified:
         # fastText takes one line, and only what UTF-8 can say; a line feed is an error there, NUL white space.
-        clean = " ".join(text.encode("utf-8", "ignore").decode("utf-8").replace("\0", " ").split())
+        clean = self._cleaned(" ".join(text.encode("utf-8", "ignore").decode("utf-8").replace("\0", " ").split()))
         if not clean:
             return Identified(None, 0.0)
         labels, probabilities = self._model.predict(clean)
         if not labels:
             return Identified(None, 0.0)
-        return Identified(code_of(labels[0]), min(1.0, max(0.0, float(probabilities[0]))))
+        code = code_of(labels[0])
+        return Identified(code, min(1.0, max(0.0, float(probabilities[0]))) if code else 0.0)
+
+    def _cleaned(self, line: str) -> str:
+        """The line as the model's training had its own."""
+        return line
+
+
+class _Published(FastTextIdentifier):
+    """A published classifier by its name; ``model`` is its file, which is not shipped and never downloaded."""
+
+    name: ClassVar[str]
+    where: ClassVar[str]
+
+    def __init__(self, model: str = "") -> None:
+        if not model:
+            raise SdrrlError(f"language identifier '{self.name}': option 'model' must name its file ({self.where})")
+        if not Path(model).is_file():
+            raise SdrrlError(f"language identifier '{self.name}': {model}: no such file; get it from {self.where}")
+        super().__init__(model, self.licence)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name}/r{REVISION}"
+
+
+@LANGUAGE_IDENTIFIERS.register("glotlid")
+class GlotLid(_Published):
+    """GlotLID v3 (Kargaran et al. 2023), some 2,100 languages and scripts; ``model``: its ``model_v3.bin``."""
+
+    licence = "Apache-2.0"
+    name = "glotlid"
+    where = "huggingface.co/cis-lmu/glotlid"
+
+
+class _OpenLid(_Published):
+    licence = "GPL-3.0"
+
+    def _cleaned(self, line: str) -> str:
+        """Small letters without digits and signs, as the authors' clean_text prepares texts."""
+        kept = (c for c in line.lower() if unicodedata.category(c) in _WORD or unicodedata.category(c)[0] in "LM")
+        return " ".join("".join(kept).split())
+
+
+_WORD = frozenset({"Nl", "No", "Pc", "Zs"})
+
+
+@LANGUAGE_IDENTIFIERS.register("openlid_v2")
+class OpenLidV2(_OpenLid):
+    """OpenLID-v2 (Burchell et al. 2023), 189 languages; ``model``: its ``openlid_v2.bin``."""
+
+    name = "openlid_v2"
+    where = "huggingface.co/laurievb/OpenLID-v2"
+
+
+@LANGUAGE_IDENTIFIERS.register("openlid_v3")
+class OpenLidV3(_OpenLid):
+    """OpenLID-v3 (Fedorova et al. 2026), 184 languages and one label for noise; ``model``: its ``openlid-v3.bin``."""
+
+    name = "openlid_v3"
+    where = "huggingface.co/HPLT/OpenLID-v3"
 
 
 def _embedded() -> Path:

@@ -131,6 +131,34 @@ def test_labels_become_iso_639_3() -> None:
     assert not set(module.LID_LABELS) & {entry.fasttext for entry in LANGUAGES.values()}
 
 
+def test_the_two_schemes_of_labels_differ() -> None:
+    seen = {"als": "gsw", "als_Latn": "als", "no": "nob", "nob_Latn": "nob", "nno_Latn": "nno", "ara_Arab": "ara"}
+    seen |= {"zh": "zho", "cmn_Hani": "cmn", "ekk_Latn": "ekk"}
+    assert {label: code_of(f"__label__{label}") for label in seen} == seen
+    assert [code_of(f"__label__{x}") for x in ("zxx_Zxxx", "und_Latn", "mul_Latn")] == [None] * 3
+    flores = [f"__label__{entry.flores}" for entry in LANGUAGES.values()]
+    assert [code_of(label) for label in flores] == list(LANGUAGES)
+
+
+@needs_fasttext
+@pytest.mark.parametrize(
+    ("name", "licence", "cleans"),
+    [("glotlid", "Apache-2.0", False), ("openlid_v2", "GPL-3.0", True), ("openlid_v3", "GPL-3.0", True)],
+)
+def test_published_classifiers_by_name(tmp_path: Path, name: str, licence: str, cleans: bool) -> None:
+    labels = ["__label__por_Latn", "__label__als_Latn", "__label__zxx_Zxxx"]
+    path = write_classifier(tmp_path / "model.bin", WORDS, labels)
+    engine = LANGUAGE_IDENTIFIERS.create(name, model=str(path))
+    assert [code for code, _ in engine.identify(["olá mundo", "hello"])] == ["por", "als"]
+    assert engine.identify(["hallo hallo"]) == [(None, 0.0)]
+    assert (engine.identify(["«Olá», 12 MUNDO!"])[0][1] > 0.9) == cleans
+    assert engine.licence == licence and engine.identity.startswith(name) and engine.languages == {"por", "als"}
+    with pytest.raises(SdrrlError, match=f"'{name}': option 'model' must name its file"):
+        LANGUAGE_IDENTIFIERS.create(name)
+    with pytest.raises(SdrrlError, match=r"gone\.bin: no such file; get it from huggingface"):
+        LANGUAGE_IDENTIFIERS.create(name, model=str(tmp_path / "gone.bin"))
+
+
 @needs_fasttext
 def test_bad_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SdrrlError, match=r"gone\.bin: no such file"):
