@@ -314,7 +314,7 @@ def liger_variant(source: Path) -> Variant:
 
 def table(reports: Sequence[Report]) -> str:
     """Markdown, one line a kernel, dtype and target."""
-    head = ("kernel", "dtype", "tile", "warps", "sm", "regs", "spill B", "smem B", "occupancy")
+    head: tuple[str, ...] = ("kernel", "dtype", "tile", "warps", "sm", "regs", "spill B", "smem B", "occupancy")
     head += ("load bits", "store bits", "reads/row", "writes/row")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in reports:
