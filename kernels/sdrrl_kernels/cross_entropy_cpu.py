@@ -204,7 +204,8 @@ def gradient(
     picked = logits.gather(1, column[:, None]).squeeze(1).float()
     slope: Tensor | float = 1.0
     rest = [row_max, factor, uniform, scale]
-    in_place, into = _gradient_in_place, _gradient_into
+    in_place: Callable[..., None] = _gradient_in_place
+    into: Callable[..., None] = _gradient_into
     if o.softcap:
         picked = o.softcap * torch.tanh(picked / o.softcap)
         slope = 1 - (picked / o.softcap) ** 2
