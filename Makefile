@@ -93,7 +93,7 @@ data-demo: $(STAMPS)/model ## transfer sets of LANGS=por,ces,... in one run, wit
 	@echo "data card: $(CURDIR)/work/data/multi/data_card.html"
 
 .PHONY: benchmarks study-quick
-benchmarks: $(STAMPS)/model ## the base model on the small samples of Belebele, MKQA, XL-Sum, FLORES and instructions
+benchmarks: $(STAMPS)/model ## the base model on the small samples of every benchmark
 	$(PY) tools/evaluate.py --config configs/eval/benchmarks_por.yaml
 
 study-quick: $(STAMPS)/model ## SFT, T-SFT and SDRRL trained and evaluated on few rows, every scorer, one page
@@ -121,7 +121,7 @@ lint: $(INSTALLED) ## ruff, mypy and the direction of dependencies
 kernels: $(INSTALLED) ## compile every Triton kernel for sm_80, sm_90 and sm_100 without a GPU; fails on a spill
 	$(PY) tools/bench/compile_kernels.py --json work/kernels.json
 
-bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; over an hour
+bench-cpu: $(INSTALLED) ## the loss on CPU against torch, Liger's and CCE's formulas over a farm of shapes; 40 minutes
 	$(PY) tools/bench/loss_kernels.py --device cpu --output work/bench/kernels_cpu.jsonl
 
 gpu-check: ## kernels, training, speed and memory on this machine's GPU, nothing is downloaded; 8 minutes
