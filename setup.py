@@ -12,7 +12,16 @@ from setuptools.command.build_py import build_py
 
 FOLDERS = {
     f"sdrrl_nemo.{name.replace('/', '.')}": name
-    for name in ("recipes", "requirements", "tools", "tools/bench", "tools/docs", "tools/gpu")
+    for name in (
+        "recipes",
+        "requirements",
+        "tools",
+        "tools/bench",
+        "tools/bench/kernels",
+        "tools/bench/training",
+        "tools/docs",
+        "tools/gpu",
+    )
 }
 
 

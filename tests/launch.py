@@ -15,6 +15,11 @@ PARTS_OF_A_TOOL = ROOT / "tools" / "gpu"
 """What tools/gpu_check.py is made of: no scripts that people start."""
 
 
+def is_script(path: Path) -> bool:
+    """Whether people start a file of tools/ or recipes/, which scripts of several files keep their parts in too."""
+    return path.parent != PARTS_OF_A_TOOL and 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+
+
 _tried = itertools.count()
 
 

@@ -27,7 +27,8 @@ from tools.expand_vocab import main as expand_vocab
 RANK, ALPHA, STEPS = 4, 8.0, 6
 TARGETS = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2")
 WORKER = "tests/distributed/fit_worker.py"
-NEW_WORDS = ("informação", "coração")
+NEW_WORDS = ("informação", "coração", "constituição")[: 3 - TOKENS % 2]
+"""So many that tensor parallelism has to pad the table."""
 
 
 def _settings(folder: Path) -> dict[str, Any]:

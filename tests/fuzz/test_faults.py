@@ -156,7 +156,10 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         {"folder": "@"},
         "freedict-eng-por.dict.dz",
     ),
-    "fasttext_lid": ("identifier", "fasttext_lid", {"lid.bin": b"x" * 9}, {"model": "@/lid.bin"}, "lid.bin"),
+    **{
+        name: ("identifier", name, {"lid.bin": b"x" * 9}, {"model": "@/lid.bin"}, "lid.bin")
+        for name in ("fasttext_lid", "glotlid", "openlid_v2", "openlid_v3")
+    },
     "hf weights": ("generator", "hf", {**tokenizer_files(), **MODEL}, {"model": "@"}, "loadable model"),
     "ctranslate2": (
         "generator",

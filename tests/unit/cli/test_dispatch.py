@@ -12,7 +12,7 @@ from sdrrl_nemo import __version__
 from sdrrl_nemo.cli.main import COMMANDS, dispatch, load
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.provenance import provenance
-from tests.launch import PARTS_OF_A_TOOL, ROOT, environment
+from tests.launch import ROOT, environment, is_script
 
 OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no use outside a clone
     "tools/bench/data_throughput.py",
@@ -21,10 +21,8 @@ OF_THE_CHECKOUT = {  # measurements of this project and upkeep of its files: no 
     "tools/bench/loss_kernels.py",
     "tools/bench/kernel_table.py",
     "tools/bench/kernels/bench_kernels.py",
-    "tools/bench/kernels/installed_peers.py",
-    "tools/bench/kernels/loss_cases.py",
-    "tools/bench/kernels/torch_formulas.py",
     "tools/bench/kernels/tune_plans.py",
+    "tools/bench/training/loader_speed.py",
     "tools/bench/training_speed.py",
     "tools/bench/chain_cost.py",
     "tools/bench/compile_kernels.py",
@@ -44,7 +42,7 @@ def sdrrl(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 
 def test_every_tool_is_a_subcommand_or_belongs_to_the_checkout_alone() -> None:
     folders = ("tools", "recipes")
-    found = [p for folder in folders for p in (ROOT / folder).rglob("[!_]*.py") if p.parent != PARTS_OF_A_TOOL]
+    found = [p for folder in folders for p in (ROOT / folder).rglob("[!_]*.py") if is_script(p)]
     scripts = {str(p.relative_to(ROOT)) for p in found}
     assert {c.script for c in COMMANDS.values()} == scripts - OF_THE_CHECKOUT
 

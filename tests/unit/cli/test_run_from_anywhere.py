@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch import PARTS_OF_A_TOOL, ROOT
+from tests.launch import ROOT, is_script
 
 BARE = {"PATH": "/usr/bin:/bin"}
 FOLDERS = ("tools", "recipes")
 FOUND = [p for folder in FOLDERS for p in (ROOT / folder).rglob("[!_]*.py")]
-SCRIPTS = sorted(p for p in FOUND if p.parent != PARTS_OF_A_TOOL)
+SCRIPTS = sorted(p for p in FOUND if is_script(p))
 
 
 def interpreter(path: Path, name: str, complete: bool = True) -> None:
@@ -48,7 +48,8 @@ def start(script: Path | str, *arguments: str, cwd: Path, **env: str) -> subproc
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_every_script_starts_through_the_launcher(script: Path) -> None:
     first = script.read_text(encoding="utf-8").splitlines()[0]
-    launcher = {"tools": "/python", "recipes": "/../tools/python"}.get(script.parent.name, "/../python")
+    up = "/.." * (len(script.relative_to(ROOT).parts) - 2)
+    launcher = "/../tools/python" if script.parent.name == "recipes" else f"{up}/python"
     assert first == f"""#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")"){launcher}" "$0" "$@"'"""
     assert len(first) < 127  # what older kernels read of it
     assert os.access(script, os.X_OK)

@@ -91,7 +91,10 @@ def options(root: Path) -> dict[str, dict[str, Any]]:
         },
         "use": {},
         "cld3": {},
-        "fasttext_lid": {"model": str(root / "lid/own.bin")},
+        **{
+            name: {"model": str(root / "lid/own.bin")}
+            for name in ("fasttext_lid", "glotlid", "openlid_v2", "openlid_v3")
+        },
         "muse": {"folder": str(root / "data/muse")},
         "freedict": {"cache": str(root / ".cache/debian")},
         "gnome_help": {"cache": str(root / ".cache/debian")},

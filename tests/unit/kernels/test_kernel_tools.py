@@ -45,7 +45,8 @@ def test_a_spill_fails(tmp_path: Path) -> None:
         "import sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from tools.bench import compile_kernels as tool\n"
-        "tool.launch.RESIDENT_COLUMNS = {2: 131072, 4: 131072}\n"
+        "from sdrrl_kernels import cross_entropy_triton as launch\n"
+        "launch.RESIDENT_COLUMNS = {2: 131072, 4: 131072}\n"
         "sys.exit(tool.main(['--dtypes', 'bf16', '--sm', '90', '--only', 'one pass, resident']))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=500)

@@ -19,6 +19,7 @@ from sdrrl_nemo.train.config import RunConfig, check
 def here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine with a GPU and Transformer Engine, or what a test takes away from it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     for module in (layer_spec, preparation):
         monkeypatch.setattr(module, "has_transformer_engine", lambda: True)
     return monkeypatch
