@@ -89,9 +89,15 @@ def _attention_again(shape: ModelShape, layout: Layout, build: Build) -> float:
     """
     w, d, tp = build.width, shape.head_dim, layout.tp
     q, kv = shape.heads * d / tp, 2 * shape.groups * d / tp
-    rotary = 0 if build.fused else 4 * d * w
+    rotary = 0 if build.fused else _rotary_tables(shape, build)
     heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
     return rotary + w * (q + kv / 2) + w * (q + kv) + w * q + heads
+
+
+def _rotary_tables(shape: ModelShape, build: Build) -> float:
+    """Cosines and sines of a local layer, for queries and for keys, bytes a token; packed rows have one table for all
+    layers (compat/steps/packed_rotary.py)."""
+    return 0.0 if build.packed else 4.0 * shape.head_dim * build.width
 
 
 def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
@@ -104,8 +110,7 @@ def attention(shape: ModelShape, layout: Layout, build: Build) -> float:
     heads = norm(d, build) * (shape.heads + shape.groups) / tp if shape.qk_norm else 0.0
     if build.fused:  # rotated queries and keys, and the projection they came from, which the values are a part of
         return w * (q + kv / 2) + w * (q + kv) + out + heads
-    # cosines and sines, for queries and for keys; those of packed rows are all layers' (compat/steps/packed_rotary.py)
-    rotary = 0 if build.packed else 4 * d * w
+    rotary = _rotary_tables(shape, build)
     copied = layout.cp == 1 and not build.packed and layout.micro_batch_size == 1
     context = 0 if copied else w * q  # heads side by side, a copy of the samples' outputs
     in_fp32 = build.device == "cpu" and w != FP32  # model/attention.py casts: torch's CPU kernel is slow in bf16

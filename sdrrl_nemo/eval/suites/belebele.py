@@ -7,8 +7,9 @@ from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.readers.further_files import FourOptions
 from sdrrl_nemo.eval.readers.official_files import Belebele
-from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_generated, score_item
+from sdrrl_nemo.eval.scorers.belebele import LETTERS, Choice, corpus_score, score_generated, score_item
 from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
 from sdrrl_nemo.eval.task import SUITES, Choose, Entry, Figure, Generate, Scored, Task
 
@@ -37,6 +38,22 @@ def _figure(name: str, what: str, lang: str, published: tuple[str, str, str] | N
     return Figure(f"{name}.{lang}", title, lang, "%", "higher", "accuracy", scale=100.0, published=published)
 
 
+def likeliest_rows(
+    items: Sequence[Belebele | FourOptions], judged: Sequence[Choice], outputs: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """What is kept of each question whose four letters were compared: ``outputs`` are their log-likelihoods in nats."""
+    return [
+        {
+            "id": x.id,
+            "prediction": None if j.picked is None else LETTERS[j.picked],
+            "reference": LETTERS[x.correct],
+            "score": j.score,
+            "log_likelihoods": list(o),
+        }
+        for x, j, o in zip(items, judged, outputs, strict=True)
+    ]
+
+
 @SUITES.register("belebele")
 def likelihood(config: BenchmarkConfig) -> list[Entry]:
     """Accuracy in percent by log-likelihood; items carry the four log-likelihoods (nats)."""
@@ -48,16 +65,7 @@ def likelihood(config: BenchmarkConfig) -> list[Entry]:
 
         def score(outputs: Sequence[Any]) -> Scored:
             judged = [score_item(o, x.correct) for o, x in zip(outputs, items, strict=True)]
-            rows = [
-                {
-                    "id": x.id,
-                    "prediction": None if j.picked is None else LETTERS[j.picked],
-                    "reference": LETTERS[x.correct],
-                    "score": j.score,
-                    "log_likelihoods": list(o),
-                }
-                for x, j, o in zip(items, judged, outputs, strict=True)
-            ]
+            rows = likeliest_rows(items, judged, outputs)
             published = ("BELEBELE", "accuracy", side(lang, config.source_language))
             figure = _figure("belebele", "accuracy by likelihood", lang, published)
             return Scored({"accuracy": corpus_score(judged).accuracy}, rows, [figure])

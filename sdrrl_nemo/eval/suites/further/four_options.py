@@ -10,6 +10,7 @@ from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.further_files import FourOptions, read_global_mmlu, read_include
 from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_item
+from sdrrl_nemo.eval.suites.belebele import likeliest_rows
 from sdrrl_nemo.eval.suites.common import each, limited, measured
 from sdrrl_nemo.eval.task import SUITES, Choose, Entry, Figure, Scored, Task
 
@@ -47,17 +48,8 @@ def _accuracies(
 
         def score(outputs: Sequence[Any]) -> Scored:
             judged = [score_item(o, x.correct) for o, x in zip(outputs, items, strict=True)]
-            rows = [
-                {
-                    "id": x.id,
-                    "prediction": None if j.picked is None else LETTERS[j.picked],
-                    "reference": LETTERS[x.correct],
-                    "score": j.score,
-                    "culture": x.culture,
-                    "log_likelihoods": list(o),
-                }
-                for x, j, o in zip(items, judged, outputs, strict=True)
-            ]
+            kept = likeliest_rows(items, judged, outputs)
+            rows = [{**row, "culture": x.culture} for row, x in zip(kept, items, strict=True)]
             label = f"{title}, accuracy, {language(lang).name}"
             figure = Figure(f"{name}.{lang}", label, lang, "%", "higher", "accuracy", scale=100.0)
             return Scored({"accuracy": corpus_score(judged).accuracy, **_by_culture(rows)}, rows, [figure])
