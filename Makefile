@@ -105,9 +105,13 @@ comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for 
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------
 
-.PHONY: test fuzz lint format kernels bench-cpu gpu-check
-test: lint ## set up if missing, lint, then the whole test suite
-	$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+.PHONY: test test-all fuzz lint format kernels bench-cpu gpu-check
+PYTEST := $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+test: lint ## set up if missing, lint, then the tests, without those that train many times over
+	$(PYTEST) -m 'not slow and not wide' $(PYTEST_ARGS)
+
+test-all: lint ## the whole test suite, which CI runs
+	$(PYTEST) $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED) ## 100,000 damaged inputs for every reader, new ones each time (nightly; an hour)
 	FUZZ_INPUTS=100000 HYPOTHESIS_PROFILE=search FUZZ_REPORT=work/fuzz.json $(PY) -m pytest tests/fuzz -o timeout=7200

@@ -1,6 +1,7 @@
 """Shared fixtures: the real base model (from the installed package, nothing is downloaded), the tiny tokenizer.
 
-``pytest -m fast`` is the inner loop: the files of ``FAST`` alone, the others are not even imported.
+``pytest -m fast`` is the inner loop: the files of ``FAST`` alone, the others are not even imported. ``make test`` leaves
+out what is in ``WIDE``.
 """
 
 from __future__ import annotations
@@ -60,6 +61,26 @@ FAST = (
     "test_tiny_tokenizer.py",
 )
 """Files of tests/unit that need neither NeMo nor a process of their own nor a model's weights."""
+WIDE = (
+    "distributed/test_blend_identity.py",
+    "distributed/test_distributed_optimizer.py",
+    "distributed/test_elastic.py",
+    "distributed/test_eq6_identity.py::test_the_real_model",
+    "distributed/test_lora.py",
+    "distributed/test_megatron_options.py",
+    "distributed/test_multi_node.py",
+    "distributed/test_nemo_checkpoint_engine.py",
+    "distributed/test_plan_measured.py",
+    "end_to_end/test_blend_run.py",
+    "end_to_end/test_by_subset.py",
+    "end_to_end/test_data_chaos.py",
+    "end_to_end/test_gpu_check.py",
+    "unit/data/shipped/test_shipped_runs.py",
+    "unit/engines/generate/test_ctranslate2.py::test_sixteen_answers_of_the_base_model",
+    "unit/study/test_tools_together.py",
+)
+"""Files of tests, or tests, that train or preprocess many times over: half of the suite's time. ``make test-all`` and CI
+run them, ``make test`` leaves them out."""
 NEED_THE_FORK_SERVER = (
     ROOT / "tests" / "distributed",
     ROOT / "tests" / "end_to_end",
@@ -79,10 +100,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The marker ``fast``, by file."""
+    """The markers ``fast`` and ``wide``, by file or test."""
+    wide = tuple(f"tests/{name}" for name in WIDE)
     for item in items:
         if is_fast(item.path):
             item.add_marker("fast")
+        if item.nodeid.startswith(wide):
+            item.add_marker("wide")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

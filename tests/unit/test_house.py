@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tests.launch import ROOT
 
 SOURCE = ("kernels", "recipes", "sdrrl_nemo", "tools")
+UNIT_TESTS = ROOT / "tests" / "unit"
 MOST_FILES = 14
 """Python files of one folder, ``__init__.py`` apart. Twelve is the aim."""
 MOST_LINES = 400
@@ -66,3 +67,12 @@ def test_a_name_means_one_thing() -> None:
     for name in source():
         places[Path(name).name].append(name)
     assert {name for name, where in places.items() if len(where) > 1} == set(SHARED)
+
+
+def test_tests_that_are_named_are_there() -> None:
+    from tests import conftest
+
+    named = [UNIT_TESTS / name for name in conftest.FAST] + [ROOT / "tests" / name for name in conftest.WIDE]
+    for path, _, test in (str(entry).partition("::") for entry in named):
+        assert Path(path).is_file(), path
+        assert not test or f"def {test}(" in Path(path).read_text(encoding="utf-8"), test
