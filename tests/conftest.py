@@ -1,7 +1,7 @@
 """Shared fixtures: the real base model (from the installed package, nothing is downloaded), the tiny tokenizer.
 
-``pytest -m fast`` is the inner loop: the files of ``FAST`` alone, the others are not even imported. ``make test`` leaves
-out what is in ``WIDE``.
+``pytest -m fast`` is the inner loop: the files of ``FAST`` alone, the others are not even imported. ``make test``
+leaves out what is in ``WIDE``.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ WIDE = (
     "unit/engines/generate/test_ctranslate2.py::test_sixteen_answers_of_the_base_model",
     "unit/study/test_tools_together.py",
 )
-"""Files of tests, or tests, that train or preprocess many times over: half of the suite's time. ``make test-all`` and CI
-run them, ``make test`` leaves them out."""
+"""Files of tests, or tests, that train or preprocess many times over: half of the suite's time. ``make test-all`` and
+CI run them, ``make test`` leaves them out."""
 NEED_THE_FORK_SERVER = (
     ROOT / "tests" / "distributed",
     ROOT / "tests" / "end_to_end",

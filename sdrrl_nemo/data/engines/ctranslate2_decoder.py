@@ -107,10 +107,13 @@ class CTranslate2Decoder:
         ends: Sequence[int],
         beams: int = 1,
         repeats: int = 0,
+        repetition_penalty: float = 1.0,
     ) -> Iterator[list[list[int]]]:
         """For each batch of prompts (token ids) the new ids of its rows, with the one of ``ends`` that ended a row.
 
         ``beams`` 1 is greedy. With ``repeats`` a row stops once its last passage stands there so many times in a row.
+        ``repetition_penalty`` is CTRL's, for the new ids; rows of one batch need one length then, since what the longer
+        ones have beyond the shortest counts as new.
         """
         model, waiting = self.model, []
         try:
@@ -125,6 +128,7 @@ class CTranslate2Decoder:
                         include_prompt_in_result=False,
                         end_token=list(ends),
                         return_end_token=True,
+                        repetition_penalty=repetition_penalty,
                         **watch,
                     )
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer
 from sdrrl_nemo.data.engines.converted import CACHE
 from sdrrl_nemo.data.engines.ctranslate2_decoder import CTranslate2Decoder
-from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt
+from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt, check_repetition_penalty
 
 LOOP = "stopped in a loop"
 REVISION = 1
@@ -29,7 +30,8 @@ class CTranslate2Generator(LocalGenerator):
 
     A model that has begun to repeat itself word for word seldom ends: with ``stop_loops: N`` an answer whose last
     passage stands there N times in a row is given up, and counts as unfinished. Filter ``repetition`` would reject
-    nearly all of them anyway.
+    nearly all of them anyway. ``repetition_penalty`` above 1 keeps a small model from going round in loops at all
+    (`check_repetition_penalty`).
     """
 
     where = "generator 'ctranslate2'"
@@ -46,6 +48,7 @@ class CTranslate2Generator(LocalGenerator):
         intra_threads: int = 0,
         beams: int = 1,
         stop_loops: int = 0,
+        repetition_penalty: float = 1.0,
         unfinished: str = "drop",
         cache: str = CACHE,
         licence: str | None = None,
@@ -56,6 +59,7 @@ class CTranslate2Generator(LocalGenerator):
             raise SdrrlError(
                 f"{self.where}: beams >= 1 and stop_loops 0 or >= 2 are needed, and beams > 1 goes with stop_loops 0"
             )
+        self._penalty = check_repetition_penalty(self.where, repetition_penalty)
         threads = {"inter_threads": inter_threads, "intra_threads": intra_threads}
         self._decoder = CTranslate2Decoder(self.where, self._folder, cache, compute_type, device, devices, **threads)
         self._compute_type, self._beams, self._stop_loops = compute_type, beams, stop_loops
@@ -64,7 +68,7 @@ class CTranslate2Generator(LocalGenerator):
     def identity(self) -> str:  # type: ignore[override]
         """Weights, tokenizer, CTranslate2's version and every option that can change an answer."""
         options = (REVISION, self._decoder.version, self._compute_type, self._beams, self._stop_loops)
-        return self._identified("ctranslate2", *options)
+        return self._identified("ctranslate2", *options, *self._penalised)
 
     def _positions(self) -> int | None:
         return self._decoder.positions
@@ -72,7 +76,17 @@ class CTranslate2Generator(LocalGenerator):
     def _run(self, batches: Iterable[list[Prompt]]) -> Iterator[list[list[int]]]:
         rows = [[prompt.ids for prompt in batch] for batch in batches]
         ends = sorted(self._chat.end_token_ids)
-        return self._decoder.generate(rows, self.max_new_tokens, ends, self._beams, self._stop_loops)
+        cut = [*self._of_one_length(rows)] if self._penalised else rows
+        made = self._decoder.generate(cut, self.max_new_tokens, ends, self._beams, self._stop_loops, self._penalty)
+        answers = itertools.chain.from_iterable(made)
+        return (list(itertools.islice(answers, len(batch))) for batch in rows)
+
+    def _of_one_length(self, batches: list[list[list[int]]]) -> Iterator[list[list[int]]]:
+        """The same rows in the same order, each batch of one length: in a batch of several CTranslate2 counts what its
+        longer questions have beyond the shortest as said already, and penalises that too."""
+        for _, rows in itertools.groupby(itertools.chain.from_iterable(batches), key=len):
+            while batch := list(itertools.islice(rows, self._batch_size)):
+                yield batch
 
     def _read(self, tokens: list[int]) -> Answer:
         answer = super()._read(tokens)

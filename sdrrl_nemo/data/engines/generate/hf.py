@@ -11,7 +11,7 @@ from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS
-from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt
+from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt, check_repetition_penalty
 
 DTYPES = ("float32", "bfloat16", "float16", AUTO)
 REVISION = 4
@@ -30,7 +30,7 @@ class HfGenerator(LocalGenerator):
     ``unfinished`` says what becomes of an answer cut at ``max_new_tokens``: ``drop`` it, ``trim`` it to its last
     complete sentence or line, or ``keep`` it as it is. With ``temperature`` above 0 tokens are sampled, seeded by
     ``seed`` and the batch's questions, so that neither the order of the questions nor the resumption of a run changes
-    an answer.
+    an answer. ``repetition_penalty`` is that of `check_repetition_penalty`.
     """
 
     where = "generator 'hf'"
@@ -46,6 +46,7 @@ class HfGenerator(LocalGenerator):
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        repetition_penalty: float = 1.0,
         licence: str | None = None,
         templates: Mapping[str, Any] | None = None,
     ) -> None:
@@ -56,12 +57,13 @@ class HfGenerator(LocalGenerator):
             raise SdrrlError(f"{self.where}: temperature >= 0 and 0 < top_p <= 1 are needed")
         self._device_name, self._dtype = device, resolve(dtype, "bfloat16", "float32")
         self._temperature, self._top_p, self._seed = temperature, top_p, seed
+        self._penalty = check_repetition_penalty(self.where, repetition_penalty)
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Name and every option that can change an answer, the chat template among them."""
         sampling = (self._temperature, self._top_p, self._seed) if self._temperature else "greedy"
-        return self._identified("hf", REVISION, self._dtype, sampling)
+        return self._identified("hf", REVISION, self._dtype, sampling, *self._penalised)
 
     def try_out(self) -> None:
         """Whether the device is there."""
@@ -123,8 +125,16 @@ class HfGenerator(LocalGenerator):
                     input_ids=ids,
                     attention_mask=attention,
                     generation_config=self._generation_config(),
+                    logits_processor=self._processors(ids.shape[1]),
                 )
             yield output[:, ids.shape[1] :].tolist()
+
+    def _processors(self, prompt_length: int) -> Any:
+        """The penalty as CTranslate2 has it: GenerationConfig's own would be for the question's tokens too."""
+        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+        penalty = RepetitionPenaltyLogitsProcessor(self._penalty, prompt_ignore_length=prompt_length)
+        return LogitsProcessorList([penalty] if self._penalised else [])
 
     def _generation_config(self) -> Any:
         from transformers import GenerationConfig

@@ -27,6 +27,17 @@ NOT_RENDERED = "refused by the chat template"
 NO_ROOM = "no room for an answer in the model's positions"
 
 
+def check_repetition_penalty(where: str, penalty: float) -> float:
+    """``penalty`` as it is, or SdrrlError.
+
+    Logits of tokens that the answer already holds are divided by it where positive and multiplied where negative (CTRL,
+    Keskar et al. 2019); 1 leaves them alone. Tokens of the question are not meant: an answer may quote it.
+    """
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 1 <= penalty <= 2:
+        raise SdrrlError(f"{where}: repetition_penalty is {penalty}; a number from 1 (none) to 2 is needed")
+    return float(penalty)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What is asked, as text that seeds random draws, and as token ids."""
@@ -45,6 +56,7 @@ class LocalGenerator(TellingGenerator):
 
     where: str
     """Begins every sentence about an option."""
+    _penalty = 1.0
 
     def __init__(
         self,
@@ -78,6 +90,11 @@ class LocalGenerator(TellingGenerator):
         """Name and every option that can change an answer, the chat template among them."""
         shared = (self.max_new_tokens, self._batch_size, self.unfinished, self._chat.tokenizer.chat_template)
         return f"{name}/{self._folder.name}/{content_key([*options, *shared])}"
+
+    @property
+    def _penalised(self) -> tuple[float, ...]:
+        """Part of the identity where there is a penalty; without one old answers stay what they were."""
+        return (self._penalty,) if self._penalty != 1 else ()
 
     def files(self, *languages: str) -> Iterable[Path]:
         return matching(self._folder, (*WEIGHT_FILES, *CARRIED_FILES))

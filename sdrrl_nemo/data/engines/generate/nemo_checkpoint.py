@@ -57,6 +57,7 @@ class NemoCheckpointGenerator(TellingGenerator):
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        repetition_penalty: float = 1.0,
         licence: str | None = None,
         templates: Mapping[str, Any] | None = None,
     ) -> None:
@@ -73,6 +74,7 @@ class NemoCheckpointGenerator(TellingGenerator):
             "temperature": temperature,
             "top_p": top_p,
             "seed": seed,
+            "repetition_penalty": repetition_penalty,
             "templates": templates,
         }
         # The base folder stands in for the export that is yet to be made: options are wrong now, not hours later.
@@ -82,7 +84,7 @@ class NemoCheckpointGenerator(TellingGenerator):
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Checkpoint's name and every option that can change an answer."""
-        options = {k: v for k, v in self._options.items() if k != "device"}
+        options = {k: v for k, v in self._options.items() if k != "device" and (k, v) != ("repetition_penalty", 1.0)}
         return f"nemo_checkpoint/{self._checkpoint.name}/{content_key(REVISION, self._weights, options)}"
 
     def files(self, *languages: str) -> Iterable[Path]:

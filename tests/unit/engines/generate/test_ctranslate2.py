@@ -18,6 +18,7 @@ from sdrrl_nemo.compat.transformers5 import read_config
 from sdrrl_nemo.data.engines.base import CUT, GENERATORS, fingerprint_of
 from sdrrl_nemo.data.engines.ctranslate2_decoder import repeats_itself
 from sdrrl_nemo.data.engines.generate.ctranslate2 import LOOP, CTranslate2Generator
+from sdrrl_nemo.data.engines.generate.hf import HfGenerator
 from sdrrl_nemo.data.text.conversation import assistant, user
 from tests.launch import ROOT
 from tests.tiny_families import family_model
@@ -139,6 +140,28 @@ def test_an_answer_that_repeats_itself_is_given_up(tiny_model: Path, make: Calla
     assert stopped.generate(QUESTIONS) == [a.text if a.finished else "" for a in answers]
 
 
+def test_a_penalty_for_what_the_answer_has_said_already(
+    tiny_model: Path, make: Callable[..., CTranslate2Generator]
+) -> None:
+    """CTRL's rule written out, one token at a time: tokens of the question count only once the answer has said them."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    engine = make(tiny_model, repetition_penalty=1.3)
+    expected = []
+    for prompt in engine._chat.prompts([[user(q)] for q in QUESTIONS]):
+        assert isinstance(prompt, list)
+        said: list[int] = []
+        while len(said) < 24 and not {*said} & engine._chat.end_token_ids:
+            scores = model(torch.tensor([prompt + said])).logits[0, -1]
+            for token in {*said}:
+                scores[token] = scores[token] / 1.3 if scores[token] > 0 else scores[token] * 1.3
+            said.append(int(scores.argmax()))
+        expected.append(engine._read(said))
+    assert engine.answer(QUESTIONS) == expected
+    assert expected != make(tiny_model).answer(QUESTIONS)
+    hf = HfGenerator(str(tiny_model), max_new_tokens=24, device="cpu", unfinished="keep", repetition_penalty=1.3)
+    assert hf.answer(QUESTIONS) == expected
+
+
 def test_repetition_of_token_ids() -> None:
     passage = list(range(20))
     assert repeats_itself([99, *passage * 3], 3)
@@ -176,6 +199,8 @@ def test_identity_follows_what_can_change_an_answer(
     plain = make(tiny_model).identity
     assert make(tiny_model, intra_threads=2, inter_threads=2, device="cpu").identity == plain
     changes = {"compute_type": "int8", "beams": 2, "stop_loops": 4, "max_new_tokens": 5, "unfinished": "drop"}
+    assert make(tiny_model, repetition_penalty=1).identity == plain
+    changes |= {"repetition_penalty": 1.05}
     assert len({plain, *(make(tiny_model, **{k: v}).identity for k, v in changes.items())}) == 1 + len(changes)
 
 
@@ -188,6 +213,8 @@ def test_identity_follows_what_can_change_an_answer(
         ({"beams": 2, "stop_loops": 3}, "beams > 1 goes with stop_loops 0"),
         ({"intra_threads": -1}, "intra_threads >= 0"),
         ({"max_new_tokens": 0}, "max_new_tokens >= 1"),
+        ({"repetition_penalty": 0.9}, "repetition_penalty is 0.9; a number from 1"),
+        ({"repetition_penalty": "strong"}, "repetition_penalty is strong; a number from 1"),
     ],
 )
 def test_bad_options_are_one_sentence(tiny_model: Path, options: dict[str, object], message: str) -> None:
