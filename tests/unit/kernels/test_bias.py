@@ -108,6 +108,17 @@ def test_gradient_goes_where_megatron_sums_it(reduction: str) -> None:
         assert x.grad_added_to_main_grad and x.grad is not None and not x.grad.to_dense().any()  # type: ignore[attr-defined]
 
 
+def test_chunks_are_summed_in_fp32() -> None:
+    """512 rows with the same gradient, two a chunk: a sum in bf16 stands still where an addend is 1/512 of it."""
+    n, vocab = 512, 8
+    bias = torch.linspace(0, 1, vocab).bfloat16().requires_grad_()
+    rest = (torch.zeros(n, dtype=torch.int64), torch.ones(n), torch.zeros(n, dtype=torch.int64), 1)
+    hidden, table = torch.zeros(n, 4).bfloat16(), torch.zeros(vocab, 4).bfloat16()
+    linear_cross_entropy(hidden, table, *rest, bias=bias, rows_per_chunk=2).loss.backward()
+    each = torch.softmax(bias.detach().double(), 0) - torch.eye(vocab, dtype=torch.float64)[0]
+    torch.testing.assert_close(bias.grad, (n * each.bfloat16().double()).bfloat16(), rtol=0, atol=0)
+
+
 def test_sums_of_one_alone() -> None:
     """Only the bias has Megatron's sum, or only it is trained; a sum in 16 bits is left alone."""
     case, tensors = layer(torch.float32)
