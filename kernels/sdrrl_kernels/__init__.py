@@ -16,7 +16,8 @@ Needs torch, and Triton on a GPU; nothing else of the project. One file per dire
     >>> [round(x, 3) for x in hidden.grad[0].tolist()]  # weight * (softmax - one-hot)
     [-0.298, 0.074, 0.074, 0.074]
 
-``linear_cross_entropy(hidden, weight, ...)`` takes hidden states and the output embedding and never holds all logits.
+``linear_cross_entropy(hidden, weight, ...)`` takes hidden states and the output layer's weight (and ``bias=``), and
+never holds all logits.
 ``weights`` of 1 / (number of tokens) give torch.nn.functional.cross_entropy's mean.
 """
 

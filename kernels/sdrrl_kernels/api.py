@@ -7,6 +7,9 @@ Both return the weighted sum of Eq. 6 with its per-subset sums and counts, never
 ``checks``), and give the same bits in every run. Under torch.compile they are a graph break: they overwrite the logits,
 which functionalised graphs could only copy.
 
+An output layer with a bias: the linear form takes it; for the logits' form the layer adds it, inside its product
+(``torch.addmm(bias, hidden, weight.t())``), where it costs no pass over the logits, and autograd sums its gradient.
+
 Letters in shapes: n rows (tokens of a micro-batch); V columns of the whole vocabulary, padding included; tp ranks that
 share it; H hidden size.
 """
@@ -202,6 +205,7 @@ def linear_cross_entropy(
     subset_ids: Tensor,
     num_subsets: int,
     *,
+    bias: Tensor | None = None,
     vocab_start: int = 0,
     vocab_size: int | None = None,
     ignore_index: int = IGNORE_INDEX,
@@ -219,7 +223,7 @@ def linear_cross_entropy(
     into_main_grad: bool = False,
     kernel: str = "auto",
 ) -> LossOutput:
-    """:func:`cross_entropy` of ``hidden @ weight.T`` without ever holding all logits.
+    """:func:`cross_entropy` of ``hidden @ weight.T + bias`` without ever holding all logits.
 
     Projection, loss and both gradients are made for a few rows at a time, in the forward pass. That is why the gradient
     that will arrive must be known: there are no logits left to wait for it. (With reduction "none" it is not, and the
@@ -227,18 +231,20 @@ def linear_cross_entropy(
 
     Args:
         hidden: [n, H] fp32, bf16 or fp16; with ``sequence_parallel`` [n/tp, H], this rank's part of the rows.
-        weight: [V/tp, H] of the same dtype, this rank's rows of the output embedding (no bias).
+        weight: [V/tp, H] of the same dtype, this rank's rows of the output embedding.
+        bias: [V/tp] of the same dtype, this rank's part of the output layer's bias, or None. It is added inside the
+            product, before the softcap; its gradient is summed in fp32 over all rows.
         sequence_parallel: gather ``hidden`` over ``tp_group`` first, and scatter its gradient back.
         rows_per_chunk: rows whose logits exist at a time; None: as many as fit ``chunk_mib``.
         chunk_mib: MiB of logits that may exist at a time, None: 512 on a GPU, 32 on a CPU; more where so few rows would
             make the products wait for memory (``fused_linear_cross_entropy.chunk_rows``).
-        into_main_grad: add the weight's gradient to Megatron's ``weight.main_grad`` where there is one in fp32, as
-            ``gradient_accumulation_fusion`` does, without a buffer and a rounding in between. With reduction "sum"
-            that happens in the forward pass: each must have its backward pass, with ``expected_upstream`` (else
-            ValueError, or NaN on a GPU).
+        into_main_grad: add the gradients of weight and bias to their ``main_grad``, Megatron's sum, where there is one
+            in fp32, as ``gradient_accumulation_fusion`` does, without a buffer and a rounding in between. With
+            reduction "sum" that happens in the forward pass: each must have its backward pass, with
+            ``expected_upstream`` (else ValueError, or NaN on a GPU).
         expected_upstream: the gradient that will arrive; another one costs a second rounding (reduction "sum").
 
-    The gradient of ``hidden`` is summed over ``tp_group`` in here; that of ``weight`` is this rank's own.
+    The gradient of ``hidden`` is summed over ``tp_group`` in here; those of ``weight`` and ``bias`` are this rank's.
     Other arguments, results and errors as for :func:`cross_entropy`.
     """
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
@@ -250,10 +256,16 @@ def linear_cross_entropy(
             "hidden and weight must share a device and one of fp32, bf16, fp16, "
             f"got {hidden.dtype} on {hidden.device} and {weight.dtype} on {weight.device}"
         )
+    if bias is not None and (bias.shape, bias.dtype, bias.device) != (weight.shape[:1], weight.dtype, weight.device):
+        raise ValueError(
+            f"bias must be [{weight.shape[0]}] {weight.dtype} on {weight.device} like the rows of weight, "
+            f"got {tuple(bias.shape)} {bias.dtype} on {bias.device}"
+        )
     _check_mode(reduction, expected_upstream if reduction == "sum" else None)
     o = _options(weight.shape[0], vocab_start, vocab_size, ignore_index, label_smoothing, z_loss, softcap, tp_group)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # the node below would make gradients that nobody takes
+        bias = None if bias is None else bias.detach()
     # Before the autograd node, which needs all rows of its chunk; the gather is differentiable by itself.
     if sequence_parallel and o.group is not None:
         hidden = gather_sequence(hidden, o.group)
@@ -263,6 +275,7 @@ def linear_cross_entropy(
     loss, sums, counts, lse = LinearCrossEntropy.apply(
         hidden,
         weight,
+        bias,
         labels.contiguous(),
         weights.contiguous(),
         subset_ids.contiguous(),

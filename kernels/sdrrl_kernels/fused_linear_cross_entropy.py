@@ -1,16 +1,16 @@
 """Chunked output projection + cross-entropy: the logits of all tokens never exist at once.
 
-For a chunk of rows: logits = hidden @ weight.T, loss, logits -> their gradient in place, gradient @ weight into the
-hidden states' gradient, gradient.T @ hidden into the weight's, which is summed in fp32 over chunks: in Megatron's own
-fp32 sum over micro-batches where that is asked for, else in a buffer. The per-token weights are inside, before that sum
-over tokens; multiplied on afterwards they would be silently wrong.
+For a chunk of rows: logits = hidden @ weight.T [+ bias], loss, logits -> their gradient in place, gradient @ weight
+into the hidden states' gradient, gradient.T @ hidden into the weight's and the sum of its rows into the bias's, which
+are summed in fp32 over chunks: in Megatron's own fp32 sum over micro-batches where that is asked for, else in a buffer.
+The per-token weights are inside, before that sum over tokens; multiplied on afterwards they would be silently wrong.
 Vocab-parallel: one all-gather of three numbers a row a chunk, and the hidden states' gradient summed over ranks while
 the next chunk is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,9 @@ LINE = 64
 
 BLOCK = 8192
 """Rows of the weight's gradient that one product makes where it cannot be added up inside the product."""
+
+Triple = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Something of the hidden states, of the weight and of the bias, in this order."""
 
 
 def chunk_rows(n: int, columns: int, itemsize: int, device: str, mib: int | None = None, extra_width: int = 0) -> int:
@@ -57,30 +60,36 @@ class _Chunks:
     """One sweep over the rows: a logits buffer used again and again, and the gradients it adds to."""
 
     def __init__(
-        self, hidden: Tensor, weight: Tensor, rows: int, need_hidden: bool, need_weight: bool, main: Tensor | None
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: int, needs: Sequence[bool], mains: Triple
     ) -> None:
-        self.hidden, self.weight, self.rows = hidden, weight, rows
+        self.hidden, self.weight, self.bias, self.rows = hidden, weight, bias, rows
         n = hidden.shape[0]
         # rows start at whole memory lines whatever the vocabulary is; columns behind it are padding to the backend
         self.buffer = hidden.new_empty((min(rows, n), -(-weight.shape[0] // LINE) * LINE))
-        self.d_hidden = torch.empty_like(hidden) if need_hidden else None
-        self.main, self.d_weight = main, main
-        if need_weight and main is None:
+        self.d_hidden = torch.empty_like(hidden) if needs[0] else None
+        _, self.main, self.main_bias = mains
+        self.d_weight, self.d_bias = self.main, self.main_bias
+        if needs[1] and self.main is None:
             # a single product is rounded once to the weight's dtype, without an fp32 sum
             dtype = weight.dtype if n <= rows else torch.float32
             self.d_weight = torch.empty_like(weight, dtype=dtype) if n else torch.zeros_like(weight)
+        if needs[2] and bias is not None and self.main_bias is None:
+            self.d_bias = torch.zeros_like(bias, dtype=torch.float32)
         self.pending: list[Any] = []
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        n = self.hidden.shape[0]
+        n, columns = self.hidden.shape[0], self.weight.shape[0]
         for start in range(0, n, self.rows):
             c = slice(start, min(start + self.rows, n))
             logits = self.buffer[: c.stop - c.start]
-            torch.mm(self.hidden[c], self.weight.t(), out=logits[:, : self.weight.shape[0]])
+            if self.bias is None:
+                torch.mm(self.hidden[c], self.weight.t(), out=logits[:, :columns])
+            else:  # inside the product: rounded once together with it
+                torch.addmm(self.bias, self.hidden[c], self.weight.t(), out=logits[:, :columns])
             yield c, logits
 
     def add(self, c: slice, gradient: Tensor, group: dist.ProcessGroup | None) -> None:
-        """Project the gradient of a chunk's logits, as wide as the buffer, onto the hidden states and the weight."""
+        """Project the gradient of a chunk's logits, as wide as the buffer, onto hidden states, weight and bias."""
         gradient = gradient[:, : self.weight.shape[0]]
         if self.d_hidden is not None:
             part = self.d_hidden[c]
@@ -89,15 +98,21 @@ class _Chunks:
                 self.pending.append(dist.all_reduce(part, group=group, async_op=True))
         if self.d_weight is not None:
             _accumulate(self.d_weight, gradient, self.hidden[c], first=self.main is None and c.start == 0)
+        if self.d_bias is not None:
+            for start in range(0, len(self.d_bias), BLOCK):  # on a CPU the sum works on an fp32 copy
+                block = slice(start, start + BLOCK)
+                self.d_bias[block] += gradient[:, block].sum(0, dtype=torch.float32)
 
-    def finish(self) -> tuple[Tensor | None, Tensor | None]:
-        """(gradient of the hidden states, of the weight or None where it has been added to ``main``)."""
+    def finish(self) -> Triple:
+        """Gradients of hidden states, weight and bias; None where one has been added to Megatron's sum."""
         for work in self.pending:
             work.wait()
-        if self.d_weight is None or self.main is not None:
-            return self.d_hidden, None
         # the sum over chunks is done, so one rounding to the weight's dtype is all that is lost
-        return self.d_hidden, self.d_weight.to(self.weight.dtype)
+        d_weight, d_bias = (
+            None if total is None or main is not None else total.to(self.weight.dtype)
+            for total, main in ((self.d_weight, self.main), (self.d_bias, self.main_bias))
+        )
+        return self.d_hidden, d_weight, d_bias
 
 
 def widening(device: str, torch_version: str) -> str:
@@ -135,7 +150,7 @@ def _accumulate(total: Tensor, gradient: Tensor, hidden: Tensor, first: bool) ->
 
 
 def main_gradient(weight: Tensor) -> Tensor | None:
-    """Megatron's sum over micro-batches, where the weight has one and it is in fp32."""
+    """Megatron's sum over micro-batches, where the weight (or bias) has one and it is in fp32."""
     found = getattr(weight, "main_grad", None)
     fits = isinstance(found, Tensor) and found.shape == weight.shape and found.dtype == torch.float32
     return found if fits else None
@@ -151,17 +166,19 @@ def _handed_over(weight: Any) -> Tensor | None:
     if not hasattr(weight, "grad_added_to_main_grad"):
         return None
     weight.grad_added_to_main_grad = True
-    nowhere = torch.empty((2, 0), dtype=torch.int64, device=weight.device)
+    nowhere = torch.empty((weight.dim(), 0), dtype=torch.int64, device=weight.device)
     return torch.sparse_coo_tensor(nowhere, weight.new_empty(0), weight.shape, check_invariants=False)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """(hidden [n, H], weight [V/tp, H], ...) -> (loss or token losses, subset_sums, subset_counts, logsumexp or empty).
+    """(hidden [n, H], weight [V/tp, H], bias [V/tp] or None, ...) -> (loss or token losses, subset_sums, subset_counts,
+    logsumexp or empty).
 
     reduction "sum": gradients are made in the forward pass for the upstream gradient ``expected``, and rescaled in the
     backward pass should another one come. reduction "none": each token has its own, so the backward pass computes the
     logits a second time and gives every row its factor before the sum over rows.
-    ``into_main``: the weight's gradient is added to ``weight.main_grad`` where it is made, if there is one in fp32.
+    ``into_main``: the gradients of weight and bias are added to their ``main_grad`` where they are made, if they have
+    one in fp32.
     """
 
     @staticmethod
@@ -169,6 +186,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         labels: Tensor,
         weights: Tensor,
         subset_ids: Tensor,
@@ -182,17 +200,17 @@ class LinearCrossEntropy(torch.autograd.Function):
         into_main: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.o, ctx.backend, ctx.expected, ctx.rows = o, backend, expected, rows
-        need_hidden, need_weight = ctx.needs_input_grad[:2]
-        ctx.main = main_gradient(weight) if into_main and need_weight else None
-        ctx.owner = None if ctx.main is None else weight
-        ctx.recompute = reduction == "none" and (need_hidden or need_weight)
-        now = not ctx.recompute and (need_hidden or need_weight)
+        needs = ctx.needs_input_grad[:3]
+        ctx.owners = (None, *(t if into_main and need else None for t, need in ((weight, needs[1]), (bias, needs[2]))))
+        ctx.mains = tuple(None if t is None else main_gradient(t) for t in ctx.owners)
+        ctx.recompute = reduction == "none" and any(needs)
+        now = not ctx.recompute and any(needs)
         n = hidden.shape[0]
         token = torch.zeros(n, dtype=torch.float32, device=hidden.device)
         row_max, row_sum = torch.zeros_like(token), torch.ones_like(token)
         live = _live_rows(labels, weights, o)
         x, y, w = (hidden, labels, weights) if live is None else (hidden[live], labels[live], weights[live])
-        chunks = _Chunks(x, weight, rows, now and need_hidden, now and need_weight, ctx.main if now else None)
+        chunks = _Chunks(x, weight, bias, rows, needs if now else (False,) * 3, ctx.mains if now else (None,) * 3)
         upstream = torch.full((), expected, dtype=torch.float32, device=hidden.device)
         found = []
         for c, logits in chunks:
@@ -211,32 +229,38 @@ class LinearCrossEntropy(torch.autograd.Function):
         lse = logsumexp_of(row_max, row_sum, labels, weights, o) if return_logsumexp else token.new_empty(0)
         ctx.mark_non_differentiable(sums, counts, lse)
         if ctx.recompute:
-            ctx.save_for_backward(hidden, weight, labels, weights, row_max, row_sum)
+            ctx.save_for_backward(hidden, weight, bias, labels, weights, row_max, row_sum)
         elif now:
-            d_hidden, d_weight = chunks.finish()
+            d_hidden, *rest = chunks.finish()
             if d_hidden is not None and live is not None:
                 d_hidden = torch.zeros_like(hidden).index_copy_(0, live, d_hidden)
-            ctx.save_for_backward(d_hidden, d_weight)
+            ctx.save_for_backward(d_hidden, *rest)
         return (token if reduction == "none" else loss), sums, counts, lse
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
         if ctx.recompute:
             return (*_recompute(ctx, upstream[0]), *(None,) * 11)
-        d_hidden, d_weight = ctx.saved_tensors
-        factor = upstream[0] if ctx.main is None else _as_promised(upstream[0], ctx.expected)
+        promised = any(main is not None for main in ctx.mains)
+        factor = _as_promised(upstream[0], ctx.expected) if promised else upstream[0]
         out: list[Tensor | None] = []
-        for gradient in (d_hidden, d_weight):
+        for gradient in ctx.saved_tensors:
             if gradient is None:
                 out.append(None)
                 continue
             fresh = gradient.detach()
-            ctx.backend.rescale(fresh, factor, ctx.expected)
+            ctx.backend.rescale(fresh if fresh.dim() == 2 else fresh[None], factor, ctx.expected)
             torch.autograd.graph.increment_version(gradient)  # a second backward pass is refused, not scaled twice
             out.append(fresh)
-        if ctx.main is not None:
-            out[1] = _handed_over(ctx.owner)
-        return (*out, *(None,) * 11)
+        return (*_with_handed_over(ctx, out), *(None,) * 11)
+
+
+def _with_handed_over(ctx: Any, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """``gradients``, with what autograd gets in the place of those that are in ``main_grad``."""
+    return [
+        g if main is None else _handed_over(owner)
+        for g, main, owner in zip(gradients, ctx.mains, ctx.owners, strict=True)
+    ]
 
 
 def _as_promised(upstream: Tensor, expected: float) -> Tensor:
@@ -252,21 +276,21 @@ def _as_promised(upstream: Tensor, expected: float) -> Tensor:
     return torch.where(upstream == expected, upstream, torch.nan)
 
 
-def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def _recompute(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
     """Gradients for token losses: logits again, chunk by chunk, with each row's upstream gradient."""
-    hidden, weight, labels, weights, row_max, row_sum = ctx.saved_tensors
+    hidden, weight, bias, labels, weights, row_max, row_sum = ctx.saved_tensors
     o: LossOptions = ctx.o
     live = _live_rows(labels, weights, o)
     rows = (hidden, labels, weights, row_max, row_sum, upstream.contiguous())
     x, y, w, m, d, u = rows if live is None else tuple(t[live] for t in rows)
-    chunks = _Chunks(x, weight, ctx.rows, ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.main)
+    chunks = _Chunks(x, weight, bias, ctx.rows, ctx.needs_input_grad[:3], ctx.mains)
     for c, logits in chunks:
         ctx.backend.gradient(logits, logits, y[c], w[c], u[c], m[c], d[c], o)
         chunks.add(c, logits, o.group)
-    d_hidden, d_weight = chunks.finish()
+    d_hidden, *rest = chunks.finish()
     if d_hidden is not None and live is not None:
         d_hidden = torch.zeros_like(hidden).index_copy_(0, live, d_hidden)
-    return d_hidden, d_weight if ctx.main is None else _handed_over(ctx.owner)
+    return _with_handed_over(ctx, (d_hidden, *rest))
 
 
 def _live_rows(labels: Tensor, weights: Tensor, o: LossOptions) -> Tensor | None:

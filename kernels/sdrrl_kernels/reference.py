@@ -1,6 +1,7 @@
 """Plain autograd reference of the loss, in whatever precision the logits come; float64 in tests.
 
-Source: Eq. 6 of the SDRRL paper; the weight of a token is a constant known before the forward pass.
+Source: Eq. 6 of the SDRRL paper; the weight of a token is a constant known before the forward pass. A bias of the
+output layer is part of the logits.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ def reference_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of token losses and its split by subset.
 
     Shapes: logits [n, V]; labels, subset_ids int64 [n]; weights [n]. Returns (loss [], subset_sums [num_subsets]).
     """
-    token = reference_token_losses(logits, labels, weights, ignore_index, label_smoothing, z_loss)
+    token = reference_token_losses(logits, labels, weights, ignore_index, label_smoothing, z_loss, softcap)
     subset_sums = torch.zeros(num_subsets, dtype=logits.dtype, device=logits.device)
     subset_sums = subset_sums.index_add(0, subset_ids.clamp(min=0), token)
     return token.sum(), subset_sums

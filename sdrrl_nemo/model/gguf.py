@@ -25,6 +25,15 @@ MARK = "import.json"
 
 CONTROL_TOKEN = 3  # gguf.TokenType.CONTROL
 
+READ = (
+    *("vocab_size", "context_length", "embedding_length", "block_count", "feed_forward_length"),
+    *("attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon"),
+    *("rope.dimension_count", "rope.freq_base"),
+    "tensor_data_layout",  # a note
+)
+"""Fields ``llama.*`` that transformers reads; it leaves out all others, a softcap or a rotary scaling too."""
+HEAD_SIZES = ("attention.key_length", "attention.value_length")
+
 
 def find_packaged(package: str) -> Path:
     """The one ``.gguf`` file inside an installed Python package, found without importing the package."""
@@ -136,16 +145,36 @@ def _shortest_float32(x: float) -> float:
     return float(str(np.float32(x)))
 
 
+def check_fields(fields: dict[str, Any], path: Path) -> None:
+    """SdrrlError for a field of the model that would be left out without a word; 0 and false switch a thing off."""
+    architecture = fields.get("general.architecture")
+    if architecture != "llama":
+        raise SdrrlError(f"{path}: architecture '{architecture}' is not supported; only 'llama' is")
+    head = fields.get("llama.rope.dimension_count")
+    for name, value in fields.items():
+        key = name.removeprefix("llama.")
+        known = key == name or key in READ or (key in HEAD_SIZES and value == head)
+        if not known and value and value != "none":
+            raise SdrrlError(
+                f"{path}: the GGUF field '{name}' = {str(value)[:60]} is not read here and changes what the model "
+                "computes; take the model from its Hugging Face folder"
+            )
+
+
 def load_model(path: Path, fields: dict[str, Any], tokenizer: Any) -> Any:
     """``LlamaForCausalLM`` in fp32 with the dequantised weights, on CPU, fit for ``save_pretrained``."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
 
-    architecture = fields.get("general.architecture")
-    if architecture != "llama":
-        raise SdrrlError(f"{path}: architecture '{architecture}' is not supported; only 'llama' is")
+    check_fields(fields, path)
     loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     config = loaded.config
+    own = len(loaded.state_dict()) - bool(config.tie_word_embeddings)
+    if fields["GGUF.tensor_count"] != own:
+        raise SdrrlError(
+            f"{path}: the file has {fields['GGUF.tensor_count']} tensors, a llama of its fields {own}; others, such as "
+            "biases or a rotary table, are not read here; take the model from its Hugging Face folder"
+        )
     config.rms_norm_eps = _shortest_float32(config.rms_norm_eps)
     ids = {f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("bos", "eos", "pad")}
     for name, value in ids.items():

@@ -123,7 +123,7 @@ def attach_loss(
         out: LossOutput
         if settings.kernel == "fused_linear":
             # the weight's gradient goes where DistributedDataParallel would add it, without a copy of its size
-            more = {"chunk_mib": settings.chunk_mib, "into_main_grad": True}
+            more = {"chunk_mib": settings.chunk_mib, "into_main_grad": True, "bias": model.output_layer.bias}
             out = linear_cross_entropy(rows, weight, *of_rows, num_subsets, **common, **more)
         else:
             out = cross_entropy(project(rows), *of_rows, num_subsets, **common)

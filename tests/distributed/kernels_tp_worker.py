@@ -71,6 +71,7 @@ def check_logits(rank: int, world: int, kernel: str, case: Case, width: int, dig
 def check_linear(
     rank: int, world: int, kernel: str, sequence_parallel: bool, reduction: str, digest: list[Tensor]
 ) -> None:
+    """With a softcap where losses are summed, with a bias where rows are split: each alone, both and neither."""
     n, width, vocab, padded = 24, 16, 203, 256
     case = make(n, vocab, torch.float32, 5)
     case.weights.clamp_(max=10)
@@ -78,7 +79,8 @@ def check_linear(
     hidden, table = torch.randn(n, width, generator=g), torch.randn(padded, width, generator=g)
     local = slice(rank * padded // world, (rank + 1) * padded // world)
     rows = slice(rank * n // world, (rank + 1) * n // world) if sequence_parallel else slice(0, n)
-    h, t = hidden[rows].clone().requires_grad_(), table[local].clone().requires_grad_()
+    bias, cap = torch.randn(padded, generator=g) * sequence_parallel, 5.0 if reduction == "sum" else 0.0
+    h, t, b = (x.clone().requires_grad_() for x in (hidden[rows], table[local], bias[local]))
     upstream = torch.randn(n, generator=g) if reduction == "none" else torch.tensor(UPSTREAM)
     out = linear_cross_entropy(
         h,
@@ -87,6 +89,8 @@ def check_linear(
         case.weights,
         case.subset,
         SUBSETS,
+        bias=b if sequence_parallel else None,
+        softcap=cap or None,
         vocab_start=local.start,
         vocab_size=vocab,
         tp_group=dist.group.WORLD,
@@ -96,16 +100,21 @@ def check_linear(
         kernel=kernel,
     )
     (out.loss * upstream).sum().backward()
-    h64, t64 = hidden.double().requires_grad_(), table.double().requires_grad_()
-    token = reference_token_losses((h64 @ t64.t())[:, :vocab], case.labels, case.weights.double())
+    h64, t64, b64 = (x.double().requires_grad_() for x in (hidden, table, bias))
+    logits = (h64 @ t64.t() + b64)[:, :vocab]
+    token = reference_token_losses(logits, case.labels, case.weights.double(), softcap=cap)
     (token * upstream.double()).sum().backward()
-    assert h.grad is not None
-    assert t.grad is not None
-    assert h64.grad is not None
-    assert t64.grad is not None
-    torch.testing.assert_close(h.grad.double(), h64.grad[rows], rtol=1e-4, atol=2e-6 * float(h64.grad.abs().max()))
-    torch.testing.assert_close(t.grad.double(), t64.grad[local], rtol=1e-4, atol=2e-6 * float(t64.grad.abs().max()))
+    assert (b.grad is not None) is sequence_parallel
+    compared = ((h, h64, rows), (t, t64, local), (b, b64, local))
+    for found, whole, mine in compared[: 3 if sequence_parallel else 2]:
+        _assert_slice(found.grad, whole.grad, mine)
     digest += [out.loss.detach(), out.subset_sums]
+
+
+def _assert_slice(found: Tensor | None, whole: Tensor | None, mine: slice) -> None:
+    assert found is not None
+    assert whole is not None
+    torch.testing.assert_close(found.double(), whole[mine], rtol=1e-4, atol=2e-6 * float(whole.abs().max()))
 
 
 def check_bad_labels(rank: int, world: int, kernel: str, digest: list[Tensor]) -> None:
@@ -124,8 +133,11 @@ def check_bad_labels(rank: int, world: int, kernel: str, digest: list[Tensor]) -
         digest.append(torch.nan_to_num(loss, nan=-1.0))
 
 
-def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: bool) -> None:
-    """megatron-core's own vocab-parallel output layer, sequence first: its logits, or its weight in the fused form."""
+def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: bool, cap: float) -> None:
+    """megatron-core's own vocab-parallel output layer, sequence first: its logits, or its weight in the fused form.
+
+    With a softcap (``cap`` > 0) the layer has a bias too.
+    """
     from megatron.core import parallel_state
     from megatron.core.model_parallel_config import ModelParallelConfig
     from megatron.core.tensor_parallel import ColumnParallelLinear
@@ -136,46 +148,50 @@ def check_megatron_layer(rank: int, world: int, sequence_parallel: bool, fused: 
         use_cpu_initialization=True,
         params_dtype=torch.float32,
     )
-    layer = ColumnParallelLinear(8, 64, config=config, init_method=torch.nn.init.normal_, bias=False)
+    layer = ColumnParallelLinear(8, 64, config=config, init_method=torch.nn.init.normal_, bias=cap > 0)
     case = make(12, 61, torch.float32, 3, padded=64)
     case.weights.clamp_(max=10)
     g = torch.Generator().manual_seed(0)
-    hidden, table = torch.randn(6, 2, 8, generator=g), torch.randn(64, 8, generator=g)
+    hidden, table, bias = (torch.randn(*shape, generator=g) for shape in ((6, 2, 8), (64, 8), (64,)))
     local = slice(rank * 64 // world, (rank + 1) * 64 // world)
     rows = slice(rank * 6 // world, (rank + 1) * 6 // world) if sequence_parallel else slice(0, 6)
     h = hidden[rows].clone().requires_grad_()
     with torch.no_grad():
         layer.weight.copy_(table[local])
+        if cap:
+            layer.bias.copy_(bias[local])
     common: dict[str, Any] = {
         "vocab_start": local.start,
         "vocab_size": case.vocab,
         "tp_group": parallel_state.get_tensor_model_parallel_group(),
         "expected_upstream": 1.0,
+        "softcap": cap or None,
     }
     rest = (case.labels, case.weights, case.subset, SUBSETS)
     if fused:
-        out = linear_cross_entropy(
-            h.reshape(-1, 8), layer.weight, *rest, sequence_parallel=sequence_parallel, rows_per_chunk=5, **common
-        )
+        common |= {"bias": layer.bias, "sequence_parallel": sequence_parallel, "rows_per_chunk": 5}
+        out = linear_cross_entropy(h.reshape(-1, 8), layer.weight, *rest, **common)
     else:
         out = cross_entropy(layer(h)[0].reshape(12, -1), *rest, **common)
     out.loss.backward()
-    h64, t64 = hidden.double().requires_grad_(), table.double().requires_grad_()
-    token = reference_token_losses((h64 @ t64.t()).view(12, 64)[:, : case.vocab], case.labels, case.weights.double())
+    h64, t64, b64 = (x.double().requires_grad_() for x in (hidden, table, bias if cap else bias * 0))
+    logits = (h64 @ t64.t() + b64).view(12, 64)[:, : case.vocab]
+    token = reference_token_losses(logits, case.labels, case.weights.double(), softcap=cap)
     token.sum().backward()
     assert float(out.loss.detach()) == pytest.approx(float(token.detach().sum()), rel=2e-6)
-    for found, whole, mine in ((h.grad, h64.grad, rows), (layer.weight.grad, t64.grad, local)):
-        assert found is not None
-        assert whole is not None
-        torch.testing.assert_close(found.double(), whole[mine], rtol=1e-4, atol=2e-6 * float(whole.abs().max()))
+    _assert_slice(h.grad, h64.grad, rows)
+    _assert_slice(layer.weight.grad, t64.grad, local)
+    if cap:
+        _assert_slice(layer.bias.grad, b64.grad, local)
 
 
 class Head(torch.nn.Module):
-    """An output layer whose weight can be the input embedding too, as megatron-core's tied models have it."""
+    """An output layer with a bias, whose weight can be the input embedding too, as in megatron-core's tied models."""
 
     def __init__(self, weight: Tensor, tied: bool) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(weight.clone())
+        self.bias = torch.nn.Parameter(weight[:, 0].clone())
         if tied:
             self.weight.zero_out_wgrad = True  # type: ignore[attr-defined] # LanguageModule sets it so
         self.tied = tied
@@ -184,13 +200,15 @@ class Head(torch.nn.Module):
         if self.tied:
             hidden = hidden + torch.nn.functional.embedding(torch.arange(hidden.shape[0]) // 2, self.weight)
         rest = (case.labels, case.weights, case.subset, SUBSETS)
-        return linear_cross_entropy(hidden, self.weight, *rest, expected_upstream=1.0, rows_per_chunk=5, **options).loss
+        options |= {"bias": self.bias, "expected_upstream": 1.0, "rows_per_chunk": 5}
+        return linear_cross_entropy(hidden, self.weight, *rest, **options).loss
 
 
 def main_gradients(
     rank: int, world: int, sequence_parallel: bool, tied: bool, overlap: bool, dtype: torch.dtype, into_main: bool
 ) -> Tensor:
-    """The sum of megatron-core's DistributedDataParallel after two micro-batches, [64/tp, 8] in fp32."""
+    """Sums of megatron-core's DistributedDataParallel after two micro-batches, fp32 [64/tp, 9]: the weight's, and in
+    the last column the bias's."""
     from megatron.core import parallel_state
     from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
     from megatron.core.transformer import TransformerConfig
@@ -217,13 +235,14 @@ def main_gradients(
         with nullcontext() if micro else model.no_sync():  # the ranks' sums are added up after the last micro-batch
             loss.backward()
     model.finish_grad_sync()
-    weight = model.module.weight
-    assert weight.grad is None and weight.grad_added_to_main_grad == into_main
-    return weight.main_grad.clone()
+    weight, bias = model.module.weight, model.module.bias
+    for parameter in (weight, bias):
+        assert parameter.grad is None and parameter.grad_added_to_main_grad == into_main
+    return torch.cat([weight.main_grad, bias.main_grad[:, None]], 1)
 
 
 def check_main_gradients(rank: int, world: int) -> None:
-    """The weight's gradient added to Megatron's sum inside the loss, and by Megatron: the same but for its rounding."""
+    """Gradients added to Megatron's sums inside the loss, and by Megatron: the same but for their rounding."""
     for sequence_parallel, tied, overlap, dtype in (
         (True, False, True, torch.bfloat16),
         (True, True, True, torch.float32),
@@ -232,13 +251,14 @@ def check_main_gradients(rank: int, world: int) -> None:
         inside, by_megatron = (
             main_gradients(rank, world, sequence_parallel, tied, overlap, dtype, into) for into in (True, False)
         )
-        scale, half_ulp = float(by_megatron.abs().max()), 2.0 ** (-8 if dtype is torch.bfloat16 else -23)
-        torch.testing.assert_close(inside, by_megatron, rtol=0, atol=4 * half_ulp * scale)
-        assert scale > 0
+        for ours, theirs in ((inside[:, :8], by_megatron[:, :8]), (inside[:, 8], by_megatron[:, 8])):
+            scale, half_ulp = float(theirs.abs().max()), 2.0 ** (-8 if dtype is torch.bfloat16 else -23)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=4 * half_ulp * scale)
+            assert scale > 0
 
 
 def check_megatron_layers(rank: int, world: int) -> None:
-    """Both forms of the loss, without and with sequence parallelism."""
+    """Both forms of the loss, without and with sequence parallelism, without and with bias and softcap."""
     login_node.protect()
     from megatron.core import parallel_state
 
@@ -247,7 +267,8 @@ def check_megatron_layers(rank: int, world: int) -> None:
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=world)
     for sequence_parallel in (False, True):
         for fused in (False, True):
-            check_megatron_layer(rank, world, sequence_parallel, fused)
+            for cap in (0.0, 4.0):
+                check_megatron_layer(rank, world, sequence_parallel, fused, cap)
     check_main_gradients(rank, world)
 
 

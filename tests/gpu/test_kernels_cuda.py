@@ -63,7 +63,8 @@ def test_never_waits_for_the_device(options: dict[str, object]) -> None:
     out.loss.sum().backward()
     table = torch.randn(32000, 64, device="cuda", dtype=torch.bfloat16).requires_grad_()
     hidden = torch.randn(256, 64, device="cuda", dtype=torch.bfloat16).requires_grad_()
-    linear_cross_entropy(hidden, table, labels, weights, subset, 6).loss.backward()
+    bias = torch.randn(32000, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    linear_cross_entropy(hidden, table, labels, weights, subset, 6, bias=bias).loss.backward()
 
 
 def test_same_bits_every_time() -> None:

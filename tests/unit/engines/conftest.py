@@ -19,8 +19,17 @@ TEMPLATE = (
 HIDDEN, LAYERS, HEADS, KV_HEADS, INNER = 32, 2, 4, 2, 64
 
 
-def _write(path: Path, pre: str = "smollm", architecture: str = "llama") -> Path:
-    """Random weights (seed 0), vocabulary of the 256 bytes, three control tokens and a few merges."""
+def _write(
+    path: Path,
+    pre: str = "smollm",
+    architecture: str = "llama",
+    more: dict[str, float] | None = None,
+    extra: str | None = None,
+) -> Path:
+    """Random weights (seed 0), vocabulary of the 256 bytes, three control tokens and a few merges.
+
+    ``more``: further fields, ``extra``: one further tensor.
+    """
     rng = np.random.Generator(np.random.PCG64(0))
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
     merges = [("Ċ", "Ċ"), ("Ġ", "Ġ"), ("Ġ", "a")]
@@ -35,6 +44,8 @@ def _write(path: Path, pre: str = "smollm", architecture: str = "llama") -> Path
     w.add_rope_freq_base(10000.0)
     w.add_layer_norm_rms_eps(1e-5)
     w.add_vocab_size(len(tokens))
+    for name, value in (more or {}).items():
+        w.add_float32(name, value)
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre(pre)
     w.add_token_list(tokens)
@@ -63,6 +74,8 @@ def _write(path: Path, pre: str = "smollm", architecture: str = "llama") -> Path
         add(f"blk.{i}.ffn_gate.weight", INNER, HIDDEN)
         add(f"blk.{i}.ffn_up.weight", INNER, HIDDEN)
         add(f"blk.{i}.ffn_down.weight", HIDDEN, INNER)
+    if extra is not None:
+        add(extra, len(tokens))
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()

@@ -1,10 +1,12 @@
 """Our loss behind other projects' signatures, so that the sizes and tolerances of their own tests run against it.
 
 A class weight w is a token weight w[label], a mean is a token weight 1 / (tokens kept): both are exact, no option of
-the kernel is needed. Softcapping, soft labels, predicted tokens and token accuracy have no counterpart here.
+the kernel is needed. Soft labels, predicted tokens and token accuracy have no counterpart here.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -104,8 +106,10 @@ def liger_case(rows: int, vocab: int, dtype: torch.dtype, device: str, kernel: s
     )
 
 
-def liger_linear_case(rows: int, width: int, vocab: int, dtype: torch.dtype, reduction: str, kernel: str) -> None:
-    """test/transformers/test_fused_linear_cross_entropy.py of Liger-Kernel: its inputs, without bias and softcap.
+def liger_linear_case(
+    rows: int, width: int, vocab: int, dtype: torch.dtype, reduction: str, kernel: str, extras: bool
+) -> None:
+    """test/transformers/test_fused_linear_cross_entropy.py of Liger-Kernel: its inputs; ``extras``: bias and softcap.
 
     Tolerances are Liger's, but for bf16 "sum", where its rtol of 50 would let anything pass: there those of "mean".
     """
@@ -114,12 +118,16 @@ def liger_linear_case(rows: int, width: int, vocab: int, dtype: torch.dtype, red
     table = torch.rand(vocab, width, generator=g, dtype=dtype)
     target = torch.randint(0, vocab, (rows,), generator=g)
     target[torch.randperm(rows, generator=g)[: rows // 3]] = -100
+    bias = torch.rand(vocab, generator=g, dtype=dtype)
     kept = target != -100
     weights = torch.ones(rows) / (kept.sum() if reduction == "mean" else 1)
-    leaves = [t.clone().requires_grad_() for t in (hidden, table)]
-    out = linear_cross_entropy(*leaves, target, weights, torch.zeros_like(target), 1, rows_per_chunk=64, kernel=kernel)
-    theirs = [t.clone().requires_grad_() for t in (hidden, table)]
-    want = F.cross_entropy((theirs[0] @ theirs[1].t()).float(), target, reduction=reduction)
+    leaves, theirs = ([t.clone().requires_grad_() for t in (hidden, table, bias)[: 2 + extras]] for _ in range(2))
+    options: dict[str, Any] = {"bias": leaves[2], "softcap": 30.0} if extras else {}
+    options |= {"rows_per_chunk": 64, "kernel": kernel}
+    out = linear_cross_entropy(*leaves[:2], target, weights, torch.zeros_like(target), 1, **options)
+    logits = F.linear(*theirs).float()
+    logits = 30 * torch.tanh(logits / 30) if extras else logits
+    want = F.cross_entropy(logits, target, reduction=reduction)
     atol, rtol = (5e-3, 5e-2) if dtype == torch.bfloat16 else (1e-5, 5e-4)
     scale = float(kept.sum()) if reduction == "sum" else 1.0
     torch.testing.assert_close(out.loss, want, atol=atol * scale, rtol=rtol)

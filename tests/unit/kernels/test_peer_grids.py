@@ -60,18 +60,19 @@ def test_liger_small_sizes(kernel: str, dtype: torch.dtype, rows: int, vocab: in
 
 
 @pytest.mark.usefixtures("interpreter")
-@pytest.mark.parametrize("kernel", ["torch", "triton"])
+@pytest.mark.parametrize(("kernel", "extras"), [("torch", False), ("torch", True), ("triton", False)])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_liger_linear_odd_size(kernel: str, reduction: str, dtype: torch.dtype) -> None:
-    liger_linear_case(4 * 47, 31, 123, dtype, reduction, kernel)
+def test_liger_linear_odd_size(kernel: str, extras: bool, reduction: str, dtype: torch.dtype) -> None:
+    liger_linear_case(4 * 47, 31, 123, dtype, reduction, kernel, extras)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("extras", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_liger_linear_large_size(reduction: str, dtype: torch.dtype) -> None:
-    liger_linear_case(8 * 128, 1024, 4096, dtype, reduction, "torch")
+def test_liger_linear_large_size(reduction: str, dtype: torch.dtype, extras: bool) -> None:
+    liger_linear_case(8 * 128, 1024, 4096, dtype, reduction, "torch", extras)
 
 
 @pytest.mark.slow

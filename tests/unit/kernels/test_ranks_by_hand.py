@@ -230,7 +230,7 @@ def test_the_linear_form_on_one_of_two_ranks(kernel: str, rows: int, monkeypatch
     h, t = hidden.clone().requires_grad_(), table[:10].clone().requires_grad_()
     o = LossOptions(-100, 0, 10, 24, group=object())  # type: ignore[arg-type]
     loss, *_ = fused.LinearCrossEntropy.apply(
-        h, t, case.labels, case.weights, case.subset, 6, o, backend, "sum", False, 1.0, rows
+        h, t, None, case.labels, case.weights, case.subset, 6, o, backend, "sum", False, 1.0, rows
     )
     loss.backward()
     case.logits = (hidden.double() @ table.double().t()).float()

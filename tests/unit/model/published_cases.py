@@ -115,7 +115,8 @@ SERVED = (
     ok("notes", "llama", {"_name_or_path": "x", "torch_dtype": "bfloat16", "pretraining_tp": 2, "use_cache": False,
        "transformers_version": "4.31.0", "unsloth_version": "2024.9", "eos_token_id": [2, 3], "num_labels": 2}),
     ok("a type of both names", "llama", {"torch_dtype": "float16", "dtype": "bfloat16", "hidden_act": "silu"}),
-    ok("things switched off", "llama", {"logit_scale": None, "parallel_residual": False, "resid_pdrop": 0.0}),
+    ok("things switched off", "llama", {"logit_scale": None, "parallel_residual": False, "resid_pdrop": 0.0,
+       "final_logit_softcapping": None}),
 )  # fmt: skip
 
 _OF_LLAMA = {"architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
@@ -167,6 +168,8 @@ REFUSED = (
     refused("rotary on a part, of 5", "llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}},
             "partial_rotary_factor = 0.25"),
     refused("an unknown number", "llama", {"logit_scale": 0.0625}, "the key 'logit_scale' = 0.0625 is not known"),
+    refused("capped logits", "llama", {"final_logit_softcapping": 30.0}, "the key 'final_logit_softcapping' = 30.0 is"),
+    refused("capped scores", "qwen3", {"attn_logit_softcapping": 50.0}, "the key 'attn_logit_softcapping' = 50.0 is"),
     refused("an unknown switch", "llama", {"use_qk_norm": True}, "the key 'use_qk_norm' = True is not known"),
     refused("a scale on embeddings", "llama", {"embedding_multiplier": 12.0}, "'embedding_multiplier' = 12.0"),
     refused("biases of a Mistral", "mistral", {"attention_bias": True}, "the key 'attention_bias' = True"),

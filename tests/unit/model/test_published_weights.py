@@ -101,6 +101,7 @@ def _tensor(folder: Path, name: str, shape: tuple[int, ...] | None, dtype: str =
         (lambda f: _tensor(f, "model.embed_tokens.weight", (6, 8)), "is [6, 8], config.json asks for [7, 8]"),
         (lambda f: _tensor(f, "model.layers.0.self_attn.q_proj.bias", (8,)), "is none that a llama of this config"),
         (lambda f: _tensor(f, "model.layers.2.mlp.up_proj.weight", (12, 8)), "is none that a llama of this config"),
+        (lambda f: _tensor(f, "lm_head.bias", (7,)), "'lm_head.bias' is none that a llama of this config"),
         (lambda f: _tensor(f, "score.weight", (2, 8)), "'score.weight' is none that a llama"),
         (lambda f: write_tensors(f / SINGLE, SHAPES, "I8"), "has the type I8, only F32, BF16, F16 are served"),
         (lambda f: write_tensors(f / SINGLE, SHAPES, "F64"), "has the type F64"),

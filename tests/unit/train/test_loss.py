@@ -28,19 +28,21 @@ BATCH, LENGTH, WIDTH, VOCAB, PADDED, SUBSETS = 2, 5, 4, 11, 16, 3
 
 
 class OutputLayer:
-    """As mcore's: hidden [s, b, h] -> (logits [s, b, v], no bias); the weight may be another layer's."""
+    """As mcore's: hidden [s, b, h] -> (logits [s, b, v], no bias to add); the weight may be another layer's."""
 
     sequence_parallel = False
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
+        self.bias: Tensor | None = None
         self.projected: list[int] = []
 
     def forward(
         self, input_: Tensor, weight: Tensor | None = None, runtime_gather_output: bool | None = None
     ) -> tuple[Tensor, None]:
         self.projected.append(input_.shape[0] * input_.shape[1])
-        return input_ @ (self.weight if weight is None else weight).t(), None
+        logits = input_ @ (self.weight if weight is None else weight).t()
+        return logits if self.bias is None else logits + self.bias, None
 
 
 class Model:
@@ -127,6 +129,20 @@ def test_fused_takes_the_weight_that_the_layer_is_called_with(inputs: LossInputs
     output, _ = model.output_layer.forward(hidden)
     want = by_hand(inputs, torch.zeros(LENGTH, BATCH, PADDED))
     torch.testing.assert_close(model.compute_language_model_loss(inputs, output), want)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("kernel", ["torch", "fused_linear"])
+def test_a_bias_of_the_output_layer_is_in_the_loss(inputs: LossInputs, kernel: str) -> None:
+    g = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(LENGTH, BATCH, WIDTH, generator=g), torch.randn(PADDED, WIDTH, generator=g)
+    bias = torch.randn(PADDED, generator=g).requires_grad_()
+    want = by_hand(inputs, hidden @ weight.t() + bias)
+    model = model_of(weight, kernel=kernel)
+    model.output_layer.bias = bias
+    found = model.compute_language_model_loss(inputs, model.output_layer.forward(hidden)[0])
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(torch.autograd.grad(found[0], bias), torch.autograd.grad(want[0], bias))
 
 
 @pytest.mark.usefixtures("alone")

@@ -74,6 +74,17 @@ def test_cut_weights_are_seen(tiny_gguf: Path, tmp_path: Path) -> None:
         importer.import_gguf(tiny_gguf, tmp_path / "out")
 
 
+def test_what_would_be_left_out_is_refused(tmp_path: Path, write_gguf: Callable[..., Path]) -> None:
+    """A softcap, a scaling of the rotary positions, a bias: transformers' reader passes over them."""
+    for name in ("llama.final_logit_softcapping", "llama.rope.scaling.factor", "llama.attention.key_length"):
+        with pytest.raises(SdrrlError, match=rf"'{name}' = 30\.0 is not read here"):
+            importer.import_gguf(write_gguf(tmp_path / "field.gguf", more={name: 30.0}), tmp_path / "out")
+    with pytest.raises(SdrrlError, match=r"the file has 21 tensors, a llama of its fields 20"):
+        importer.import_gguf(write_gguf(tmp_path / "bias.gguf", extra="output.bias"), tmp_path / "out")
+    off = write_gguf(tmp_path / "off.gguf", more={"llama.logit_scale": 0.0})
+    importer.check_fields(importer.read_fields(off), off)
+
+
 def test_bad_sources_are_one_sentence(tmp_path: Path, write_gguf: Callable[..., Path]) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF nonsense")
