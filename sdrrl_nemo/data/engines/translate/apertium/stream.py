@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,7 +17,6 @@ _CONTROL = re.compile(r"([\\\[\]{}^$@/<>])")
 """Characters that mean something in the stream; a backslash before one makes it a character of the text."""
 _UNIT = re.compile(r"\\(.)|\[([^\]]*)\]", re.DOTALL)
 _MARKED = re.compile(r"(?P<text>.*?)\.?[ \n]*(?<!\\)\[(?P<number>\d+)\]\s*", re.DOTALL)
-_SIGPIPE = -13
 ENDING_S = 5.0
 """How long the other programs may take to end once the last one has."""
 
@@ -60,21 +60,20 @@ def run(
     search = ":".join([*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
     env = {**os.environ, "LC_ALL": "C.UTF-8", **({"LD_LIBRARY_PATH": search} if search else {})}
     # Files at both ends: nobody has to write while somebody reads, and what a killed program wrote is kept.
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as got, tempfile.TemporaryFile() as said:
+    with contextlib.ExitStack() as open_files:
+        given, got, *said = (open_files.enter_context(tempfile.TemporaryFile()) for _ in range(2 + len(commands)))
         given.write(b"".join(encoded(number, text) for number, text in texts.items()))
         given.seek(0)
         problem = _through(commands, given, got, said, env, timeout_s)
         got.seek(0)
-        said.seek(0)
-        last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-        return Ran(decoded(got.read()), f"{problem}{': ' * bool(last)}{''.join(last)}" if problem else "")
+        return Ran(decoded(got.read()), problem)
 
 
 def _through(
     commands: Sequence[Sequence[str]],
     given: IO[bytes],
     got: IO[bytes],
-    said: IO[bytes],
+    said: Sequence[IO[bytes]],
     env: Mapping[str, str],
     timeout_s: float,
 ) -> str:
@@ -85,7 +84,7 @@ def _through(
         feed: IO[bytes] = given
         for place, command in enumerate(commands):
             out = got if place == len(commands) - 1 else subprocess.PIPE
-            running.append(subprocess.Popen(command, stdin=feed, stdout=out, stderr=said, env=env))
+            running.append(subprocess.Popen(command, stdin=feed, stdout=out, stderr=said[place], env=env))
             if place:
                 feed.close()  # so that a program learns when the next one is gone
             feed = running[-1].stdout or got
@@ -104,7 +103,10 @@ def _through(
         for program in running:
             if program.stdout:
                 program.stdout.close()
-    # A program that was stopped here, or whose reader was gone, is no cause.
-    ended = [(c[0], p.returncode) for c, p in zip(commands, running, strict=True) if p not in stopped]
-    causes = [f"{Path(name).name} ended with exit status {code}" for name, code in ended if code not in (0, _SIGPIPE)]
-    return (causes or [late])[0]
+    # The last in the row is the cause: those before it lost their reader, those that were stopped here only waited.
+    for command, program, words in zip(reversed(commands), reversed(running), reversed(said), strict=True):
+        if program not in stopped and program.returncode != 0:
+            words.seek(0)
+            last = words.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            return ": ".join([f"{Path(command[0]).name} ended with exit status {program.returncode}", *last])
+    return late
