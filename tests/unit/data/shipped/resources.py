@@ -2,7 +2,8 @@
 
 Only what cannot exist where tests run is replaced, and by something of its kind: NLLB-200-3.3B by an NLLB folder of two
 layers that learnt twelve lines a script, Llama by its tokenizer's folder and a server of the OpenAI protocol, CometKiwi
-by a worker that speaks its protocol, Apertium by programs that know six words. Readers, filters, Bergamot, CLD3, fastText and the sentence encoder are real.
+by a worker that speaks its protocol, Apertium by programs that know six words. Readers, filters, Bergamot, CLD3,
+fastText and the sentence encoder are real.
 """
 
 from __future__ import annotations

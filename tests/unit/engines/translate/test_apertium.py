@@ -173,7 +173,7 @@ def test_options_and_pairs_that_are_not_served(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(SdrrlError, match=r"does not serve eng->jpn: .*known: eng-spa.*option 'folder'"):
         ApertiumTranslator(cache=str(tmp_path)).check("eng", "jpn")
     # Neither installed, nor apt-get on this machine to fetch it.
-    with pytest.raises(SdrrlError, match="no Apertium for the pair, and .*apt-get.*apt-get install apertium-eng-spa"):
+    with pytest.raises(SdrrlError, match=r"no Apertium for the pair, and .*apt-get.*apt-get install apertium-eng-spa"):
         ApertiumTranslator(cache=str(tmp_path)).check(*PAIR)
 
 
