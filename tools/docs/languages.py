@@ -45,8 +45,8 @@ JUDGED = 300
 JUDGEMENT = f"""
 ## The two translators
 
-Bergamot is a neural model, Apertium a system of dictionaries and rules. sacreBLEU's BLEU and chrF2 against the translators of GNOME's
-manuals, on the first {JUDGED} pairs of each language:
+Bergamot is a neural model, Apertium a system of dictionaries and rules. sacreBLEU's BLEU and chrF2 against the
+translators of GNOME's manuals, on the first {JUDGED} pairs of each language:
 
 """
 FIGURES = ("code", "translator", "BLEU", "chrF", "an example")
