@@ -21,6 +21,7 @@ from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
 from sdrrl_nemo.data.engines.translate.apertium import ApertiumTranslator
 from sdrrl_nemo.data.engines.translate.bergamot import BergamotTranslator
 from sdrrl_nemo.data.text.languages import LANGUAGES, Language
+from sdrrl_nemo.eval.scorers.bleu import corpus_score, tokeniser
 
 HEAD = """# Languages
 
@@ -45,11 +46,11 @@ JUDGED = 300
 JUDGEMENT = f"""
 ## The two translators
 
-Bergamot is a neural model, Apertium a system of dictionaries and rules. sacreBLEU's BLEU and chrF2 against the
+Bergamot is a neural model, Apertium a system of dictionaries and rules. sacreBLEU's BLEU and chrF++ against the
 translators of GNOME's manuals, on the first {JUDGED} pairs of each language:
 
 """
-FIGURES = ("code", "translator", "BLEU", "chrF", "an example")
+FIGURES = ("code", "translator", "BLEU", "chrF++", "an example")
 ENGINES = ("code", "translator", "dictionary (FreeDict), entries", "corpus (GNOME's manuals), pairs")
 
 
@@ -96,13 +97,10 @@ def translator(code: str) -> str:
 
 def translations(code: str, engine: Translator) -> str:
     """One row of the last table: translations of the manuals' first sentences, held against the manuals' own."""
-    import sacrebleu
-
     known = list(itertools.islice(GnomeHelp().pairs("eng", code), JUDGED))
     made = SegmentedTranslator(engine).translate([pair.source for pair in known], "eng", code)
-    own = [[pair.target for pair in known]]
-    bleu, chrf = sacrebleu.corpus_bleu(made, own).score, sacrebleu.corpus_chrf(made, own).score
-    return row([code, translator(code), f"{bleu:.1f}", f"{chrf:.1f}", f"{known[1].source} — {made[1]}"])
+    score = corpus_score(made, [pair.target for pair in known], tokeniser(code))
+    return row([code, translator(code), f"{score.bleu:.1f}", f"{score.chrf:.1f}", f"{known[1].source} — {made[1]}"])
 
 
 def main(argv: Sequence[str]) -> int:

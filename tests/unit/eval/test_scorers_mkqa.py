@@ -101,3 +101,20 @@ def test_what_cannot_be_scored() -> None:
         mkqa.corpus_score(["x"], [["x"], ["y"]], "eng")
     with pytest.raises(SdrrlError, match="use the ISO 639-3 code 'fra'"):
         mkqa.score_item("x", ["x"], "fr")
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "f1", "exact"),
+    [
+        ("el Río Amazonas", ["río Amazonas"], 1.0, 1.0),
+        ("la casa de los perros", ["casa de perros", "x"], 1.0, 1.0),
+        ("Una de las 3.", ["3"], 0.6666666666666666, 0.0),
+        ("Sí", ["no"], 0.0, 0.0),
+        ("unos 20 años", ["20 años", "veinte años"], 1.0, 1.0),
+        ("año 1.492", ["1492"], 0.6666666666666666, 0.0),
+    ],
+)
+def test_spanish_as_the_official_code_scores_it(prediction: str, gold: list[str], f1: float, exact: float) -> None:
+    """Values of ``get_text_metrics(..., "es")`` of apple/ml-mkqa, commit 651b8cc."""
+    found = mkqa.score_item(prediction, gold, "spa")
+    assert (found.f1, found.exact_match) == (f1, exact)

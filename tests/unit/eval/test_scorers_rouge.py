@@ -74,3 +74,9 @@ def test_a_missing_dictionary_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(SdrrlError, match=r"ROUGE in Japanese needs fugashi and unidic-lite") as caught:
         rouge.score_item("猫", "猫", "jpn")
     assert "\n" not in str(caught.value)
+
+
+def test_spanish_words_are_stemmed_and_stop_words_are_not() -> None:
+    """Stems by hand, as snowballstem.org's page of the Spanish stemmer has them."""
+    found = rouge.tokens("¡Los niños estaban corriendo por las calles!", "spa")
+    assert found == ["los", "niñ", "estaban", "corr", "por", "las", "call"]
