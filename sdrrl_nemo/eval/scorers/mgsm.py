@@ -14,7 +14,7 @@ HEADINGS = {
     "hun": "Válasz", "nob": "Svar", "ind": "Jawaban", "kor": "답", "slv": "Odgovor", "vie": "Trả lời",
     "pol": "Odpowiedź", "khm": "ចម្លើយ", "spa": "Respuesta",
 }  # fmt: skip
-"""Word that the answer stands behind; of the first four languages and Spanish it is simple-evals', else this project's."""
+"""Word that the answer stands behind; of the first four languages and Spanish it is simple-evals', else ours."""
 OFFICIAL = frozenset({"eng", "fra", "jpn", "spa", "tha"})
 """Languages of the table that MGSM itself has."""
 _NUMBER = re.compile(r"\d+\.?\d*")
