@@ -184,6 +184,20 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         {"model": "@"},
         "loadable|ctranslate2",
     ),
+    "apertium": (
+        "translator",
+        "apertium",
+        {"usr/share/apertium/modes/eng-por.mode": b"lt-proc 'x", "usr/bin/lt-proc": b"\xff"},
+        {"folder": "@"},
+        "eng-por.mode: not a readable mode file",
+    ),
+    "apertium program": (
+        "translator",
+        "apertium",
+        {"usr/share/apertium/modes/eng-por.mode": b"lt-proc -x\n", "usr/bin/lt-proc": b"#!/bin/sh\nkill -9 $$\n"},
+        {"folder": "@"},
+        "lt-proc ended with exit status -9",
+    ),
     "bergamot": (
         "translator",
         "bergamot",
@@ -241,8 +255,9 @@ def filled(options: Any, folder: Path, url: str) -> Any:
 def test_engines(fault: str, server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     role, name, files, options, said = CASES[fault]
     folder = write(tmp_path / "engine", files)
-    if fault == "cometkiwi":
-        (folder / "python").chmod(0o755)  # its process is killed after its first reply
+    for program in ("python", "usr/bin/lt-proc"):
+        if (folder / program).is_file():
+            (folder / program).chmod(0o755)  # it is killed at once, or after its first reply
     options = filled(options, folder, server)
     line = one_line(capfd, preprocess(tmp_path, role, name, options))
     assert any(part in line for part in said.split("|")), line

@@ -1,21 +1,27 @@
 #!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
 """Print docs/languages.md: the table of languages, and what the engines that come in packages have for each.
 
-python tools/docs/languages.py > docs/languages.md     # fetches the dictionaries' and manuals' Debian packages once
+python tools/docs/languages.py > docs/languages.md     # fetches Debian's packages of each engine once
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import sys
 from collections.abc import Sequence
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.engines.corpora.gnome_help import GnomeHelp
 from sdrrl_nemo.data.engines.dictionaries.freedict import FreeDict
+from sdrrl_nemo.data.engines.segmented_translator import SegmentedTranslator
+from sdrrl_nemo.data.engines.translate.apertium import ApertiumTranslator
 from sdrrl_nemo.data.engines.translate.bergamot import BergamotTranslator
 from sdrrl_nemo.data.text.languages import LANGUAGES, Language
+from sdrrl_nemo.eval.scorers.bleu import corpus_score, tokeniser
 
 HEAD = """# Languages
 
@@ -36,7 +42,16 @@ SERVED = """
 all but Khmer, OPUS-100 all.
 
 """
-ENGINES = ("code", "translator (Bergamot)", "dictionary (FreeDict), entries", "corpus (GNOME's manuals), pairs")
+JUDGED = 300
+JUDGEMENT = f"""
+## The two translators
+
+Bergamot is a neural model, Apertium a system of dictionaries and rules. sacreBLEU's BLEU and chrF++ against the
+translators of GNOME's manuals, on the first {JUDGED} pairs of each language:
+
+"""
+FIGURES = ("code", "translator", "BLEU", "chrF++", "an example")
+ENGINES = ("code", "translator", "dictionary (FreeDict), entries", "corpus (GNOME's manuals), pairs")
 
 
 def row(cells: Sequence[str]) -> str:
@@ -72,22 +87,33 @@ def pairs(code: str) -> str:
 
 
 def translator(code: str) -> str:
-    """Whether a Bergamot model comes in a package."""
-    try:
-        BergamotTranslator().translate(["Yes."], "eng", code)
-    except SdrrlError:
-        return "-"
-    return "yes"
+    """The first engine whose model or rules come in a package."""
+    for name, engine in (("Bergamot", BergamotTranslator()), ("Apertium", ApertiumTranslator())):
+        with contextlib.suppress(SdrrlError):
+            engine.check("eng", code)
+            return name
+    return "-"
+
+
+def translations(code: str, engine: Translator) -> str:
+    """One row of the last table: translations of the manuals' first sentences, held against the manuals' own."""
+    known = list(itertools.islice(GnomeHelp().pairs("eng", code), JUDGED))
+    made = SegmentedTranslator(engine).translate([pair.source for pair in known], "eng", code)
+    score = corpus_score(made, [pair.target for pair in known], tokeniser(code))
+    return row([code, translator(code), f"{score.bleu:.1f}", f"{score.chrf:.1f}", f"{known[1].source} — {made[1]}"])
 
 
 def main(argv: Sequence[str]) -> int:
-    """Both tables."""
+    """All three tables."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
     print(HEAD + "\n".join([*head(COLUMNS), *map(names, LANGUAGES.values())]))
     print(SERVED + "\n".join(head(ENGINES)))
     for code in LANGUAGES:
         if code != "eng":
             print(row([code, translator(code), entries(code), pairs(code)]))
+    print(JUDGEMENT + "\n".join(head(FIGURES)))
+    for code, engine in (("por", BergamotTranslator()), ("spa", ApertiumTranslator())):
+        print(translations(code, engine))
     return 0
 
 

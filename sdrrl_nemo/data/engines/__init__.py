@@ -1,4 +1,4 @@
-"""Engines the stages call, each registered by name and chosen in YAML; one folder a role, one file an engine.
+"""Engines the stages call, each registered by name and chosen in YAML; one folder a role, one file or folder an engine.
 
 Importing this package registers every engine; their heavy packages are imported when one is first used. A new engine is
 a file in its role's folder, which registers a class under a name, and a line in that folder's ``__init__.py``.

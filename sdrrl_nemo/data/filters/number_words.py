@@ -39,6 +39,7 @@ CARDINALS: dict[str, str] = {
     "jedenaście|jedenast*, dwanaście|dwunast*|tuzin*",
     "tha": "ศูนย์, หนึ่ง|เดียว, สอง, สาม, สี่, ห้า, หก, เจ็ด, แปด, เก้า, สิบ, สิบเอ็ด, สิบสอง|โหล",
     "khm": "សូន្យ, មួយ, ពីរ, បី, បួន, ប្រាំ, ប្រាំមួយ, ប្រាំពីរ, ប្រាំបី, ប្រាំបួន, ដប់, ដប់មួយ, ដប់ពីរ",
+    "spa": "cero, uno|un|una, dos, tres, cuatro, cinco, seis, siete, ocho, nueve, diez, once, doce|docena*",
 }
 """Zero to twelve. Japanese is not here: its kanji numerals are read by rule."""
 
@@ -72,6 +73,8 @@ ORDINALS: dict[str, str] = {
     "dwunast*",
     "tha": "แรก|ที่หนึ่ง, ที่สอง, ที่สาม, ที่สี่, ที่ห้า, ที่หก, ที่เจ็ด, ที่แปด, ที่เก้า, ที่สิบ, ที่สิบเอ็ด, ที่สิบสอง",
     "khm": "ទីមួយ|ដំបូង, ទីពីរ, ទីបី, ទីបួន, ទីប្រាំ, ទីប្រាំមួយ, ទីប្រាំពីរ, ទីប្រាំបី, ទីប្រាំបួន, ទីដប់, ទីដប់មួយ, ទីដប់ពីរ",
+    "spa": "primer*, segund*, tercer*|tercio*, cuart*, quint*, sext*, séptim*|septim*, octav*, noven*, décim*|decim*, "
+    "undécim*|undecim*|decimoprimer*, duodécim*|duodecim*|decimosegund*",
 }
 """First to twelfth, and what names a part in the same word (quarter, terço)."""
 
@@ -80,6 +83,7 @@ HALVES: dict[str, str] = {
     "bul": "половин*", "fin": "puoli*|puole*|puolta", "hun": "fél|fele*|felet", "nob": "halv*",
     "ind": "setengah*|separuh*", "jpn": "半|半分", "kor": "반|절반", "por": "meio|meia|metade*", "slv": "pol|polovic*",
     "vie": "nửa|rưỡi", "pol": "pół|połow*|półtor*", "tha": "ครึ่ง", "khm": "កន្លះ|ពាក់កណ្តាល|ពាក់កណ្ដាល",
+    "spa": "medio*|media*|mitad*",
 }  # fmt: skip
 
 NOON: dict[str, str] = {
@@ -89,6 +93,7 @@ NOON: dict[str, str] = {
     "nob": "middag, midnatt", "ind": "tengah hari, tengah malam", "jpn": "正午, 真夜中", "kor": "정오, 자정",
     "slv": "poldne|poldan*, polnoč*", "vie": "giữa trưa|trưa, nửa đêm", "pol": "południe|południ*, północ*",
     "tha": "เที่ยง|เที่ยงวัน, เที่ยงคืน", "khm": "ថ្ងៃត្រង់, អធ្រាត្រ",
+    "spa": "mediodía*, medianoche*",
 }  # fmt: skip
 """Words for 12 o'clock at day and at night."""
 
@@ -126,6 +131,8 @@ SCALES: dict[str, dict[str, int]] = {
             "miliard*": 10**9, "bln": 10**12, "bilion*": 10**12},
     "tha": {"ร้อย": 10**2, "พัน": 10**3, "หมื่น": 10**4, "แสน": 10**5, "ล้าน": 10**6},
     "khm": {"រយ": 10**2, "ពាន់": 10**3, "ម៉ឺន": 10**4, "សែន": 10**5, "លាន": 10**6, "កោដិ": 10**7},
+    "spa": {"cien": 10**2, "cient*": 10**2, "centenar*": 10**2, "mil": 10**3, "millar*": 10**3, "millón": 10**6,
+            "millones": 10**6, "billón": 10**12, "billones": 10**12},
 }  # fmt: skip
 """Words that multiply the number before them: 5 million, 500万, 2 mil milhões."""
 
@@ -150,6 +157,8 @@ MONTHS: dict[str, str] = {
     "listopad*, grud*",
     "tha": "มกราคม, กุมภาพันธ์, มีนาคม, เมษายน, พฤษภาคม, มิถุนายน, กรกฎาคม, สิงหาคม, กันยายน, ตุลาคม, พฤศจิกายน, ธันวาคม",
     "khm": "មករា, កុម្ភៈ, មីនា, មេសា, ឧសភា, មិថុនា, កក្កដា, សីហា, កញ្ញា, តុលា, វិច្ឆិកា, ធ្នូ",
+    "spa": "enero, febrero, marzo, abril, mayo, junio, julio, agosto, septiembre|setiembre, octubre, noviembre, "
+    "diciembre",
 }
 """Names of months; Japanese, Korean and Vietnamese number them."""
 
@@ -162,6 +171,7 @@ AFTERNOON: dict[str, str] = {
     "kor": "오후|저녁|밤", "por": r"\btarde|noite",
     "slv": r"popoldne|zvečer|ponoči", "vie": r"chiều|tối|trưa|đêm", "pol": r"po południu|wieczor|wieczór|w nocy",
     "tha": r"บ่าย|เย็น|ค่ำ|ทุ่ม|กลางคืน", "khm": r"រសៀល|ល្ងាច|យប់",
+    "spa": r"\btarde|noche",
 }  # fmt: skip
 """Regular expressions of what makes an hour one after noon ("3 pm", 3 da tarde, 午後3時), wherever it stands."""
 HOUR_WORDS = (

@@ -1,4 +1,4 @@
-"""Languages of the paper (section 4.1, appendices A to C) and the name each outside part has for them.
+"""Languages of the paper (section 4.1, appendices A to C), Spanish, and the name each outside part has for them.
 
 Codes are ISO 639-3 everywhere inside; every other naming scheme stays in this table.
 """
@@ -230,9 +230,25 @@ _TABLE = (
         "tha", "Thai", ("Thai",), "tha_Thai", "th", "th", spaces=False, own_name="ภาษาไทย", muse="th", opus100="th"
     ),
     Language("khm", "Khmer", ("Khmr",), "khm_Khmr", "km", "km", spaces=False, own_name="ភាសាខ្មែរ", opus100="km"),
+    # Not of the paper; here because a translator, a dictionary and manuals of it come in packages.
+    Language(
+        "spa",
+        "Spanish",
+        ("Latn",),
+        "spa_Latn",
+        "es",
+        "es",
+        freedict="spa",
+        gnome="es",
+        own_name="español",
+        muse="es",
+        opus100="es",
+    ),
 )
 
 LANGUAGES: dict[str, Language] = {entry.code: entry for entry in _TABLE}
+PAPER_LANGUAGES = tuple(code for code in LANGUAGES if code != "spa")
+"""Those of the paper: English, French and its sixteen targets."""
 _NAMES: dict[str, str] = {
     name.casefold(): entry.code
     for entry in _TABLE

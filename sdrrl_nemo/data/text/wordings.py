@@ -1,4 +1,4 @@
-"""Table 1's two instructions in the eighteen languages, and how each of them names the languages.
+"""Table 1's two instructions in the nineteen languages, and how each of them names the languages.
 
 A language that is in languages.py alone has English instructions, as in the paper, and its English name in them. A name
 holds ``|`` where the language's endings go (Czech ``angličtin|`` + ``y``); names without it take no ending.
@@ -13,7 +13,7 @@ from sdrrl_nemo.data.text.languages import LANGUAGES, language
 
 # fmt: off
 ORDER = ("eng", "fra", "ces", "dan", "ukr", "bul", "fin", "hun", "nob", "ind", "jpn", "kor", "por", "slv", "vie", "pol",
-         "tha", "khm")
+         "tha", "khm", "spa")
 # fmt: on
 """Languages in the order of every ``names`` below."""
 ENGLISH_NAMES: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ WORDINGS = {
         "Complétez la phrase suivante en {target} selon son contexte.",
         _names(
             "anglais, français, tchèque, danois, ukrainien, bulgare, finnois, hongrois, norvégien bokmål, indonésien, "
-            "japonais, coréen, portugais, slovène, vietnamien, polonais, thaï, khmer"
+            "japonais, coréen, portugais, slovène, vietnamien, polonais, thaï, khmer, espagnol"
         ),
     ),
     "ces": Wording(
@@ -72,7 +72,7 @@ WORDINGS = {
         _names(
             "angličtin|, francouzštin|, češtin|, dánštin|, ukrajinštin|, bulharštin|, finštin|, maďarštin|, "
             "norštin| (bokmål), indonéštin|, japonštin|, korejštin|, portugalštin|, slovinštin|, vietnamštin|, "
-            "polštin|, thajštin|, khmérštin|"
+            "polštin|, thajštin|, khmérštin|, španělštin|"
         ),
         ("y", "y", "ě"),
     ),
@@ -81,7 +81,7 @@ WORDINGS = {
         "Fuldfør følgende sætning på {target} ud fra sammenhængen.",
         _names(
             "engelsk, fransk, tjekkisk, dansk, ukrainsk, bulgarsk, finsk, ungarsk, norsk bokmål, indonesisk, japansk, "
-            "koreansk, portugisisk, slovensk, vietnamesisk, polsk, thai, khmer"
+            "koreansk, portugisisk, slovensk, vietnamesisk, polsk, thai, khmer, spansk"
         ),
     ),
     "ukr": Wording(
@@ -89,7 +89,8 @@ WORDINGS = {
         "Доповніть наведене речення {target} відповідно до його контексту.",
         _names(
             "англійськ|, французьк|, чеськ|, данськ|, українськ|, болгарськ|, фінськ|, угорськ|, норвезьк| (букмол), "
-            "індонезійськ|, японськ|, корейськ|, португальськ|, словенськ|, в’єтнамськ|, польськ|, тайськ|, кхмерськ|"
+            "індонезійськ|, японськ|, корейськ|, португальськ|, словенськ|, в’єтнамськ|, польськ|, тайськ|, кхмерськ|, "
+            "іспанськ|"
         ),
         ("ої", "у", "ою"),
     ),
@@ -98,7 +99,8 @@ WORDINGS = {
         "Довършете следното изречение на {target} според контекста му.",
         _names(
             "английски, френски, чешки, датски, украински, български, фински, унгарски, норвежки (букмол), "
-            "индонезийски, японски, корейски, португалски, словенски, виетнамски, полски, тайландски, кхмерски"
+            "индонезийски, японски, корейски, португалски, словенски, виетнамски, полски, тайландски, кхмерски, "
+            "испански"
         ),
     ),
     "fin": Wording(
@@ -106,7 +108,7 @@ WORDINGS = {
         "Täydennä seuraava lause {target} kielellä asiayhteyden mukaisesti.",
         _names(
             "englannin, ranskan, tšekin, tanskan, ukrainan, bulgarian, suomen, unkarin, kirjanorjan, indonesian, "
-            "japanin, korean, portugalin, sloveenin, vietnamin, puolan, thain, khmerin"
+            "japanin, korean, portugalin, sloveenin, vietnamin, puolan, thain, khmerin, espanjan"
         ),
     ),
     "hun": Wording(
@@ -114,7 +116,7 @@ WORDINGS = {
         "Egészítse ki a következő mondatot {target} nyelven a szövegkörnyezetnek megfelelően.",
         _names(
             "angol, francia, cseh, dán, ukrán, bolgár, finn, magyar, norvég (bokmål), indonéz, japán, koreai, "
-            "portugál, szlovén, vietnámi, lengyel, thai, khmer"
+            "portugál, szlovén, vietnámi, lengyel, thai, khmer, spanyol"
         ),
     ),
     "nob": Wording(
@@ -122,7 +124,7 @@ WORDINGS = {
         "Fullfør følgende setning på {target} ut fra sammenhengen.",
         _names(
             "engelsk, fransk, tsjekkisk, dansk, ukrainsk, bulgarsk, finsk, ungarsk, norsk bokmål, indonesisk, japansk, "
-            "koreansk, portugisisk, slovensk, vietnamesisk, polsk, thai, khmer"
+            "koreansk, portugisisk, slovensk, vietnamesisk, polsk, thai, khmer, spansk"
         ),
     ),
     "ind": Wording(
@@ -131,7 +133,8 @@ WORDINGS = {
         _names(
             "bahasa Inggris, bahasa Prancis, bahasa Ceko, bahasa Denmark, bahasa Ukraina, bahasa Bulgaria, "
             "bahasa Finlandia, bahasa Hungaria, bahasa Norwegia Bokmål, bahasa Indonesia, bahasa Jepang, bahasa Korea, "
-            "bahasa Portugis, bahasa Slovenia, bahasa Vietnam, bahasa Polandia, bahasa Thai, bahasa Khmer"
+            "bahasa Portugis, bahasa Slovenia, bahasa Vietnam, bahasa Polandia, bahasa Thai, bahasa Khmer, "
+            "bahasa Spanyol"
         ),
     ),
     "jpn": Wording(
@@ -140,7 +143,7 @@ WORDINGS = {
         _names(
             "英語, フランス語, チェコ語, デンマーク語, ウクライナ語, ブルガリア語, フィンランド語, ハンガリー語, "
             "ノルウェー語（ブークモール）, インドネシア語, 日本語, 韓国語, ポルトガル語, スロベニア語, ベトナム語, "
-            "ポーランド語, タイ語, クメール語"
+            "ポーランド語, タイ語, クメール語, スペイン語"
         ),
     ),
     "kor": Wording(
@@ -148,7 +151,7 @@ WORDINGS = {
         "문맥에 맞게 다음 문장을 {target}로 완성하세요.",
         _names(
             "영어, 프랑스어, 체코어, 덴마크어, 우크라이나어, 불가리아어, 핀란드어, 헝가리어, 보크몰 노르웨이어, "
-            "인도네시아어, 일본어, 한국어, 포르투갈어, 슬로베니아어, 베트남어, 폴란드어, 태국어, 크메르어"
+            "인도네시아어, 일본어, 한국어, 포르투갈어, 슬로베니아어, 베트남어, 폴란드어, 태국어, 크메르어, 스페인어"
         ),
     ),
     "por": Wording(
@@ -156,7 +159,7 @@ WORDINGS = {
         "Complete a seguinte frase em {target} de acordo com o seu contexto.",
         _names(
             "inglês, francês, tcheco, dinamarquês, ucraniano, búlgaro, finlandês, húngaro, norueguês bokmål, "
-            "indonésio, japonês, coreano, português, esloveno, vietnamita, polonês, tailandês, khmer"
+            "indonésio, japonês, coreano, português, esloveno, vietnamita, polonês, tailandês, khmer, espanhol"
         ),
     ),
     "slv": Wording(
@@ -165,7 +168,7 @@ WORDINGS = {
         _names(
             "angleščin|, francoščin|, češčin|, danščin|, ukrajinščin|, bolgarščin|, finščin|, madžarščin|, "
             "norveščin| (bokmål), indonezijščin|, japonščin|, korejščin|, portugalščin|, slovenščin|, vietnamščin|, "
-            "poljščin|, tajščin|, kmerščin|"
+            "poljščin|, tajščin|, kmerščin|, španščin|"
         ),
         ("e", "o", "i"),
     ),
@@ -175,7 +178,7 @@ WORDINGS = {
         _names(
             "tiếng Anh, tiếng Pháp, tiếng Séc, tiếng Đan Mạch, tiếng Ukraina, tiếng Bulgaria, tiếng Phần Lan, "
             "tiếng Hungary, tiếng Na Uy (Bokmål), tiếng Indonesia, tiếng Nhật, tiếng Hàn, tiếng Bồ Đào Nha, "
-            "tiếng Slovenia, tiếng Việt, tiếng Ba Lan, tiếng Thái, tiếng Khmer"
+            "tiếng Slovenia, tiếng Việt, tiếng Ba Lan, tiếng Thái, tiếng Khmer, tiếng Tây Ban Nha"
         ),
     ),
     "pol": Wording(
@@ -183,7 +186,8 @@ WORDINGS = {
         "Uzupełnij poniższe zdanie w języku {target} zgodnie z jego kontekstem.",
         _names(
             "angielsk|, francusk|, czesk|, duńsk|, ukraińsk|, bułgarsk|, fińsk|, węgiersk|, norwesk| (bokmål), "
-            "indonezyjsk|, japońsk|, koreańsk|, portugalsk|, słoweńsk|, wietnamsk|, polsk|, tajsk|, khmersk|"
+            "indonezyjsk|, japońsk|, koreańsk|, portugalsk|, słoweńsk|, wietnamsk|, polsk|, tajsk|, khmersk|, "
+            "hiszpańsk|"
         ),
         ("iego", "i", "im"),
     ),
@@ -193,7 +197,7 @@ WORDINGS = {
         _names(
             "ภาษาอังกฤษ, ภาษาฝรั่งเศส, ภาษาเช็ก, ภาษาเดนมาร์ก, ภาษายูเครน, ภาษาบัลแกเรีย, ภาษาฟินแลนด์, ภาษาฮังการี, "
             "ภาษานอร์เวย์บุ๊กมอล, ภาษาอินโดนีเซีย, ภาษาญี่ปุ่น, ภาษาเกาหลี, ภาษาโปรตุเกส, ภาษาสโลวีเนีย, ภาษาเวียดนาม, "
-            "ภาษาโปแลนด์, ภาษาไทย, ภาษาเขมร"
+            "ภาษาโปแลนด์, ภาษาไทย, ภาษาเขมร, ภาษาสเปน"
         ),
     ),
     "khm": Wording(
@@ -202,7 +206,15 @@ WORDINGS = {
         _names(
             "ភាសាអង់គ្លេស, ភាសាបារាំង, ភាសាឆែក, ភាសាដាណឺម៉ាក, ភាសាអ៊ុយក្រែន, ភាសាប៊ុលហ្គារី, ភាសាហ្វាំងឡង់, ភាសាហុងគ្រី, "
             "ភាសាន័រវែសបុកម៉ុល, ភាសាឥណ្ឌូនេស៊ី, ភាសាជប៉ុន, ភាសាកូរ៉េ, ភាសាព័រទុយហ្គាល់, ភាសាស្លូវេនី, ភាសាវៀតណាម, "
-            "ភាសាប៉ូឡូញ, ភាសាថៃ, ភាសាខ្មែរ"
+            "ភាសាប៉ូឡូញ, ភាសាថៃ, ភាសាខ្មែរ, ភាសាអេស្ប៉ាញ"
+        ),
+    ),
+    "spa": Wording(
+        "Traduzca la siguiente frase del {source} al {target}.",
+        "Complete la siguiente frase en {target} según su contexto.",
+        _names(
+            "inglés, francés, checo, danés, ucraniano, búlgaro, finés, húngaro, noruego bokmål, indonesio, japonés, "
+            "coreano, portugués, esloveno, vietnamita, polaco, tailandés, jemer, español"
         ),
     ),
 }
@@ -232,7 +244,7 @@ def _particles(instruction: str, source: str, target: str) -> tuple[str, str]:
             f"l’{target}" if target.startswith(_VOWELS) else f"le {target}",
         )
     if instruction == "ces":
-        return f"{'ze' if source.startswith('s') else 'z'} {source}", target
+        return f"{'ze' if source.startswith(('s', 'š')) else 'z'} {source}", target
     if instruction == "ukr":
         adjective, _, rest = source.partition(" ")
         preposition = "зі" if source.startswith("с") else "з"
@@ -252,7 +264,7 @@ def complete_instruction(target: str, instruction: str = "eng") -> str:
     found = wording(instruction)
     name = found.name(target, 2)
     if instruction == "ces":
-        name = f"{'ve' if name[0] in 'fvs' else 'v'} {name}"
+        name = f"{'ve' if name[0] in 'fvsš' else 'v'} {name}"
     if instruction == "ukr":
         adjective, _, rest = name.partition(" ")
         name = f"{adjective} мовою{' ' + rest if rest else ''}"

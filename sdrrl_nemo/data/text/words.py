@@ -1,4 +1,4 @@
-"""Words and letters of a text in the paper's eighteen languages.
+"""Words and letters of a text in every language of languages.py.
 
 Where words are written apart, a word is a run of letters, digits and marks with inner apostrophes and hyphens.
 Japanese, Thai and Khmer are cut by ICU's dictionary-based break iterator, through the package ``icu4py``. Compared on

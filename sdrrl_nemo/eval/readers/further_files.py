@@ -24,11 +24,11 @@ from sdrrl_nemo.eval.readers.official_files import NotCovered, checked_items, te
 from sdrrl_nemo.eval.readers.row_files import candidates, find_file, read_lines, read_rows
 from sdrrl_nemo.eval.scorers import language_confusion, mgsm, multiloko
 
-INCLUDE = frozenset({"bul", "fin", "fra", "hun", "ind", "jpn", "kor", "pol", "por", "ukr", "vie"})
-GLOBAL_MMLU = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por", "ukr", "vie"})
-GLOBAL_MMLU_LITE = frozenset({"eng", "fra", "ind", "jpn", "kor", "por"})
-ARENA_HARD = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por", "ukr", "vie"})
-"""Languages of the paper that each data set has."""
+INCLUDE = frozenset({"bul", "fin", "fra", "hun", "ind", "jpn", "kor", "pol", "por", "spa", "ukr", "vie"})
+GLOBAL_MMLU = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por", "spa", "ukr", "vie"})
+GLOBAL_MMLU_LITE = frozenset({"eng", "fra", "ind", "jpn", "kor", "por", "spa"})
+ARENA_HARD = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por", "spa", "ukr", "vie"})
+"""Languages of the table that each data set has."""
 OPTIONS = ("option_a", "option_b", "option_c", "option_d")
 SETTINGS = ("monolingual", "crosslingual")
 

@@ -28,13 +28,13 @@ from sdrrl_nemo.eval.scorers.mkqa import CODES as MKQA_CODES
 from sdrrl_nemo.eval.scorers.mkqa import answerable, gold_answers
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES
 
-XLSUM_LANGUAGES = frozenset({"eng", "fra", "ind", "jpn", "kor", "por", "tha", "ukr", "vie"})
-"""Languages of the paper that XL-Sum has."""
+XLSUM_LANGUAGES = frozenset({"eng", "fra", "ind", "jpn", "kor", "por", "spa", "tha", "ukr", "vie"})
+"""Languages of the table that XL-Sum has."""
 BACTRIAN_CODES = {
     "eng": "en", "fra": "fr", "ces": "cs", "ukr": "uk", "fin": "fi", "ind": "id", "jpn": "ja", "kor": "ko", "por": "pt",
-    "slv": "sl", "vie": "vi", "pol": "pl", "tha": "th", "khm": "km",
+    "slv": "sl", "vie": "vi", "pol": "pl", "tha": "th", "khm": "km", "spa": "es",
 }  # fmt: skip
-"""Languages of the paper that Bactrian-X has; bul, dan, hun and nob are not in it."""
+"""Languages of the table that Bactrian-X has; bul, dan, hun and nob are not in it."""
 SOURCES = {
     "belebele": "github.com/facebookresearch/belebele",
     "flores": "github.com/facebookresearch/flores (flores200_dataset.tar.gz)",

@@ -18,8 +18,8 @@ from typing import Any
 from sdrrl_nemo.common.optional import require
 from sdrrl_nemo.data.engines.base import LanguageIdentifier
 
-LANGUAGES = frozenset({"eng", "fra", "por", "jpn", "kor", "ind", "vie"})
-"""Languages of the paper that the benchmark has."""
+LANGUAGES = frozenset({"eng", "fra", "por", "jpn", "kor", "ind", "spa", "vie"})
+"""Languages of the table that the benchmark has."""
 WORD_LANGUAGES = frozenset({"jpn", "kor"})
 LEAST_WORDS = 5
 """Shorter lines are not judged."""

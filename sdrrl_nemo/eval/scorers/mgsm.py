@@ -12,11 +12,11 @@ HEADINGS = {
     "eng": "Answer", "fra": "Réponse", "jpn": "答え", "tha": "คำตอบ",
     "por": "Resposta", "ces": "Odpověď", "dan": "Svar", "ukr": "Відповідь", "bul": "Отговор", "fin": "Vastaus",
     "hun": "Válasz", "nob": "Svar", "ind": "Jawaban", "kor": "답", "slv": "Odgovor", "vie": "Trả lời",
-    "pol": "Odpowiedź", "khm": "ចម្លើយ",
+    "pol": "Odpowiedź", "khm": "ចម្លើយ", "spa": "Respuesta",
 }  # fmt: skip
-"""Word that the answer stands behind; of the first four languages it is simple-evals', of the others this project's."""
-OFFICIAL = frozenset({"eng", "fra", "jpn", "tha"})
-"""Languages of the paper that MGSM itself has."""
+"""Word that the answer stands behind; of the first four languages and Spanish it is simple-evals', else ours."""
+OFFICIAL = frozenset({"eng", "fra", "jpn", "spa", "tha"})
+"""Languages of the table that MGSM itself has."""
 _NUMBER = re.compile(r"\d+\.?\d*")
 
 

@@ -20,9 +20,9 @@ from sdrrl_nemo.data.text.languages import language
 
 CODES = {
     "eng": "en", "dan": "da", "fin": "fi", "fra": "fr", "hun": "hu", "jpn": "ja", "khm": "km", "kor": "ko",
-    "nob": "no", "pol": "pl", "por": "pt", "tha": "th", "vie": "vi",
+    "nob": "no", "pol": "pl", "por": "pt", "spa": "es", "tha": "th", "vie": "vi",
 }  # fmt: skip
-"""Languages of the paper that MKQA has, and its name for them; bul, ces, ind, slv and ukr are not in it."""
+"""Languages of the table that MKQA has, and its name for them; bul, ces, ind, slv and ukr are not in it."""
 PER_CHARACTER = frozenset({"jpn", "tha", "khm"})
 ARTICLES = {
     "eng": r"\b(a|an|the)\b",
@@ -31,6 +31,7 @@ ARTICLES = {
     "nob": r"\b(en|et|ei)\b",
     "fra": r"\b(le|la|l'|les|du|de|d'|des|un|une|des)",
     "por": r"\b(o|a|os|as|um|uma|uns|umas)\b",
+    "spa": r"\b(un|una|unos|unas|el|la|los|las)\b",
     "fin": r"\b(se|yks|yksi)\b",
     "hun": r"\b(a|az|egy)\b",
 }

@@ -20,9 +20,9 @@ from sdrrl_nemo.common.optional import require
 
 NAMES = {
     "ces": "czech", "eng": "english", "fra": "french", "ind": "indonesian", "jpn": "japanese", "khm": "khmer",
-    "kor": "korean", "pol": "polish", "por": "portuguese", "tha": "thai", "vie": "vietnamese",
+    "kor": "korean", "pol": "polish", "por": "portuguese", "spa": "spanish", "tha": "thai", "vie": "vietnamese",
 }  # fmt: skip
-"""Languages of the paper that MultiLoKo has, as its folders are named."""
+"""Languages of the table that MultiLoKo has, as its folders are named."""
 _PUNCTUATION = frozenset(
     string.punctuation + "„“«»¡¿《》！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃"
     "「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛”‟…‧﹏"

@@ -27,10 +27,10 @@ NAMES = {
     "eng": "english", "ces": "czech", "dan": "danish", "ukr": "ukrainian", "bul": "bulgarian", "fin": "finnish",
     "hun": "hungarian", "nob": "norwegian", "ind": "indonesian", "jpn": "japanese", "kor": "korean",
     "por": "portuguese", "slv": "slovenian", "vie": "vietnamese", "pol": "polish", "tha": "thai", "khm": "khmer",
-    "fra": "french",
+    "fra": "french", "spa": "spanish",
 }  # fmt: skip
-"""XL-Sum's names; it has data in eng, fra, ind, jpn, kor, por, tha, ukr and vie of the paper's languages."""
-STEMMED = frozenset({"eng", "dan", "fin", "fra", "hun", "nob", "por"})
+"""XL-Sum's names; of these it has data in eng, fra, ind, jpn, kor, por, spa, tha, ukr and vie."""
+STEMMED = frozenset({"eng", "dan", "fin", "fra", "hun", "nob", "por", "spa"})
 """Languages that Snowball stems; the official code leaves the others' words as they are."""
 STOPWORDS = Path(__file__).with_name("stopwords.yaml")
 

@@ -21,6 +21,7 @@ YES_NO = {
     "eng": ("yes", "no"), "dan": ("ja", "nej"), "fin": ("kyllä", "ei"), "fra": ("oui", "non"),
     "hun": ("igen", "nem"), "jpn": ("はい", "いいえ"), "khm": ("បាទ", "ទេ"), "kor": ("예", "아니요"),
     "nob": ("ja", "nei"), "pol": ("tak", "nie"), "por": ("sim", "não"), "tha": ("ใช่", "ไม่"), "vie": ("có", "không"),
+    "spa": ("sí", "no"),
 }
 # fmt: on
 """MKQA's gold answer to a ``binary`` question is ``yes`` or ``no`` in every language, and its predictions have a field

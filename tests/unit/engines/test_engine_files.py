@@ -18,6 +18,7 @@ from tests.tiny import tiny_model
 from tests.unit.data.shipped.resources import comet, debian_packages, instructions, muse, opus, sentences, write
 from tests.unit.data.shipped.tiny_translator import build
 from tests.unit.engines.language_id.test_fasttext import WORDS, write_classifier
+from tests.unit.engines.translate.apertium_stand_in import write_pair, write_programs
 
 PAIR = ("eng", "ces")
 REGISTRIES = {
@@ -53,6 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "shots/eng-ces.tsv", "Yes\tAno\n")
     for name in ("model.intgemm.alphas.bin", "lex.s2t.bin", "tokenizer.json"):
         write(root / "bergamot" / name, name)
+    write_pair(write_programs(root / "apertium"), "eng-ces")
     run = root / "run"
     for name in ("metadata.json", "__0_0.distcp"):
         write(run / "checkpoints/step-000010/weights" / name, "{}")
@@ -74,6 +76,7 @@ def options(root: Path) -> dict[str, dict[str, Any]]:
         "nemo_checkpoint": {"run": str(root / "run"), "base": str(root / "llama")},
         "openai_server": {"model": "tiny"},
         "openai_judge": {"model": "tiny"},
+        "apertium": {"folder": str(root / "apertium")},
         "bergamot": {"models": {"eng-ces": str(root / "bergamot")}},
         "llm_translate": {
             "generator": "hf",

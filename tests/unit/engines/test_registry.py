@@ -13,7 +13,7 @@ from sdrrl_nemo.data.engines import base
 
 def test_every_backend_is_registered() -> None:
     assert {"ctranslate2", "hf", "nemo_checkpoint", "openai_server"} <= set(base.GENERATORS)
-    assert {"bergamot", "llm_translate", "nllb_ctranslate2", "nllb_hf"} <= set(base.TRANSLATORS)
+    assert {"apertium", "bergamot", "llm_translate", "nllb_ctranslate2", "nllb_hf"} <= set(base.TRANSLATORS)
     assert "use" in base.QUALITY_ESTIMATORS
     assert "cld3" in base.LANGUAGE_IDENTIFIERS
     assert "freedict" in base.DICTIONARIES

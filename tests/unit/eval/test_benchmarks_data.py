@@ -28,7 +28,7 @@ MISSING = {
     "bactrian": {"bul", "dan", "hun", "nob"},
     "xlsum": {"ces", "dan", "bul", "fin", "hun", "nob", "slv", "pol", "khm"},
 }
-"""Languages of the paper (appendices A and B) that a data set does not have."""
+"""Languages of the table that a data set does not have."""
 
 
 def test_samples_have_the_counts_their_readme_states_and_are_parallel():

@@ -15,7 +15,7 @@ PACKAGE = "cld3-py"
 
 # CLD3's other labels, so that a report can name what an off-target text is in. Romanised variants stay None.
 _OTHER = """
-af afr am amh ar ara az aze be bel bn ben bs bos ca cat ceb ceb co cos cy cym de deu el ell eo epo es spa et est eu eus
+af afr am amh ar ara az aze be bel bn ben bs bos ca cat ceb ceb co cos cy cym de deu el ell eo epo et est eu eus
 fa fas fil fil fy fry ga gle gd gla gl glg gu guj ha hau haw haw hi hin hmn hmn hr hrv ht hat hy hye ig ibo is isl
 it ita iw heb jv jav ka kat kk kaz kn kan ku kur ky kir la lat lb ltz lo lao lt lit lv lav mg mlg mi mri mk mkd ml mal
 mn mon mr mar ms msa mt mlt my mya ne nep nl nld ny nya pa pan ps pus ro ron ru rus sd snd si sin sk slk sm smo sn sna

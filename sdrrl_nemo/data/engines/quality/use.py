@@ -29,7 +29,7 @@ class UseQualityEstimator(QualityEstimator):
     licence = "Apache-2.0"
     # The publisher's 16, as far as languages.py has them, and Indonesian, which scores like them. Of the others seven
     # were measured: true translations score hardly above spoilt ones (docs/quality_thresholds.md).
-    languages = frozenset({"eng", "fra", "ind", "jpn", "kor", "pol", "por", "tha"})
+    languages = frozenset({"eng", "fra", "ind", "jpn", "kor", "pol", "por", "spa", "tha"})
 
     def __init__(self, aggregate: str = "mean", threads: int = 2) -> None:
         require_aggregate("use", aggregate)

@@ -22,7 +22,7 @@ from sdrrl_nemo.common.optional import require
 LOCALES = {
     "eng": "en", "fra": "fr", "ces": "cs", "dan": "da", "ukr": "uk", "bul": "bg", "fin": "fi", "hun": "hu",
     "nob": "nb", "ind": "id", "jpn": "ja", "kor": "ko", "por": "pt", "slv": "sl", "vie": "vi", "pol": "pl",
-    "tha": "th", "khm": "km",
+    "tha": "th", "khm": "km", "spa": "es",
 }  # fmt: skip
 """ISO 639-3 -> BCP 47 tag of CLDR."""
 
@@ -31,6 +31,7 @@ _ICU_ONLY = frozenset({"khm"})
 _ABBREVIATIONS = {
     "fra": frozenset({"m", "mm", "mme", "mlle", "art", "chap", "env"}),
     "por": frozenset({"av", "exmo", "art", "cap", "pág"}),
+    "spa": frozenset({"av", "avda", "art", "cap", "pág", "ud", "uds"}),
     "vie": frozenset({"ts", "tp", "pgs", "gs", "ths", "bs", "q", "p", "tt"}),
     "ukr": frozenset({"м", "вул", "просп", "обл"}),
     "bul": frozenset({"гр", "ул", "бул", "проф"}),

@@ -2,7 +2,8 @@
 
 Only what cannot exist where tests run is replaced, and by something of its kind: NLLB-200-3.3B by an NLLB folder of two
 layers that learnt twelve lines a script, Llama by its tokenizer's folder and a server of the OpenAI protocol, CometKiwi
-by a worker that speaks its protocol. Readers, filters, Bergamot, CLD3, fastText and the sentence encoder are real.
+by a worker that speaks its protocol, Apertium by programs that know six words. Readers, filters, Bergamot, CLD3,
+fastText and the sentence encoder are real.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import pyarrow.parquet
 
 from sdrrl_nemo.data.engines.corpora import gnome_help
 from sdrrl_nemo.data.engines.dictionaries import freedict
+from sdrrl_nemo.data.engines.translate.apertium import installed
 from sdrrl_nemo.data.text.languages import LANGUAGES
 from tests.launch import ROOT
 from tests.tiny import tiny_model
 from tests.tiny_tokenizer import save_tokenizer
 from tests.unit.data.shipped.tiny_translator import build, lines_of
+from tests.unit.engines.translate.apertium_stand_in import write_pair, write_programs
 
 ROWS = 6
 """Rows of an instruction set: the first six lines are questions, the others their answers."""
@@ -111,6 +114,10 @@ def debian_packages(cache: Path) -> None:
             package = f"dict-freedict-eng-{entry.freedict}"
             stem = cache / f"{package}-{version}/usr/share/dictd/freedict-eng-{entry.freedict}"
             write_dict(stem, {"the": "la", "what": "que", "is": "jest", "day": lines_of(entry.code)[0].split()[0]})
+    for name, version, _ in installed.PROGRAMS:
+        write_programs(cache / f"{name}-{version}")
+    for package, version in installed.PAIRS.values():
+        write_pair(cache / f"{package}-{version}")
 
 
 def write_dict(stem: Path, entries: dict[str, str]) -> None:

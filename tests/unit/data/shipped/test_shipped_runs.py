@@ -25,6 +25,8 @@ SMALL = ["parallel.train_pairs=6", "parallel.held_out_pairs=3", "instructions.he
 EMBEDDED = ["instructions.limit=12", "instructions.held_out=3", "generation.engine.options.max_new_tokens=8"]
 """The demos translate with Bergamot, judge with the sentence encoder and CLD3: real ones, a few rows. The model's
 answers break off, which costs half of the rows, so a handful would not be enough for every subset."""
+BY_WORD = ["quality.tau=-1", "filters=[]", "language_id.min_letters=100000"]
+"""For the stand-in of Apertium, which leaves nearly every word in English."""
 ON_CPU = ["translation.options.device=cpu", "translation.options.compute_type=float32", "packing.validation_fraction=0"]
 FEWER = {"paper_13b": ["target_languages=[ces,khm]"], "multi_source": ["pairs=[[eng,ind],[fra,kor]]"]}
 """All sixteen pairs are paper_eng's, all three French ones paper_fra's."""
@@ -52,7 +54,9 @@ def overrides_for(path: Path, server: str) -> list[str]:
         return [*SMALL, *ON_CPU, *few, f"generation.engine.options.base_url={server}"]
     if path.stem == "multi":
         return [*SMALL, *EMBEDDED, "target_languages=[por,ces,jpn,ukr,bul]"]  # one of each kind
-    return [*SMALL, *EMBEDDED]
+    if path.stem == "demo_por_spa":
+        return [*SMALL, *EMBEDDED, *(f"by_pair.*-spa.{bound}" for bound in BY_WORD)]
+    return [*SMALL, *EMBEDDED, *(BY_WORD if path.stem == "demo_spa" else [])]
 
 
 @needs_fasttext

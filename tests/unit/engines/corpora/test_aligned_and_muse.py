@@ -159,4 +159,4 @@ def test_the_table_names_every_language() -> None:
     assert [c for c, x in LANGUAGES.items() if not x.own_name] == []
     assert [c for c, x in LANGUAGES.items() if x.muse is None] == ["khm"]
     assert [c for c, x in LANGUAGES.items() if x.opus100 is None] == []
-    assert len({x.opus100 for x in LANGUAGES.values()}) == len(LANGUAGES) == 18
+    assert len({x.opus100 for x in LANGUAGES.values()}) == len(LANGUAGES) == 19
