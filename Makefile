@@ -57,11 +57,14 @@ $(INSTALLED): requirements/install.py $(wildcard requirements/*.txt) pyproject.t
 
 # --- the main job: English -> Portuguese -------------------------------------------------------------------------------------------
 
-.PHONY: demo demo-short
+.PHONY: demo demo-short demo-spa
 demo: work/eval/demo_por/report.html ## the main job, about 15 minutes on 2 cores; prints where its report is
 	@echo "report: $(CURDIR)/$<"
 
 demo-short: work/eval/demo_por_short/report.html ## the same job on few rows, a few minutes; what CI runs
+	@echo "report: $(CURDIR)/$<"
+
+demo-spa: work/eval/demo_spa/report.html ## the main job into Spanish, whose translator is rules and visibly noisy
 	@echo "report: $(CURDIR)/$<"
 
 $(STAMPS)/model: $(INSTALLED) sdrrl_nemo/model/gguf.py
@@ -87,7 +90,7 @@ work/eval/%/report.html: configs/eval/%.yaml configs/eval/demo_por.yaml $(STAMPS
 .SECONDARY:
 
 .PHONY: data-demo
-LANGS ?= por,ces,dan,fin,hun,ind,jpn,pol,ukr,kor,slv,vie,bul,nob
+LANGS ?= por,spa,ces,dan,fin,hun,ind,jpn,pol,ukr,kor,slv,vie,bul,nob
 data-demo: $(STAMPS)/model ## transfer sets of LANGS=por,ces,... in one run, with the engines that come in packages
 	$(PY) tools/preprocess_sdrrl.py --config configs/data/multi.yaml 'target_languages=[$(LANGS)]'
 	@echo "data card: $(CURDIR)/work/data/multi/data_card.html"
