@@ -24,12 +24,24 @@ from sdrrl_nemo.common.fileio import read_json_object, read_jsonl, write_json
 FORMAT = "sdrrl-demo/1"
 KEPT = ("id", "title", "unit", "better", "base", "trained", "difference", "interval", "p_value", "verdict")
 """What is kept of a measure; its details are in the report."""
+KINDS = ("questions", "translation")
+"""What held-out loss is taken on."""
 
 
 def measures(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Every measure of results.json, section by section."""
     sections = (results["loss"], results["off_target"], results["translation"], results["alignment"]["measures"])
     return [{key: m[key] for key in KEPT} for section in sections for m in section]
+
+
+def judged(results: dict[str, Any]) -> dict[str, int]:
+    """How many held-out texts the measures are made of; the configuration may take fewer than there are."""
+    loss = {kind: max(m["samples"] for m in results["loss"] if m["kind"] == kind) for kind in KINDS}
+    return {
+        "questions": loss["questions"],
+        "pairs": loss["translation"],
+        "translated": max(m["samples"] for m in results["translation"]),
+    }
 
 
 def training(folder: Path) -> dict[str, Any]:
@@ -64,7 +76,7 @@ def collected(evaluation: Path, trained: Path, data: Path, seconds: int | None) 
         "date": f"{when:%Y-%m-%d}",
         "title": results["title"],
         "make_demo_seconds": seconds,
-        "held_out": {kind: results["held_out"][kind] for kind in ("questions", "pairs")},
+        "judged": judged(results),
         "data": {
             "seconds": round(sum(stage["seconds"] for stage in stats["stages"]), 1),
             "subsets": {name: subset["samples"] for name, subset in stats["subsets"].items()},

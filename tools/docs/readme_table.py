@@ -23,6 +23,10 @@ RESULTS = ROOT / "docs/results/demo_por.json"
 BEGIN, END = "<!-- demo: written by tools/docs/readme_table.py -->", "<!-- demo: end -->"
 PAGES = {"README.md": False, "docs/using.md": True}
 """Page -> whether it shows every measure; else those that moved beyond chance, and all that got worse."""
+MORE = (
+    "So few steps of a small model make a demonstration, not a good Portuguese model; "
+    "[docs/using.md](docs/using.md#results-of-the-demo) has every measure."
+)
 GROUPS = (
     "Better, beyond chance",
     "Worse, beyond chance",
@@ -70,12 +74,12 @@ def section(results: dict[str, Any], whole: bool, link: str) -> str:
         if (name := group(measure)) is not None:
             groups[name].append(measure)
     better, worse, down, rest = (len(groups[name]) for name in GROUPS)
-    training, held_out = results["training"], results["held_out"]
+    training, judged = results["training"], results["judged"]
     lines = [
         f"One run of `make demo` ({results['date']}; {training['provenance']['machine']}; {training['steps']} steps, "
         f"{training['tokens']:,} tokens;",
-        f"[all figures]({link})), judged on {held_out['questions']} questions and {held_out['pairs']} pairs of "
-        "sentences that training never saw:",
+        f"[all figures]({link})), judged on {judged['questions']} questions and {judged['pairs']} pairs of sentences "
+        f"that training never saw, {judged['translated']} of them translated:",
         f"{better} measures got better beyond chance and {worse} worse; {down} got worse and {rest} not worse within "
         "what chance explains.",
         "",
@@ -86,6 +90,8 @@ def section(results: dict[str, Any], whole: bool, link: str) -> str:
         if groups[name] or name in GROUPS[:2]:
             lines.append(f"| **{name}**{'' if groups[name] else ': none'} | | | |")
             lines += [row(measure) for measure in groups[name]]
+    if not whole:
+        lines += ["", MORE]
     return "\n".join(lines)
 
 

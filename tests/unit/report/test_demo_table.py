@@ -35,13 +35,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     """What is read of a run: evaluation, training and data, with a step that was taken again after a resume."""
     evaluation, run, data = (tmp_path / name for name in ("eval/demo", "runs/demo", "data/demo"))
     rows = [m.as_dict() | {"samples": 4} for m in MEASURES]
+    pairs = rows[0] | {"id": "loss.f", "kind": "translation", "samples": 5, "verdict": "no clear change"}
     results = {
         "title": "a demo",
-        "held_out": {"pairs": 5, "questions": 3, "sha256": SHA256},
+        "held_out": {"pairs": 50, "questions": 30, "sha256": SHA256},  # the evaluation took fewer
         "configuration": {"run_dir": "work/runs/demo"},
         "provenance": {"machine": "a machine"},
         "seconds": {"base": {"x": 1.0}, "trained": {"x": 2.5}},
-        "loss": rows[:1],
+        "loss": [rows[0] | {"kind": "questions", "samples": 3}, pairs],
         "off_target": [rows[1], rows[4]],
         "translation": rows[2:3],
         "alignment": {"measures": rows[3:4]},
@@ -84,8 +85,8 @@ def test_both_pages_are_written_from_a_run(checkout: Path) -> None:
     for page in pages.values():
         table = page[page.index(readme_table.BEGIN) : page.index(readme_table.END)]
         assert "another machine; 3 steps, 600 tokens;" in table
-        assert "on 3 questions and 5 pairs" in table
-        assert "1 measures got better beyond chance and 1 worse; 1 got worse and 1 not worse within" in table
+        assert "on 3 questions and 5 pairs of sentences that training never saw, 4 of them translated:" in table
+        assert "1 measures got better beyond chance and 1 worse; 1 got worse and 2 not worse within" in table
         lines = [line for line in table.splitlines() if line.startswith("|")][2:]
         assert lines[:6] == [
             "| **Better, beyond chance** | | | |",
@@ -113,7 +114,7 @@ def test_a_page_without_its_markers_is_named(checkout: Path) -> None:
 
 def test_the_results_are_those_of_the_folders(checkout: Path) -> None:
     found = json.loads((checkout / RESULTS).read_text(encoding="utf-8"))
-    assert [m["id"] for m in found["measures"]] == ["loss.a", "off.b", "off.e", "BLEU.c", "cosine.d"]
+    assert [m["id"] for m in found["measures"]] == ["loss.a", "loss.f", "off.b", "off.e", "BLEU.c", "cosine.d"]
     assert found["training"] == {
         "steps": 3,
         "tokens": 600,
