@@ -79,7 +79,7 @@ def test_metricx_is_a_turned_error_of_the_official_input(tiny: Path) -> None:
     assert len(set(errors)) > 8
     sources, translations = [s["src"] for s in SEGMENTS], [s["mt"] for s in SEGMENTS]
     engine = MetricX(str(tiny / "metricx"), str(tiny / "metricx/tokenizer"), python=str(PYTHON), batch_size=4)
-    scorer = pickle.loads(pickle.dumps(engine._scorer))
+    engine._scorer = scorer = pickle.loads(pickle.dumps(engine._scorer))
     rows = [{"src": s, "mt": t} for s, t in zip(sources, translations, strict=True)]
     assert scorer.score(rows) == pytest.approx([1 - error / 25 for error in errors], abs=1e-4)
     assert scorer.score(rows[::-1]) == pytest.approx([1 - error / 25 for error in errors[::-1]], abs=1e-4)
