@@ -103,7 +103,7 @@ study-quick: $(STAMPS)/model ## SFT, T-SFT and SDRRL trained and evaluated on fe
 	$(PY) tools/study.py --config configs/study/quick.yaml
 
 .PHONY: comet-env
-comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi for preprocessing, COMET for evaluation
+comet-env: $(INSTALLED) ## COMET's own environment (.venv-comet): CometKiwi, xCOMET, MetricX for preprocessing, COMET for evaluation
 	$(PY) tools/make_comet_env.py --pip-args '$(PIP_ARGS)'
 
 # --- checks ----------------------------------------------------------------------------------------------------------------------------

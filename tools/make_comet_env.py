@@ -1,7 +1,7 @@
 #!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/python" "$0" "$@"'
 """Make the environment that COMET runs in: its pins (torchmetrics, setuptools, numpy) do not fit beside NeMo's.
 
-CometKiwi filters translations in it (docs/quality.md) and wmt22-comet-da scores them (docs/scorers.md).
+CometKiwi, xCOMET and MetricX filter translations in it (docs/quality.md), wmt22-comet-da scores them (docs/scorers.md).
 
     tools/make_comet_env.py                             # .venv-comet; the same command again does nothing, or mends it
     tools/make_comet_env.py --python /path/to/python3.12
@@ -30,8 +30,9 @@ FOLDER = (ROOT if IS_CHECKOUT else Path()) / ".venv-comet"
 """Installed as a package: in the folder that the command runs in, where the engine looks too."""
 MARK = ".installed"
 PYTHONS = ("3.12", "3.11")
-CHECK = (  # the classes of wmt22-cometkiwi-da (quality estimation) and wmt22-comet-da (scores with references)
-    "import sys; from comet.models import str2model; [str2model[k] for k in ('unified_metric', 'regression_metric')]; "
+CHECK = (  # the classes of wmt22-cometkiwi-da, wmt22-comet-da and xCOMET, and mT5 for MetricX
+    "import sys; from comet.models import str2model; from transformers import MT5ForConditionalGeneration; "
+    "[str2model[k] for k in ('unified_metric', 'regression_metric', 'xcomet_metric')]; "
     "print('unbabel-comet with Python', sys.version.split()[0])"
 )
 

@@ -232,7 +232,7 @@ class BenchmarkConfig:
     download: bool = False
     """Fetch what is missing under data_dir by name through ``datasets``."""
     hub: dict[str, str] = field(default_factory=dict)
-    """Data set (belebele, flores, xlsum, mkqa, bactrian) -> repository or folder to fetch it from instead."""
+    """Data set (its benchmark's name; bactrian for Fig. 3) -> repository or folder to fetch it from instead."""
     limits: dict[str, int] = field(default_factory=dict)
     """benchmark -> first N items; absent or 0 means all."""
     backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))

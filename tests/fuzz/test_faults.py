@@ -240,6 +240,14 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         {"model": "@", "python": "@/python"},
         "ended (exit status -9)",
     ),
+    "xcomet": ("quality", "xcomet", COMET, {"model": "@"}, "is no xCOMET; name the engine 'cometkiwi'"),
+    "metricx": (
+        "quality",
+        "metricx",
+        {"config.json": b'{"model_type": "t5"}'},
+        {"model": "@", "tokenizer": "@"},
+        "is a 't5' model; MetricX-24 is an 'mt5'",
+    ),
 }
 """What is wrong -> (role, engine, files, options, what the line must say); ``@`` is the files' folder."""
 

@@ -39,6 +39,8 @@ RATES = {
     "bergamot": Rate(20, 60, CORES),
     "llm_translate": Rate(5, 15, f"as openai_server; {GPU}"),
     "cometkiwi": Rate(150, 600, f"560M in fp16; {GPU}"),
+    "xcomet": Rate(25, 100, f"3.5B in bf16, a sixth of cometkiwi; {GPU}"),
+    "metricx": Rate(50, 200, f"metricx-24-hybrid-xl's encoder of 1.7B in bf16, a third of cometkiwi; {GPU}"),
     "use": Rate(40, 120, CORES),
     "cld3": Rate(3000, 10000, CORES),
     "fasttext_lid": Rate(10000, 50000, CORES),

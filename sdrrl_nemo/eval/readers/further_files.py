@@ -29,6 +29,14 @@ GLOBAL_MMLU = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por",
 GLOBAL_MMLU_LITE = frozenset({"eng", "fra", "ind", "jpn", "kor", "por", "spa"})
 ARENA_HARD = frozenset({"ces", "eng", "fra", "ind", "jpn", "kor", "pol", "por", "spa", "ukr", "vie"})
 """Languages of the table that each data set has."""
+FETCHED = {
+    "include": "huggingface.co/datasets/CohereLabs/include-base-44",
+    "global_mmlu": "huggingface.co/datasets/CohereLabs/Global-MMLU",
+    "global_mmlu_lite": "huggingface.co/datasets/CohereLabs/Global-MMLU-Lite",
+    "mgsm": "huggingface.co/datasets/juletxara/mgsm",
+    "m_arenahard": "huggingface.co/datasets/CohereLabs/m-ArenaHard",
+}
+"""Those that a hub has, and where they are published. The others are archives, MultiLoKo's with a password."""
 OPTIONS = ("option_a", "option_b", "option_c", "option_d")
 SETTINGS = ("monolingual", "crosslingual")
 
@@ -69,22 +77,37 @@ def covered(name: str, lang: str, languages: frozenset[str]) -> None:
         raise NotCovered(f"{name} has no {language(lang).name}")
 
 
+def place_of(name: str, lang: str) -> Path:
+    """Place below ``data_dir`` of a data set of `FETCHED`; NotCovered where it has no such language."""
+    entry = language(lang)
+    if name == "include":
+        covered("INCLUDE-44", lang, INCLUDE)
+        return Path("include-base-44", entry.name, "test.jsonl")
+    if name == "global_mmlu":
+        covered("Global-MMLU", lang, GLOBAL_MMLU)
+        return Path("Global-MMLU", entry.fasttext, "test.jsonl")
+    if name == "global_mmlu_lite":
+        covered("Global-MMLU-Lite", lang, GLOBAL_MMLU_LITE)
+        return Path("Global-MMLU-Lite", entry.fasttext, "test.jsonl")
+    if name == "m_arenahard":
+        covered("m-ArenaHard", lang, ARENA_HARD)
+        return Path("m-ArenaHard", entry.fasttext, "test.jsonl")
+    return Path("mgsm", f"mgsm_{entry.fasttext}.tsv")
+
+
 def read_include(data_dir: str | Path, lang: str) -> list[FourOptions]:
     """INCLUDE-44's questions in file order."""
-    covered("INCLUDE-44", lang, INCLUDE)
-    source = "huggingface.co/datasets/CohereLabs/include-base-44"
-    return _four_options(data_dir, "include-base-44", language(lang).name, source)
+    return _four_options(data_dir, "include", lang)
 
 
 def read_global_mmlu(data_dir: str | Path, lang: str, lite: bool = False) -> list[FourOptions]:
     """Global-MMLU's questions in file order; ``lite``: the translated part that people checked."""
-    name = "Global-MMLU-Lite" if lite else "Global-MMLU"
-    covered(name, lang, GLOBAL_MMLU_LITE if lite else GLOBAL_MMLU)
-    return _four_options(data_dir, name, language(lang).fasttext, f"huggingface.co/datasets/CohereLabs/{name}")
+    return _four_options(data_dir, "global_mmlu_lite" if lite else "global_mmlu", lang)
 
 
-def _four_options(data_dir: str | Path, name: str, folder: str, source: str) -> list[FourOptions]:
-    path = find_file(Path(data_dir, name, folder, "test.jsonl"), name, source)
+def _four_options(data_dir: str | Path, name: str, lang: str) -> list[FourOptions]:
+    place = place_of(name, lang)
+    path = find_file(data_dir / place, place.parts[0], FETCHED[name])
     found = []
     for n, row in read_rows(path):
         a, b, c, d = (_option(path, n, row, key) for key in OPTIONS)
@@ -166,10 +189,10 @@ def read_multiloko(data_dir: str | Path, lang: str) -> list[ShortAnswer]:
 
 def read_mgsm(data_dir: str | Path, lang: str) -> list[ShortAnswer]:
     """MGSM's problems in file order. A file of another language in MGSM's form is read where it is there."""
-    place = Path(data_dir, "mgsm", f"mgsm_{language(lang).fasttext}.tsv")
+    place = data_dir / place_of("mgsm", lang)
     if not any(c.is_file() for c in candidates(place)):
         covered("MGSM", lang, mgsm.OFFICIAL)
-    path = find_file(place, "MGSM", "huggingface.co/datasets/juletxara/mgsm")
+    path = find_file(place, "MGSM", FETCHED["mgsm"])
     found = []
     for n, line in enumerate(read_lines(path), 1):
         question, tab, answer = line.strip().partition("\t")
@@ -182,9 +205,7 @@ def read_mgsm(data_dir: str | Path, lang: str) -> list[ShortAnswer]:
 
 def read_arena_hard(data_dir: str | Path, lang: str) -> list[Prompt]:
     """m-ArenaHard's prompts in file order."""
-    covered("m-ArenaHard", lang, ARENA_HARD)
-    place = Path(data_dir, "m-ArenaHard", language(lang).fasttext, "test.jsonl")
-    path = find_file(place, "m-ArenaHard", "huggingface.co/datasets/CohereLabs/m-ArenaHard")
+    path = find_file(data_dir / place_of("m_arenahard", lang), "m-ArenaHard", FETCHED["m_arenahard"])
     rows = [
         Prompt(text_field(path, n, row, "question_id"), text_field(path, n, row, "prompt"))
         for n, row in read_rows(path)

@@ -18,8 +18,10 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_jsonl
 from sdrrl_nemo.data.text.languages import language
-from sdrrl_nemo.eval.readers.official_files import BACTRIAN_CODES, SOURCES, relative_path
+from sdrrl_nemo.eval.readers import further_files
+from sdrrl_nemo.eval.readers.official_files import BACTRIAN_CODES, SOURCES, NotCovered, relative_path
 from sdrrl_nemo.eval.readers.row_files import candidates
+from sdrrl_nemo.eval.scorers.mgsm import OFFICIAL as MGSM_LANGUAGES
 from sdrrl_nemo.eval.scorers.rouge import NAMES as ROUGE_NAMES
 
 PARQUET = "refs/convert/parquet"
@@ -40,6 +42,12 @@ HUB = {
     "xlsum": Source("csebuetnlp/xlsum", "test", PARQUET),
     "mkqa": Source("apple/mkqa", "train", PARQUET),
     "bactrian": Source("MBZUAI/Bactrian-X", "train", PARQUET),
+    "flores_plus": Source("openlanguagedata/flores_plus", "devtest"),
+    "include": Source("CohereLabs/include-base-44", "test"),
+    "global_mmlu": Source("CohereLabs/Global-MMLU", "test"),
+    "global_mmlu_lite": Source("CohereLabs/Global-MMLU-Lite", "test"),
+    "mgsm": Source("juletxara/mgsm", "test", PARQUET),
+    "m_arenahard": Source("CohereLabs/m-ArenaHard", "test"),
 }
 MKQA_TYPES = (
     "entity", "long_answer", "unanswerable", "date", "number", "number_with_unit", "short_phrase", "binary",
@@ -48,8 +56,12 @@ MKQA_TYPES = (
 
 
 def _configuration(name: str, lang: str) -> str | None:
-    if name in ("belebele", "flores"):
+    if name in ("belebele", "flores", "flores_plus"):
         return language(lang).flores
+    if name == "include":
+        return language(lang).name
+    if name in further_files.FETCHED:
+        return language(lang).fasttext
     if name == "xlsum":
         return ROUGE_NAMES[lang]
     return BACTRIAN_CODES[lang] if name == "bactrian" else None
@@ -57,15 +69,14 @@ def _configuration(name: str, lang: str) -> str | None:
 
 def fetch(name: str, lang: str, data_dir: str | Path, mirrors: dict[str, str]) -> Path:
     """Write the data set's file below ``data_dir`` unless it is there; SdrrlError says what to put where instead."""
-    target = Path(data_dir) / relative_path(name, lang)
+    further = name in further_files.FETCHED
+    target = Path(data_dir) / (further_files.place_of if further else relative_path)(name, lang)
     for candidate in candidates(target):
         if candidate.is_file():
             return candidate
-    if name not in HUB:
-        raise SdrrlError(
-            f"{target}: no such file, and '{name}' is not fetched; put it there as {SOURCES[name]} publishes it"
-        )
-    source = HUB[name]
+    if name == "mgsm" and lang not in MGSM_LANGUAGES:
+        raise NotCovered(f"MGSM has no {language(lang).name}")
+    source, published = HUB[name], {**SOURCES, **further_files.FETCHED}[name]
     repository, revision = (mirrors[name], None) if name in mirrors else (source.name, source.revision)
     from datasets import load_dataset
 
@@ -75,7 +86,7 @@ def fetch(name: str, lang: str, data_dir: str | Path, mirrors: dict[str, str]) -
         said = " ".join(str(e).split())
         raise SdrrlError(
             f"{repository}: '{name}' ({lang}) cannot be fetched ({said[:160]}); put its file at {target} as "
-            f"{SOURCES[name]} publishes it"
+            f"{published} publishes it"
         ) from None
     _write(name, target, rows)
     return target
@@ -90,6 +101,9 @@ def _write(name: str, target: Path, rows: Iterable[dict[str, Any]]) -> None:
     elif name == "bactrian":
         with atomic_write(target) as f:
             json.dump([dict(r) for r in rows], f, ensure_ascii=False)
+    elif name == "mgsm":  # its answers are worked examples where there are any; the number is a field of its own
+        with atomic_write(target) as f:
+            f.writelines(f"{' '.join(str(r['question']).split())}\t{int(r['answer_number'])}\n" for r in rows)
     elif name == "mkqa":
         write_jsonl(target, (_mkqa_row(dict(r)) for r in rows))
     else:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.quality.comet import PYTHON, CometScorer, Segment
+from sdrrl_nemo.data.engines.quality.comet import CometScorer
+from sdrrl_nemo.data.engines.quality.scoring_process import PYTHON, Segment
 
 NAME = "COMET wmt22-comet-da"
 

@@ -27,9 +27,15 @@ def measured(config: BenchmarkConfig) -> list[str]:
 
 def read(config: BenchmarkConfig, name: str, lang: str, *options: Any) -> Any:
     """The data set's items; fetched first when the configuration allows it and they are not there."""
+    fetched(config, name, lang)
+    return READERS[name](config.data_dir, lang, *options)
+
+
+def fetched(config: BenchmarkConfig, name: str, lang: str) -> str:
+    """``data_dir``, with the data set's file in it when the configuration allows fetching it."""
     if config.download:
         fetch(name, lang, config.data_dir, config.hub)
-    return READERS[name](config.data_dir, lang, *options)
+    return config.data_dir
 
 
 def limited(items: Sequence[Any], config: BenchmarkConfig, name: str) -> list[Any]:

@@ -92,6 +92,18 @@ def options(root: Path) -> dict[str, dict[str, Any]]:
             "python": str(root / ".venv-comet/bin/python"),
             "device": "cuda",
         },
+        "xcomet": {
+            "model": str(root / "work/models/xcomet-xl"),
+            "encoder": str(root / "work/models/infoxlm-large"),
+            "python": str(root / ".venv-comet/bin/python"),
+            "device": "cuda",
+        },
+        "metricx": {
+            "model": str(root / "work/models/metricx"),
+            "tokenizer": str(root / "work/models/mt5"),
+            "python": str(root / ".venv-comet/bin/python"),
+            "device": "cuda",
+        },
         "use": {},
         "cld3": {},
         **{

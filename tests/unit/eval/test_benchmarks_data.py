@@ -8,6 +8,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -16,8 +17,11 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl
 from sdrrl_nemo.data.text.languages import LANGUAGES
+from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.evaluation import plan
+from sdrrl_nemo.eval.readers import further_files
 from sdrrl_nemo.eval.readers import official_files as readers
-from sdrrl_nemo.eval.readers.hub import fetch
+from sdrrl_nemo.eval.readers.hub import HUB, fetch
 from sdrrl_nemo.eval.readers.official_files import NotCovered
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -185,6 +189,66 @@ def test_fetch_writes_the_official_format(tmp_path: Path, name: str, monkeypatch
     shutil.rmtree(mirror)
     fetch(name, "por", tmp_path / "data", {name: str(mirror)})  # what is on disk is not fetched again
     assert written.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "split"),
+    [
+        ("flores_plus", "por_Latn", "devtest"),
+        ("include", "Portuguese", "test"),
+        ("global_mmlu", "pt", "test"),
+        ("global_mmlu_lite", "pt", "test"),
+        ("m_arenahard", "pt", "test"),
+    ],
+)
+def test_fetch_of_the_further_sets(
+    tmp_path: Path, name: str, configuration: str, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the suites read of what was fetched is what they read of the file itself."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folders = {"flores_plus": "flores_plus/devtest", "include": "include-base-44/Portuguese"}
+    folders |= {"global_mmlu": "Global-MMLU/pt", "global_mmlu_lite": "Global-MMLU-Lite/pt"}
+    folder = folders.get(name, "m-ArenaHard/pt")
+    [source] = (SAMPLES / folder).glob("por_Latn.jsonl" if name == "flores_plus" else "*")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(source, mirror / "rows.jsonl")
+    files = f"  data_files:\n  - split: {split}\n    path: rows.jsonl\n"
+    (mirror / "README.md").write_text(f"---\nconfigs:\n- config_name: {configuration}\n{files}---\n")
+    read = {
+        "flores_plus": readers.read_flores_plus,
+        "include": further_files.read_include,
+        "global_mmlu": further_files.read_global_mmlu,
+        "global_mmlu_lite": lambda data, lang: further_files.read_global_mmlu(data, lang, lite=True),
+        "m_arenahard": further_files.read_arena_hard,
+    }[name]
+    written = fetch(name, "por", tmp_path / "data", {name: str(mirror)})
+    assert written.relative_to(tmp_path / "data") == Path(folder, source.name)
+    assert read(tmp_path / "data", "por") == read(SAMPLES, "por")
+
+
+def test_fetch_of_mgsm_and_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's rows have the number beside a worked answer; languages that MGSM lacks are skipped, not fetched."""
+    asked = []
+    rows = [{"question": "Two  and\ntwo?", "answer": None, "answer_number": 4}]
+    rows.append({"question": "A thousand?", "answer": "Step by step", "answer_number": 1000})
+
+    def load(*names: str, **options: str) -> list[dict[str, Any]]:
+        asked.append((*names, *options.values()))
+        return rows
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    config = BenchmarkConfig(data_dir=str(tmp_path), names=["mgsm"], languages=["fra", "por"], download=True)
+    tasks, skipped = plan(config)
+    assert asked == [("juletxara/mgsm", code, "test", "refs/convert/parquet") for code in ("en", "fr")]
+    assert [t.name for t in tasks] == ["mgsm.eng", "mgsm.fra"]
+    assert skipped == {"mgsm.por": "MGSM has no Portuguese"}
+    found = further_files.read_mgsm(tmp_path, "fra")
+    assert [(x.question, x.targets) for x in found] == [("Two and two?", ("4",)), ("A thousand?", ("1000",))]
+
+
+def test_every_set_on_a_hub_can_be_replaced_by_a_mirror() -> None:
+    assert set(HUB) == {*readers.READERS, *further_files.FETCHED}
 
 
 def test_fetch_failure_says_what_to_do(tmp_path: Path):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.eval.config import NAMES, BenchmarkConfig
 from sdrrl_nemo.eval.evaluation import plan
 from sdrrl_nemo.eval.task import Task
@@ -59,8 +60,9 @@ def function(utils: ModuleType, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def own() -> dict[str, Task]:
-    names = [*NAMES, "include", "global_mmlu", "global_mmlu_lite", "multiloko", "mgsm"]
-    config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a", names=names)
+    names = [*NAMES, "include", "global_mmlu", "global_mmlu_lite", "multiloko", "mgsm", "flores_plus", "m_arenahard"]
+    config = BenchmarkConfig(data_dir=DATA, bleu_tokenize="13a", names=[*names, "language_confusion"])
+    config.language_confusion.language_identifier.name = "cld3"
     return {t.name: t for t in plan(config)[0]}
 
 
@@ -68,8 +70,11 @@ def runner_name(task: str) -> str:
     """``sdrrl_flores_eng_por`` -> ``flores.eng-por``."""
     rest = task.removeprefix("sdrrl_")
     if rest.startswith("flores_"):
-        return "flores." + rest.removeprefix("flores_").replace("_", "-")
+        name, one, other = rest.rsplit("_", 2)
+        return f"{name}.{one}-{other}"
     name, lang = rest.rsplit("_", 1)
+    if name.startswith("language_confusion_"):
+        return f"language_confusion.{name.rpartition('_')[2]}-sample.{lang}"
     return f"{name}.{lang}"
 
 
@@ -140,6 +145,54 @@ def test_scores_are_the_runners(utils: ModuleType):
     assert utils.corpus_chrf([x["chrf"] for x in items]) == pytest.approx(found["chrf"])
 
 
+def test_language_confusion_is_the_runners(utils: ModuleType, own: dict[str, Task]) -> None:
+    pytest.importorskip("gcld3")
+    task = load(TASKS / "language_confusion_monolingual_por.yaml")
+    docs = list(utils.language_confusion(data_dir=DATA, **task["dataset_kwargs"], identifier="cld3")["test"])
+    portuguese = "Primeiro misture a farinha com a água e deixe a massa descansar durante uma hora na mesa da cozinha."
+    english = "First mix the flour with the water and let the dough rest for an hour on the kitchen table."
+    texts = [portuguese, english, f"{portuguese}\n{english}", "Sim.", portuguese, portuguese]
+    ours = own["language_confusion.monolingual-sample.por"].score([{"text": t} for t in texts]).metrics
+    items = [utils.score_language_confusion(d, [t]) for d, t in zip(docs, texts, strict=True)]
+    found = {key: getattr(utils, name)([x[key] for x in items]) for key, name in RATES.items()}
+    assert (found["lpr"], found["line_accuracy"]) == (pytest.approx(ours["lpr"]), pytest.approx(ours["line_accuracy"]))
+    assert 0 < found["lpr"] < found["line_accuracy"] < 100
+    assert math.isnan(found["wpr"])  # Portuguese words are not judged
+    rows = [(source, lang, item) for source, (_, lang, item) in zip("aabbbb", (x["lpr"] for x in items), strict=True)]
+    assert utils.line_pass_rate(rows) == pytest.approx((50.0 + 200 / 3) / 2)  # a mean over sources, not over answers
+
+
+RATES = {"lpr": "line_pass_rate", "line_accuracy": "line_accuracy", "wpr": "word_pass_rate"}
+
+
+def test_arena_answers_are_judged_together_or_not_at_all(
+    utils: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def compare(judge: Any, pairs: list[tuple[str, str, str]]) -> list[tuple[str | None, str | None]]:
+        calls.append(judge._served.name)
+        return [("A<B" if "good" in own else "A>B", "A>B" if "good" in own else "A<B") for _, _, own in pairs]
+
+    monkeypatch.setattr(utils.Judge, "compare", compare)
+    unjudged = list(utils.arena_questions(data_dir=DATA, lang="por")["test"])
+    rows = [utils.score_arena(d, ["x"])["win_rate"] for d in unjudged]
+    assert math.isnan(utils.arena_win_rate(rows)) and not calls
+    place = tmp_path / "por.jsonl"
+    place.write_text("".join(json.dumps({"question_id": d["id"], "answer": "base"}) + "\n" for d in unjudged))
+    judge = {"model": "judge", "baseline": str(tmp_path / "{language}.jsonl")}
+    docs = utils.arena_questions(data_dir=DATA, lang="por", arena_hard=judge)["test"]
+    answers = ["good"] * 2 + ["bad"] * (len(docs) - 2)
+    rows = [utils.score_arena(d, [t])["win_rate"] for d, t in zip(docs, answers, strict=True)]
+    assert {row[1] for row in rows} == {"base"}
+    assert utils.arena_win_rate(rows) == pytest.approx(100 * 2 / len(docs))
+    assert utils.arena_official(rows) == pytest.approx(100 * 2 / len(docs))
+    assert calls == ["judge"]  # once for both metrics
+    for wrong, said in (({"modle": "judge"}, "'modle' is unknown; did you mean 'model'"), ({"model": "x"}, "baseline")):
+        with pytest.raises(SdrrlError, match=said):
+            utils.arena_questions(data_dir=DATA, lang="por", arena_hard=wrong)
+
+
 def test_off_target_rate_leaves_out_short_answers(utils: ModuleType):
     pytest.importorskip("gcld3")
     doc = {"lang": "por"}
@@ -176,7 +229,8 @@ def test_harness_runs_the_tasks(base_folder: Path, tmp_path: Path):
     command = [
         sys.executable, "-m", "lm_eval", "run", "--include_path", str(TASKS), "--tasks", "sdrrl_por",
         "--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu", "--limit", "2",
-        "--apply_chat_template", "--gen_kwargs", "max_gen_toks=4", "--metadata", '{"bleu_tokenize": "13a"}',
+        "--apply_chat_template", "--gen_kwargs", "max_gen_toks=4",
+        "--metadata", '{"bleu_tokenize": "13a", "identifier": "cld3"}',
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.quality.comet import CometKiwi, Segment
+from sdrrl_nemo.data.engines.quality.comet import CometKiwi
+from sdrrl_nemo.data.engines.quality.scoring_process import Segment
 from sdrrl_nemo.eval.scorers import comet
 from tests.launch import ROOT
 

@@ -66,8 +66,9 @@ def load(options: dict[str, Any]) -> Any:
 
 
 def uses_reference(kind: Any, hparams: dict[str, Any]) -> bool | None:
-    """Whether a model reads ``ref``: the unified ones say which segments they read; None for a class not known here."""
-    if kind in ("unified_metric", "xcomet_metric"):
+    """Whether a model reads ``ref``: the unified ones say which segments they read; None for a class not known here
+    and for xCOMET, which reads references where it is given any."""
+    if kind == "unified_metric":
         return "ref" in hparams.get("input_segments", ["mt", "src", "ref"])
     return {"regression_metric": True, "ranking_metric": True, "referenceless_regression_metric": False}.get(kind)
 
@@ -110,7 +111,8 @@ def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def main() -> None:
+def serve(load: Any, score: Any, lengths: Any, package: str) -> None:
+    """Speak the protocol with a model's three functions; ``package`` is named with its version in the first reply."""
     out = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
 
     def reply(message: dict[str, Any]) -> None:
@@ -126,7 +128,7 @@ def main() -> None:
 
         import torch
 
-        reply({"ready": {"comet": metadata.version("unbabel-comet"), "torch": torch.__version__}})
+        reply({"ready": {package: metadata.version(package), "torch": torch.__version__}})
     except Exception as e:  # told to the parent, which makes one sentence of it
         reply({"error": one_line(e)})
         return
@@ -142,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(load, score, lengths, "unbabel-comet")

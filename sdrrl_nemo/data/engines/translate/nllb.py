@@ -11,6 +11,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import RowError, SdrrlError
 from sdrrl_nemo.common.fileio import read_json_object
+from sdrrl_nemo.compat import transformers5
 from sdrrl_nemo.data.engines.base import Translator
 from sdrrl_nemo.data.text.languages import language
 
@@ -18,6 +19,8 @@ LICENCE = "CC-BY-NC-4.0 (NLLB-200: not for commercial use)"
 TOKENIZER_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json", "special_tokens_map.json")
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.model")
 """What is read of a Hugging Face folder."""
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+"""Those of every NLLB-200; transformers' own class has them as defaults, so a folder need not state them."""
 MAX_TOKENS = 1024
 """Positions of every published NLLB-200 checkpoint; where a folder states its own, that counts."""
 
@@ -40,19 +43,30 @@ def check_folder(where: str, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """NllbTokenizerFast where the folder has tokenizer.json, as published ones do, else NllbTokenizer."""
+    """The folder's tokenizer.json as it is; where it has none, NllbTokenizer from the SentencePiece model.
+
+    transformers 5 builds its NllbTokenizer anew from vocabulary and merges, without the file's own treatment of spaces.
+    """
     from transformers import AutoTokenizer
 
     fast, slow = ((folder / name).is_file() for name in TOKENIZER_FILES[:2])
     if not (fast or slow):
         raise SdrrlError(f"{folder}: holds no NLLB tokenizer (neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]})")
+    if not fast and transformers5.is_version_5():
+        raise SdrrlError(
+            f"{folder}: transformers 5 reads NLLB's {TOKENIZER_FILES[1]} otherwise than 4.57 does; "
+            f"add the published model's {TOKENIZER_FILES[0]} or install transformers 4.57"
+        )
+    settings = folder / "tokenizer_config.json"
+    kind = str(read_json_object(settings).get("tokenizer_class")) if settings.is_file() else "none (no such file)"
+    if not kind.startswith("Nllb"):
+        raise SdrrlError(f"{settings}: the tokenizer_class is {kind}, not NLLB's; correct the folder")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=fast)
+        if fast:
+            return transformers5.load_tokenizer(folder, **SPECIAL_TOKENS)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=False)
     except Exception as e:  # the Rust library raises nothing narrower for a damaged file
         raise SdrrlError(f"{folder}: not a loadable tokenizer ({' '.join(str(e).split())})") from None
-    if not type(tokenizer).__name__.startswith("Nllb"):
-        raise SdrrlError(f"{folder}: the tokenizer is a {type(tokenizer).__name__}, not NLLB's; correct the folder")
-    return tokenizer
 
 
 class NllbTranslator(Translator):
@@ -123,9 +137,12 @@ class NllbTranslator(Translator):
         return [len(row) for row in self._encode(texts, language(source).flores)]
 
     def _encode(self, lines: Sequence[str], code: str) -> list[list[int]]:
-        self._language_id(code)
-        self._tokenizer.src_lang = code
-        return [list(row) for row in self._tokenizer(list(lines))["input_ids"]] if lines else []
+        """Ids of each line: language token, text, end token; text, end, language where the folder says so."""
+        first, end = self._language_id(code), self._tokenizer.eos_token_id
+        rows = self._tokenizer(list(lines), add_special_tokens=False)["input_ids"] if lines else []
+        if self._tokenizer.init_kwargs.get("legacy_behaviour"):
+            return [[*row, end, first] for row in rows]
+        return [[first, *row, end] for row in rows]
 
     @property
     def most_candidates(self) -> int:

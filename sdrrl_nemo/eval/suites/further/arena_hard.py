@@ -16,7 +16,7 @@ from sdrrl_nemo.data.text.thinking import without_thoughts
 from sdrrl_nemo.eval.config import ArenaHardConfig, BenchmarkConfig
 from sdrrl_nemo.eval.readers.further_files import Prompt, read_arena_hard, read_baseline
 from sdrrl_nemo.eval.scorers.arena_hard import Battle, official_score, read_verdict, score_item, win_rate
-from sdrrl_nemo.eval.suites.common import each, limited, measured
+from sdrrl_nemo.eval.suites.common import each, fetched, limited, measured
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
 NEW_TOKENS = 1024
@@ -41,7 +41,9 @@ def m_arenahard(config: BenchmarkConfig) -> list[Entry]:
         raise SdrrlError("arena_hard.model needs arena_hard.baseline, the file with the baseline's answers")
 
     def task(lang: str) -> Task:
-        items: list[Prompt] = limited(read_arena_hard(config.data_dir, lang), config, "m_arenahard")
+        items: list[Prompt] = limited(
+            read_arena_hard(fetched(config, "m_arenahard", lang), lang), config, "m_arenahard"
+        )
         name = f"m_arenahard.{lang}"
         theirs = read_baseline(own.baseline.format(language=lang), name) if judge else {}
         if judge and (missing := [x.id for x in items if x.id not in theirs]):

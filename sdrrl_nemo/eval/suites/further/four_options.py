@@ -11,7 +11,7 @@ from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.further_files import FourOptions, read_global_mmlu, read_include
 from sdrrl_nemo.eval.scorers.belebele import LETTERS, corpus_score, score_item
 from sdrrl_nemo.eval.suites.belebele import likeliest_rows
-from sdrrl_nemo.eval.suites.common import each, limited, measured
+from sdrrl_nemo.eval.suites.common import each, fetched, limited, measured
 from sdrrl_nemo.eval.task import SUITES, Choose, Entry, Figure, Scored, Task
 
 
@@ -44,7 +44,7 @@ def _accuracies(
     config: BenchmarkConfig, name: str, title: str, read: Callable[[str, str], list[FourOptions]]
 ) -> list[Entry]:
     def task(lang: str) -> Task:
-        items: list[FourOptions] = limited(read(config.data_dir, lang), config, name)
+        items: list[FourOptions] = limited(read(fetched(config, name, lang), lang), config, name)
 
         def score(outputs: Sequence[Any]) -> Scored:
             judged = [score_item(o, x.correct) for o, x in zip(outputs, items, strict=True)]

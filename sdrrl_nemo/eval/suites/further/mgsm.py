@@ -10,7 +10,7 @@ from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.further_files import ShortAnswer, read_mgsm
 from sdrrl_nemo.eval.scorers.mgsm import HEADINGS, extract_number, score_item
-from sdrrl_nemo.eval.suites.common import each, limited, measured
+from sdrrl_nemo.eval.suites.common import each, fetched, limited, measured
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
 NEW_TOKENS = 512
@@ -22,7 +22,7 @@ def mgsm(config: BenchmarkConfig) -> list[Entry]:
     """Accuracy in percent; ``answered`` is the share of answers with a number behind the heading."""
 
     def task(lang: str) -> Task:
-        items: list[ShortAnswer] = limited(read_mgsm(config.data_dir, lang), config, "mgsm")
+        items: list[ShortAnswer] = limited(read_mgsm(fetched(config, "mgsm", lang), lang), config, "mgsm")
         heading = HEADINGS[lang]
 
         def score(outputs: Sequence[Any]) -> Scored:

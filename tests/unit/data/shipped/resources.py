@@ -142,8 +142,8 @@ out = os.fdopen(int(sys.argv[1]), "w")
 def reply(message):
     out.write(json.dumps(message) + "\\n"); out.flush()
 options = json.loads(sys.stdin.readline())
-assert os.path.isfile(options["model"]) and os.path.isdir(options["encoder"]), options
-assert (options["device"], options["reference"]) == ("cuda", False), options
+assert os.path.exists(options["model"]) and os.path.isdir(options.get("encoder") or options["tokenizer"]), options
+assert options["device"] == "cuda" and not options.get("reference"), options
 reply({"ready": {}})
 for line in sys.stdin:
     request = json.loads(line)
@@ -156,6 +156,11 @@ def comet(root: Path) -> None:
     model = root / "work/models/wmt22-cometkiwi-da"
     write(model / "checkpoints/model.ckpt", "weights")
     write(model / "hparams.yaml", "class_identifier: unified_metric\npretrained_model: microsoft/infoxlm-large\n")
+    xcomet = root / "work/models/xcomet-xl"
+    write(xcomet / "checkpoints/model.ckpt", "weights")
+    write(xcomet / "hparams.yaml", "class_identifier: xcomet_metric\npretrained_model: facebook/xlm-roberta-xl\n")
+    write(root / "work/models/metricx/config.json", '{"model_type": "mt5"}')
+    write(root / "work/models/mt5/tokenizer.json", "{}")
     for name in ("config.json", "tokenizer.json"):
         write(root / "work/models/infoxlm-large" / name, "{}")
     write(root / ".venv-comet/worker.py", WORKER)

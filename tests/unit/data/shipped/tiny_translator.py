@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from transformers import M2M100ForConditionalGeneration, NllbTokenizer
+from transformers import M2M100ForConditionalGeneration, NllbTokenizerFast
 
 from sdrrl_nemo.data.text.languages import LANGUAGES, PAPER_LANGUAGES
 from tests.unit.engines.translate.tiny_nllb import save_tokenizer, untrained
@@ -66,15 +66,14 @@ def build(folder: Path, steps: int = 140) -> Path:
     )
     (folder / "sentencepiece.bpe.vocab").unlink()
     corpus.unlink()
-    save_tokenizer(folder)
-    tokenizer = NllbTokenizer(vocab_file=str(folder / "sentencepiece.bpe.model"), src_lang="eng_Latn")
+    tokenizer = save_tokenizer(folder)
     model = untrained(tokenizer, width=64, decoder_layers=1)
     _train(model, tokenizer, steps)
     model.save_pretrained(folder)
     return folder
 
 
-def _train(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizer, steps: int) -> None:
+def _train(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizerFast, steps: int) -> None:
     sources, targets, weights = [], [], []
     for target in (code for code in PAPER_LANGUAGES if code not in ("eng", "fra")):
         for source in ("eng", "fra") if target in ("ind", "jpn", "kor") else ("eng",):

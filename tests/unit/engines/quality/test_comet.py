@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.quality.comet import CometKiwi, CometScorer
+from sdrrl_nemo.data.engines.quality.comet import CometKiwi, CometScorer, XComet
+from sdrrl_nemo.data.engines.quality.metricx import MetricX
+from sdrrl_nemo.data.engines.quality.metricx_worker import text_of
 from tests.launch import ROOT
 from tests.unit.engines.quality.tiny_comet import SEGMENTS
 
@@ -55,6 +57,70 @@ def test_scores_are_those_of_comets_own_predict(tiny: Path) -> None:
     da = CometScorer(str(tiny / "da"), "", str(PYTHON), "cpu", "fp32", 3)
     assert da.score(SEGMENTS) == pytest.approx(expected["da"], abs=1e-5)
     assert kiwi(tiny).identity == engine.identity != kiwi(tiny, precision="bf16").identity
+
+
+@needs_comet
+def test_xcomet_without_references_is_comets_own(tiny: Path) -> None:
+    expected = json.loads((tiny / "expected.json").read_text())
+    sources, translations = [s["src"] for s in SEGMENTS], [s["mt"] for s in SEGMENTS]
+    engine = XComet(str(tiny / "xcomet"), python=str(PYTHON), batch_size=4)
+    assert engine.score(sources, translations) == pytest.approx(expected["xcomet"], abs=1e-5)
+    assert engine.identity.startswith("xcomet/")
+    with pytest.raises(SdrrlError, match=r"hparams\.yaml is an xCOMET; name the engine 'xcomet'"):
+        CometKiwi(str(tiny / "xcomet"), python=str(PYTHON)).check()
+    with pytest.raises(SdrrlError, match=r"hparams\.yaml is no xCOMET; name the engine 'cometkiwi'"):
+        XComet(str(tiny / "kiwi"), python=str(PYTHON)).check()
+
+
+@needs_comet
+def test_metricx_is_a_turned_error_of_the_official_input(tiny: Path) -> None:
+    errors = json.loads((tiny / "expected.json").read_text())["metricx"]
+    assert 25 in errors  # clipped
+    assert len(set(errors)) > 8
+    sources, translations = [s["src"] for s in SEGMENTS], [s["mt"] for s in SEGMENTS]
+    engine = MetricX(str(tiny / "metricx"), str(tiny / "metricx/tokenizer"), python=str(PYTHON), batch_size=4)
+    engine._scorer = scorer = pickle.loads(pickle.dumps(engine._scorer))
+    rows = [{"src": s, "mt": t} for s, t in zip(sources, translations, strict=True)]
+    assert scorer.score(rows) == pytest.approx([1 - error / 25 for error in errors], abs=1e-4)
+    assert scorer.score(rows[::-1]) == pytest.approx([1 - error / 25 for error in errors[::-1]], abs=1e-4)
+    assert scorer.lengths(rows[:1])[0] > 5
+    assert engine.score(sources[:1], translations[:1]) == pytest.approx([1 - errors[0] / 25], abs=1e-4)
+    for folder, said in ((tiny / "encoder", "is a 'xlm-roberta' model; MetricX-24 is an 'mt5'"), (tiny, "no model at")):
+        with pytest.raises(SdrrlError, match=said):
+            MetricX(str(folder), str(tiny / "encoder"), python=str(PYTHON)).check()
+    with pytest.raises(SdrrlError, match=r"no tokenizer at .*; MetricX comes without one"):
+        MetricX(str(tiny / "metricx"), str(tiny / "xcomet/none"), python=str(PYTHON)).check()
+
+
+def test_metricx_reads_the_text_that_its_authors_state() -> None:
+    """The strings of google-research/metricx, metricx24/predict.py, with --qe."""
+    assert text_of({"src": " a\n", "mt": "b "}) == "source:  a\n candidate: b "
+    assert text_of({"src": "", "mt": ""}) == "source:  candidate: "
+
+
+def test_a_stand_in_for_metricx_is_turned_and_long_segments_are_halved(tmp_path: Path) -> None:
+    """A program in the place of the environment's Python: errors 0, 5 and 25, and as many tokens as characters."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, os, sys\n"
+        "out = os.fdopen(int(sys.argv[1]), 'w')\n"
+        "def reply(x):\n    out.write(json.dumps(x) + chr(10)); out.flush()\n"
+        "sys.stdin.readline(); reply({'ready': {}})\n"
+        "for line in sys.stdin:\n"
+        "    request = json.loads(line)\n"
+        "    if request['want'] == 'lengths':\n"
+        "        reply({'id': request['id'], 'lengths': [len(r['src'] + r['mt']) for r in request['data']]})\n"
+        "    else:\n"
+        "        errors = {'perfect': 0, 'fair': 5, 'bad': 25}\n"
+        "        assert all(len(r['src'] + r['mt']) <= 1536 for r in request['data'])\n"
+        "        reply({'id': request['id'], 'scores': [errors.get(r['mt'], 10) for r in request['data']]})\n"
+    )
+    python = misbehaving(tmp_path, f'exec {sys.executable} "{worker}" "$3"')
+    (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
+    engine = MetricX(str(tmp_path), str(tmp_path), python=python)
+    assert engine.score(["a", "b", "c"], ["perfect", "fair", "bad"]) == [1.0, 0.8, 0.0]
+    (found,) = engine.assess(["word " * 400], ["palavra " * 400], ("eng", "por"))
+    assert (found.score, found.segments) == (pytest.approx(0.6), 4)
 
 
 @needs_comet

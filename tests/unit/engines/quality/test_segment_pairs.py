@@ -166,7 +166,7 @@ def test_the_worker_counts_subwords_over_the_pipe(tmp_path: Path) -> None:
         "worker.score = lambda model, rows, size: [len(r['src'].split()) / 1000 for r in rows]\n"
         "metadata.version = lambda name: '0'\n"
         "sys.argv = [sys.argv[0], sys.argv[-1]]\n"
-        "worker.main()\n"
+        "worker.serve(worker.load, worker.score, worker.lengths, 'unbabel-comet')\n"
     )
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')

@@ -8,7 +8,8 @@ from unittest import mock
 
 import sentencepiece
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer, NllbTokenizerFast
+from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizerFast
+from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 from transformers.utils import sentencepiece_model_pb2_new
 
 LINES = {
@@ -34,16 +35,14 @@ def build(folder: Path, steps: int = 60) -> Path:
     )
     (folder / "sentencepiece.bpe.vocab").unlink()
     text.unlink()
-    # Built under transformers 4.x: 5.x ignores vocab_file without a word.
-    tokenizer = NllbTokenizer(vocab_file=str(folder / "sentencepiece.bpe.model"), src_lang="eng_Latn")
+    tokenizer = save_tokenizer(folder)
     model = untrained(tokenizer, width=48, decoder_layers=2)
     _train(model, tokenizer, steps)
     model.save_pretrained(folder)
-    save_tokenizer(folder)
     return folder
 
 
-def untrained(tokenizer: NllbTokenizer, width: int, decoder_layers: int) -> M2M100ForConditionalGeneration:
+def untrained(tokenizer: NllbTokenizerFast, width: int, decoder_layers: int) -> M2M100ForConditionalGeneration:
     """A seeded M2M-100 of `POSITIONS` positions for the tokenizer's tokens, without dropout."""
     torch.manual_seed(3)
     config = M2M100Config(
@@ -69,14 +68,19 @@ def untrained(tokenizer: NllbTokenizer, width: int, decoder_layers: int) -> M2M1
     return M2M100ForConditionalGeneration(config)
 
 
-def save_tokenizer(folder: Path) -> None:
-    """The fast tokenizer of the folder's SentencePiece model."""
+def save_tokenizer(folder: Path) -> NllbTokenizerFast:
+    """The fast tokenizer of the folder's SentencePiece model, written there; the same under transformers 4.57 and 5."""
+    # In 5 its class ignores vocab_file, and takes no language tokens from a folder without a configuration.
     # The schema that transformers ships: sentencepiece's own may ask for a newer protobuf than is installed.
     with mock.patch.dict(sys.modules, {"sentencepiece.sentencepiece_model_pb2": sentencepiece_model_pb2_new}):
-        NllbTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model")).save_pretrained(folder)
+        tokenizer = NllbTokenizerFast.from_pretrained(
+            folder, src_lang="eng_Latn", additional_special_tokens=FAIRSEQ_LANGUAGE_CODES
+        )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
-def _train(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizer, steps: int) -> None:
+def _train(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizerFast, steps: int) -> None:
     sources, targets = [], []
     for code in ("ces_Latn", "jpn_Jpan"):
         tokenizer.tgt_lang = code
