@@ -5,6 +5,9 @@ about equal, and then the rest of the answer. Here every step records the distan
 with a step closer than ``CLOSE`` is decoded again on its own, without padding. All others would come out the same in
 any batch, so the result is that of decoding one by one, at the speed of batches.
 
+In half precision rounding is larger than ``CLOSE``: nothing is decoded again, and the batch is part of a result's
+identity (local.py).
+
 With ``batch_size`` the batches are fixed instead and close calls are left as they fall: the held-out evaluation's way,
 where the batch is part of a result's identity and half precision is common.
 """
@@ -66,16 +69,17 @@ def greedy(
 ) -> list[dict[str, Any]]:
     """{"text", "tokens", "finished"} per prompt of token ids, in the order given; at most ``limits[i]`` new tokens.
 
-    ``advance(n)`` is called with the prompts done. In half precision rounding exceeds ``CLOSE`` and the promise of the
-    module does not hold; fp32 is the default for that reason.
+    ``advance(n)`` is called with the prompts done. In half precision the promise of the module does not hold; fp32 is
+    the default for that reason.
     """
+    exact = model.dtype == torch.float32
     positions = getattr(model.config, "max_position_embeddings", None)
     check_lengths([len(p) + n for p, n in zip(prompts, limits, strict=True)], positions, "prompts and their answers")
     out: list[dict[str, Any]] = [{} for _ in prompts]
     for batch in generate_batches([len(p) for p in prompts], limits, batch_tokens, batch_size):
         found = _decode(model, [prompts[i] for i in batch], limits[batch[0]])
         for i, (together, gap) in zip(batch, found, strict=True):
-            alone = not batch_size and len(batch) > 1 and gap < CLOSE
+            alone = exact and not batch_size and len(batch) > 1 and gap < CLOSE
             tokens = _decode(model, [prompts[i]], limits[i])[0][0] if alone else together
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
             out[i] = {"text": text, "tokens": len(tokens), "finished": len(tokens) < limits[i]}

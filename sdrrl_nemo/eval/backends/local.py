@@ -18,7 +18,8 @@ from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, load_model
 
 REVISION = 2
-"""Changes whenever the code here may give another output for the same request."""
+HALF_REVISION = 3
+"""Changes whenever the code here may give another output for the same request; of fp32, and of half precision."""
 
 
 @BACKENDS.register("transformers")
@@ -33,10 +34,14 @@ class TransformersBackend(Backend):
         self.device = choose_device(config.device)
         self._loaded: tuple[str, Any] | None = None
 
+    @property
+    def together(self) -> bool:
+        return self.device.type == "cuda"
+
     def identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "backend": "transformers",
-            "revision": REVISION,
+            "revision": REVISION if self.dtype == "float32" else HALF_REVISION,
             "device": self.device.type,
             "dtype": self.dtype,
             "torch": torch.__version__,
@@ -46,6 +51,8 @@ class TransformersBackend(Backend):
             found["batch_size"] = self.batch_size
         elif self.dtype != "float32":
             found["batch_tokens"] = self.config.batch_tokens
+        if self.together and (self.batch_size or self.dtype != "float32"):
+            found["together"] = True  # what is in a batch then depends on the tasks, and rounding on the batch
         return found
 
     @property
