@@ -17,9 +17,8 @@ from sdrrl_nemo.eval.backends.likelihood import choice_log_likelihoods
 from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, load_model
 
-REVISION = 2
-HALF_REVISION = 3
-"""Changes whenever the code here may give another output for the same request; of fp32, and of half precision."""
+REVISION = 3
+"""Changes whenever the code here may give another output for the same request."""
 
 
 @BACKENDS.register("transformers")
@@ -41,7 +40,7 @@ class TransformersBackend(Backend):
     def identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "backend": "transformers",
-            "revision": REVISION if self.dtype == "float32" else HALF_REVISION,
+            "revision": REVISION,
             "device": self.device.type,
             "dtype": self.dtype,
             "torch": torch.__version__,
