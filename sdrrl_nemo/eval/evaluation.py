@@ -161,15 +161,17 @@ def ask(tasks: Sequence[Task], backend: Backend, store: TaskStore) -> dict[str, 
     missing.sort(key=lambda entry: (entry[0].dtype or backend.config.dtype) != "float32")
     role = "" if backend.folder.role == "model" else f"{backend.folder.role}: "
     print(f"{role}{backend.folder.path}: {len(tasks)} tasks, {len(found)} already done", flush=True)
-    total = sum(backend.work(task.requests) for task, _ in missing)
+    groups = _asked_together(missing, backend)
+    asked = [[r for task, _ in group for r in task.requests] for group in groups]
+    total = sum(backend.work(requests) for requests in asked)
     with progress(None, backend.folder.path.name, total=total, unit="tok", unit_scale=True, disable=not missing) as bar:
-        for group in _asked_together(missing, backend):
+        for group, requests in zip(groups, asked, strict=True):
             bar.set_postfix_str(", ".join(task.name for task, _ in group))
             backend.adopt(group[0][0].dtype, group[0][0].batch_size)
             backend.prepare()
             started = time.perf_counter()
-            outputs = iter(backend.run([r for task, _ in group for r in task.requests], bar.update))
-            seconds = (time.perf_counter() - started) / sum(len(task.requests) for task, _ in group)
+            outputs = iter(backend.run(requests, bar.update))
+            seconds = (time.perf_counter() - started) / len(requests)
             for task, settings in group:
                 own = list(islice(outputs, len(task.requests)))
                 if isinstance(task.requests[0], State):
@@ -187,12 +189,12 @@ Missing = tuple[Task, dict[str, Any]]
 
 
 def _asked_together(missing: Sequence[Missing], backend: Backend) -> list[list[Missing]]:
-    """Tasks in the order in which they are asked, those together that a GPU answers in one batch: a step of decoding
-    takes it as long for all of them as for one."""
+    """Tasks in the order in which they are asked, those together whose answers are decoded in one batch: a step of
+    decoding reads all weights, for one row as for many."""
     out: dict[tuple[Any, ...], list[Missing]] = {}
     for number, entry in enumerate(missing):
         task = entry[0]
-        alone = not (backend.together and isinstance(task.requests[0], Generate))
+        alone = not (isinstance(task.requests[0], Generate) and backend.together(task.batch_size))
         out.setdefault((number,) if alone else (task.dtype, task.batch_size), []).append(entry)
     return list(out.values())
 

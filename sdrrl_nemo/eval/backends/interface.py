@@ -58,9 +58,9 @@ class Backend(ABC):
         """Number format and batch of what is asked next (see Task); identity() speaks of them."""
         self.dtype, self.batch_size = dtype or self.config.dtype, batch_size
 
-    @property
-    def together(self) -> bool:
-        """Whether answers of several tasks are asked for at once (evaluation.py): a restart repeats all of them."""
+    def together(self, batch_size: int) -> bool:
+        """Whether answers of several tasks with this ``batch_size`` (see Task) are asked for at once (evaluation.py): a
+        restart repeats all of them."""
         return False
 
     @abstractmethod

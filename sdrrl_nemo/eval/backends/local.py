@@ -33,9 +33,9 @@ class TransformersBackend(Backend):
         self.device = choose_device(config.device)
         self._loaded: tuple[str, Any] | None = None
 
-    @property
-    def together(self) -> bool:
-        return self.device.type == "cuda"
+    def together(self, batch_size: int) -> bool:
+        """Of the held-out evaluation, which says how many rows to take, and on a GPU."""
+        return batch_size > 0 or self.device.type == "cuda"
 
     def identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -50,7 +50,7 @@ class TransformersBackend(Backend):
             found["batch_size"] = self.batch_size
         elif self.dtype != "float32":
             found["batch_tokens"] = self.config.batch_tokens
-        if self.together and (self.batch_size or self.dtype != "float32"):
+        if self.together(self.batch_size) and (self.batch_size or self.dtype != "float32"):
             found["together"] = True  # what is in a batch then depends on the tasks, and rounding on the batch
         return found
 

@@ -273,7 +273,7 @@ def test_whole_run_then_again_from_the_store(
 def test_tasks_that_are_answered_together_have_the_answers_they_have_alone(
     long_folder: Path, config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A GPU is asked for the answers of all tasks at once; every task is stored by itself all the same."""
+    """The answers of several tasks are asked for at once, as on a GPU; each task is stored by itself all the same."""
     config.names, config.batch_tokens = ["mkqa", "flores", "belebele"], 4096
     alone = measure_model(long_folder, config, tmp_path / "alone")["tasks"]
     asked: list[int] = []
@@ -282,7 +282,7 @@ def test_tasks_that_are_answered_together_have_the_answers_they_have_alone(
         asked.append(len(prompts))
         return greedy(self.model, self.folder.tokenizer, prompts, limits, self.config.batch_tokens, advance)
 
-    monkeypatch.setattr(local.TransformersBackend, "together", True)
+    monkeypatch.setattr(local.TransformersBackend, "together", lambda self, batch_size: True)
     monkeypatch.setattr(local.TransformersBackend, "generate", counted)
     together = measure_model(long_folder, config, tmp_path / "together")["tasks"]
     assert asked == [8]  # two questions and two sentences in each language
