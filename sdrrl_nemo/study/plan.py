@@ -34,8 +34,8 @@ from sdrrl_nemo.train.config import checkpoint_name
 KINDS = ("data", "choose_lr", "train", "export", "measure")
 MEASURES = "measures.json"
 """What a measured run leaves in its folder of scores."""
-SECONDS = {"data": 900.0, "export": 20.0, "measure": 2400.0}
-SECONDS_A_STEP = 40.0
+SECONDS = {"data": 900.0, "export": 20.0, "measure": 2400.0, "measure@": 300.0}
+SECONDS_A_STEP = 50.0
 """Rough cost of a stage, or of a step of training, until one has been timed: on one CPU core that others use too.
 Only forecasts use them."""
 
@@ -312,5 +312,5 @@ class Times:
             return stage.steps * (self._of_steps[0] / self._of_steps[1] if self._of_steps[1] else SECONDS_A_STEP)
         times = self._seconds.get(stage.timed_as, [])
         if not times:
-            return SECONDS.get(stage.timed_as, SECONDS.get(stage.kind, 0.0) / 8)
+            return SECONDS.get(stage.timed_as, SECONDS[stage.kind])
         return math.fsum(times) / len(times)
