@@ -76,7 +76,13 @@ def tokenizer_files(folder: Path, tokenizer_from: Path | None = None) -> None:
 
 
 def packed_set(
-    folder: Path, model: Path, *, seq_length: int = 64, samples: int = 61, vocab_size: int | None = None
+    folder: Path,
+    model: Path,
+    *,
+    seq_length: int = 64,
+    samples: int = 61,
+    vocab_size: int | None = None,
+    name: str = "train",
 ) -> Path:
     """Random samples of uneven subset sizes and lengths for a model, packed greedily in order.
 
@@ -86,7 +92,7 @@ def packed_set(
     tokenizer = AutoTokenizer.from_pretrained(model)
     subsets = rng.choice(SUBSETS, size=samples, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
     subsets[: len(SUBSETS)] = SUBSETS
-    writer = PackedWriter(folder, "train", vocab_size=vocab_size or len(tokenizer), seq_length=seq_length)
+    writer = PackedWriter(folder, name, vocab_size=vocab_size or len(tokenizer), seq_length=seq_length)
     pack: list[TokenizedSample] = []
     used = 0
     for i in range(samples):

@@ -37,6 +37,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from sdrrl_nemo.eval.config import BenchmarkConfig, CometConfig, EvalConfig, che
 from sdrrl_nemo.eval.model_folder import ModelFolder, open_model_folder
 from sdrrl_nemo.eval.scorers import comet
 from sdrrl_nemo.eval.store import TaskStore, pack_array, unpack_array
-from sdrrl_nemo.eval.task import HELD_OUT, SUITES, Entry, Scored, State, Task
+from sdrrl_nemo.eval.task import HELD_OUT, SUITES, Entry, Generate, Scored, State, Task
 
 FORMAT = "sdrrl-eval/2"
 Config = EvalConfig | BenchmarkConfig
@@ -148,7 +149,7 @@ def ask(tasks: Sequence[Task], backend: Backend, store: TaskStore) -> dict[str, 
     Tasks in fp32 go first, because the backend lowers the precision of the weights once and cannot raise it again.
     """
     found: dict[str, dict[str, Any]] = {}
-    missing: list[tuple[Task, dict[str, Any]]] = []
+    missing: list[Missing] = []
     for task in tasks:
         backend.adopt(task.dtype, task.batch_size)
         settings = {"requests": task.content(), "backend": backend.identity()}
@@ -160,22 +161,42 @@ def ask(tasks: Sequence[Task], backend: Backend, store: TaskStore) -> dict[str, 
     missing.sort(key=lambda entry: (entry[0].dtype or backend.config.dtype) != "float32")
     role = "" if backend.folder.role == "model" else f"{backend.folder.role}: "
     print(f"{role}{backend.folder.path}: {len(tasks)} tasks, {len(found)} already done", flush=True)
-    total = sum(backend.work(task.requests) for task, _ in missing)
+    groups = _asked_together(missing, backend)
+    asked = [[r for task, _ in group for r in task.requests] for group in groups]
+    total = sum(backend.work(requests) for requests in asked)
     with progress(None, backend.folder.path.name, total=total, unit="tok", unit_scale=True, disable=not missing) as bar:
-        for task, settings in missing:
-            bar.set_postfix_str(task.name)
-            backend.adopt(task.dtype, task.batch_size)
+        for group, requests in zip(groups, asked, strict=True):
+            bar.set_postfix_str(", ".join(task.name for task, _ in group))
+            backend.adopt(group[0][0].dtype, group[0][0].batch_size)
             backend.prepare()
             started = time.perf_counter()
-            outputs = backend.run(task.requests, bar.update)
-            if isinstance(task.requests[0], State):
-                outputs = [pack_array(x) for x in outputs]
-            found[task.name] = {"outputs": outputs, "seconds": round(time.perf_counter() - started, 2)}
-            store.save(task.name, settings, found[task.name])
+            outputs = iter(backend.run(requests, bar.update))
+            seconds = (time.perf_counter() - started) / len(requests)
+            for task, settings in group:
+                own = list(islice(outputs, len(task.requests)))
+                if isinstance(task.requests[0], State):
+                    own = [pack_array(x) for x in own]
+                found[task.name] = {"outputs": own, "seconds": round(seconds * len(own), 2)}
+                store.save(task.name, settings, found[task.name])
     for task in tasks:
         if isinstance(task.requests[0], State):
             found[task.name] = {**found[task.name], "outputs": [unpack_array(x) for x in found[task.name]["outputs"]]}
     return found
+
+
+Missing = tuple[Task, dict[str, Any]]
+"""A task that is not stored, and the settings that its result will be stored under."""
+
+
+def _asked_together(missing: Sequence[Missing], backend: Backend) -> list[list[Missing]]:
+    """Tasks in the order in which they are asked, those together whose answers are decoded in one batch: a step of
+    decoding reads all weights, for one row as for many."""
+    out: dict[tuple[Any, ...], list[Missing]] = {}
+    for number, entry in enumerate(missing):
+        task = entry[0]
+        alone = not (isinstance(task.requests[0], Generate) and backend.together(task.batch_size))
+        out.setdefault((number,) if alone else (task.dtype, task.batch_size), []).append(entry)
+    return list(out.values())
 
 
 def open_comet(config: CometConfig) -> CometScorer:

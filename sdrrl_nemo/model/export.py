@@ -117,7 +117,8 @@ def _whole(
     hf: PretrainedConfig, base: Path, checkpoint: Path, weights: str, tokens: int
 ) -> tuple[dict[str, Tensor], Any]:
     """(HF state dict fp32, Megatron model fp32 at TP=1, PP=1) of a checkpoint, with adapters or with all weights."""
-    tensors = {k: v.float() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
+    # on the CPU, where the base folder's are read to: with a GPU opened before, checkpoints are read onto it
+    tensors = {k: v.float().cpu() for k, v in standalone.checkpoint_tensors(checkpoint, weights).items()}
     facts = standalone.common_state(checkpoint).get("lora")
     if facts is not None:
         return _with_adapters(hf, base, checkpoint, tensors, Lora.of(facts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -24,6 +25,7 @@ from sdrrl_nemo.train.config import RunConfig
 BASE = "base"
 """Name of the untrained base model in the tables."""
 KEEP = ("nothing", "exports")
+DEVICES = ("cpu", "cuda")
 MAX_CHECKPOINTS = 1000
 """A tracked run keeps all of its checkpoints until they are exported."""
 MAX_SEED = 2**31
@@ -54,6 +56,7 @@ class HeldOutConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
     min_letters: int = 20
     language_identifier: EngineConfig = field(default_factory=lambda: EngineConfig(name="cld3"))
 
@@ -65,6 +68,17 @@ class TrackingConfig:
     methods: list[str] = field(default_factory=list)
     every: int = 2
     """Steps between the checkpoints that are exported and asked; start and end are measured anyway."""
+
+
+@dataclass
+class LearningRateConfig:
+    """How the learning rate of each method is chosen: a short run with each rate of one grid, the same for all methods;
+    the one with the lowest held-out loss is taken (data: packing.validation_fraction, no question of the tests)."""
+
+    grid: list[float] = field(default_factory=list)
+    """Empty: all methods take optim.lr of the training configuration."""
+    steps: int = 15
+    """Length of each short run; its schedule ends there."""
 
 
 @dataclass
@@ -105,11 +119,15 @@ class StudyConfig:
     benchmarks_licence: str = "unstated"
     """Licence of the benchmarks' items, for the report."""
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    learning_rates: LearningRateConfig = field(default_factory=LearningRateConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
     parallel: int = 2
     """Runs trained, exported or measured side by side, ``threads`` each."""
     threads: int = 1
+    device: str = "cpu"
+    """``cpu``, or ``cuda``: one process trains all runs on the GPU; with ``parallel`` of 2 or more a second one
+    measures beside it."""
     keep: str = "nothing"
     """``exports``: the trained models stay under work_dir; ``nothing``: removed once they are measured."""
     samples: int = 4
@@ -139,13 +157,18 @@ def check(config: StudyConfig) -> None:
     for name in config.tracking.methods:
         if name not in names:
             raise SdrrlError(f"tracking.methods: no method is named '{name}'{suggest(name, names)}")
-    if config.keep not in KEEP:
-        raise SdrrlError(f"keep: '{config.keep}' is not one of {', '.join(KEEP)}")
+    for key, chosen, choices in (("keep", config.keep, KEEP), ("device", config.device, DEVICES)):
+        if chosen not in choices:
+            raise SdrrlError(f"{key}: '{chosen}' is not one of {', '.join(choices)}")
+    for rate in (grid := config.learning_rates.grid):
+        if not rate > 0 or grid.count(rate) > 1:
+            raise SdrrlError(f"learning_rates.grid: {rate} must be above 0 and stand there once")
     at_least = {
         "seeds": (config.seeds, 1),
         "parallel": (config.parallel, 1),
         "threads": (config.threads, 1),
         "samples": (config.samples, 0),
+        "learning_rates.steps": (config.learning_rates.steps, 1),
         "tracking.every": (config.tracking.every, 1),
         "statistics.resamples": (config.statistics.resamples, 100),
     }
@@ -160,8 +183,13 @@ def check(config: StudyConfig) -> None:
 
 
 def training_config(config: StudyConfig, overrides: list[str]) -> RunConfig:
-    """One training run; ``overrides``: what ``training_overrides`` says of it."""
-    return load_config(RunConfig, config.training, overrides)
+    """One training run; ``overrides``: what ``training_overrides`` says of it. Not to be changed: it is kept."""
+    return _training_config(config.training, tuple(overrides))
+
+
+@lru_cache(maxsize=256)
+def _training_config(path: str, overrides: tuple[str, ...]) -> RunConfig:
+    return load_config(RunConfig, path, list(overrides))  # a plan asks three times for each run
 
 
 def training_overrides(config: StudyConfig, data: Path, run_dir: Path, number: int, tracked: bool) -> list[str]:
@@ -173,6 +201,7 @@ def training_overrides(config: StudyConfig, data: Path, run_dir: Path, number: i
         f"model.hf_path={config.base_model}",
         f"data.path={data / 'packed'}",
         f"trainer.num_threads={config.threads}",
+        f"trainer.accelerator={'gpu' if config.device == 'cuda' else 'cpu'}",
         *(saving if tracked else []),
     ]
 
@@ -184,7 +213,7 @@ def benchmark_config(config: StudyConfig) -> BenchmarkConfig | None:
     return load_config(
         BenchmarkConfig,
         config.benchmarks,
-        [f"threads={config.threads}", f"source_language={config.source_language}"],
+        [f"threads={config.threads}", f"source_language={config.source_language}", f"device={config.device}"],
     )
 
 
@@ -200,6 +229,8 @@ def held_out_config(config: StudyConfig, model: str, data: Path, output: Path) -
         target_language=config.target_language,
         title=config.title,
         seed=config.seed,
+        backend=h.backend,
+        device=config.device,
         threads=config.threads,
         loss=h.loss,
         generation=h.generation,

@@ -3,12 +3,11 @@
 Every stage is one of this repository's tools, run as from the command line (``runpy``) in a process of its own; its
 output goes to a log file. Training and export are forked from a server that has imported NeMo and Megatron
 (multiprocessing's ``forkserver``); the others need neither and start fresh, without what adapts torch to a machine
-without GPU.
+without GPU. Or one process takes all trainings, exports and measurements one after another (one_process.py).
 """
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import runpy
@@ -25,17 +24,20 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import script_path
-from sdrrl_nemo.study.plan import SECONDS, Markers, Stage
+from sdrrl_nemo.study.one_process import OneProcess, end_with_the_study
+from sdrrl_nemo.study.plan import Markers, Stage, Times
 
 PRELOAD = "sdrrl_nemo.study.preload"
-PRELOADED = ("train", "export")
+PRELOADED = ("choose_lr", "train", "export")
 """Kinds of stages that are forked from the server."""
-POLL = 0.5
+MEASURING = "measure"
+"""Kind that has a process of its own in ``one process`` where two stages may run side by side."""
+POLL = 0.1
 
 
 def run_tool(script: Sequence[str], log: str, threads: int) -> None:
     """Body of a stage's process: the tool ``script[0]`` of this repository with its arguments, output to ``log``."""
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    threading.Thread(target=end_with_the_study, daemon=True).start()
     with open(log, "ab", buffering=0) as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
@@ -48,14 +50,6 @@ def run_tool(script: Sequence[str], log: str, threads: int) -> None:
     runpy.run_path(str(script_path(script[0])), run_name="__main__")
 
 
-def _end_with_the_study() -> None:
-    """When the study is killed, its stages end too: none goes on beside the next study's."""
-    study = multiprocessing.parent_process()
-    if study is not None:
-        study.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 @dataclass
 class Running:
     """A stage at work."""
@@ -66,16 +60,27 @@ class Running:
 
 
 class Executor:
-    """``parallel`` stages at a time with ``threads`` each; one that must be alone gets the threads of all."""
+    """``parallel`` stages at a time with ``threads`` each; one that must be alone gets the threads of all.
 
-    def __init__(self, work_dir: str | Path, parallel: int, threads: int) -> None:
+    ``one_process``: how the process is started (multiprocessing's name) that takes all stages but the preprocessing,
+    one after another; with ``parallel`` of 2 or more a second one measures what the first has trained. Empty: a
+    process a stage.
+    """
+
+    def __init__(self, work_dir: str | Path, parallel: int, threads: int, one_process: str = "") -> None:
         self.work_dir, self.parallel, self.threads = Path(work_dir), parallel, threads
         self.markers = Markers(work_dir)
         self._fork: Any = multiprocessing.get_context("forkserver")
         self._fork.set_forkserver_preload([PRELOAD])
         self._fresh: Any = multiprocessing.get_context("spawn")
+        self._lanes: dict[bool, OneProcess] = {}
+        if one_process:
+            how = self._fork if one_process == "forkserver" else multiprocessing.get_context(one_process)
+            self._lanes = dict.fromkeys((False, True), OneProcess(how, PRELOAD))
+            if parallel > 1:
+                self._lanes[True] = OneProcess(how, PRELOAD)
         self._running: list[Running] = []
-        self._times: dict[str, list[float]] = {}
+        self.times = Times()
 
     def run(self, stages: Sequence[Stage]) -> int:
         """Finish all ``stages`` (each after those it needs); returns how many were left to do.
@@ -85,7 +90,7 @@ class Executor:
         waiting = [s for s in stages if not self.markers.done(s)]
         for stage in stages:
             if (seconds := self.markers.seconds(stage.name)) is not None:
-                self._times.setdefault(stage.kind, []).append(seconds)
+                self.times.add(stage, seconds)
         known = {s.name for s in stages}
         for stage in stages:
             missing = [n for n in stage.needs if n not in known and not self.markers.path(n).is_file()]
@@ -119,7 +124,7 @@ class Executor:
                 except SdrrlError as e:
                     failed = failed or e
                     continue
-                worth = self._estimate(job.stage.kind)
+                worth = self.times.estimate(job.stage)
                 bar.total = max(bar.total, bar.n + worth)
                 bar.update(worth)
         if failed is not None:
@@ -129,8 +134,11 @@ class Executor:
         """The first stage that may start now."""
         if len(self._running) >= self.parallel or any(j.stage.alone for j in self._running):
             return None
+        busy = [self._lane(j.stage) for j in self._running]
         for stage in waiting:
-            if all(self.markers.path(n).is_file() for n in stage.needs) and not (stage.alone and self._running):
+            ready = all(self.markers.path(n).is_file() for n in stage.needs)
+            free = self._lane(stage) is None or self._lane(stage) not in busy
+            if ready and free and not (stage.alone and self._running):
                 return stage
             if stage.alone:
                 return None  # it is next in line; starting others would keep it waiting
@@ -140,10 +148,18 @@ class Executor:
         log = self.log(stage)
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = self.threads * (self.parallel if stage.alone else 1)
+        call = (stage.script, str(log.resolve()), threads)
+        if lane := self._lane(stage):
+            self._running.append(Running(stage, lane.start(*call)))
+            return
         context = self._fork if stage.kind in PRELOADED else self._fresh
-        process = context.Process(target=run_tool, args=(stage.script, str(log.resolve()), threads), name=stage.name)
+        process = context.Process(target=run_tool, args=call, name=stage.name)
         process.start()
         self._running.append(Running(stage, process))
+
+    def _lane(self, stage: Stage) -> OneProcess | None:
+        """The process that takes the stages of this kind; None: each has its own."""
+        return None if stage.alone else self._lanes.get(stage.kind == MEASURING)
 
     def _finish(self, job: Running) -> None:
         code = job.process.exitcode
@@ -154,21 +170,16 @@ class Executor:
                              f"is in {self.log(job.stage)}")  # fmt: skip
         seconds = time.perf_counter() - job.started
         self.markers.mark(job.stage, seconds)
-        self._times.setdefault(job.stage.kind, []).append(seconds)
+        self.times.add(job.stage, seconds)
 
     def log(self, stage: Stage) -> Path:
         """Where the output of a stage goes."""
         return self.work_dir / "logs" / f"{stage.name.replace('/', '-')}.log"
 
-    def _estimate(self, kind: str) -> float:
-        """Seconds of a stage of one kind: the mean of those that were timed."""
-        times = self._times.get(kind, [])
-        return math.fsum(times) / len(times) if times else SECONDS[kind]
-
     def _show(self, bar: Any, waiting: Sequence[Stage], total: int) -> None:
         """Work that is left, by the times that were measured so far; tqdm makes the ETA of it."""
         left = [*(j.stage for j in self._running), *waiting]
-        bar.total = bar.n + sum(self._estimate(s.kind) for s in left)
+        bar.total = bar.n + sum(self.times.estimate(s) for s in left)
         names = ", ".join(j.stage.name for j in self._running)
         bar.set_postfix_str(f"{total - len(left)}/{total} stages; {names}", refresh=False)
         bar.update(0)
@@ -182,7 +193,14 @@ class Executor:
             if job.process.exitcode is None:
                 job.process.kill()
                 job.process.join()
+        if self._running:
+            self.close()
         self._running.clear()
+
+    def close(self) -> None:
+        """End the processes that wait for stages."""
+        for lane in self._lanes.values():
+            lane.close()
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}] {postfix}"

@@ -8,6 +8,7 @@ a stopped measurement continues.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from sacrebleu.metrics import CHRF
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.eval.compare import Rate
+from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.evaluation import measure_model
 from sdrrl_nemo.eval.scorers import bleu
 from sdrrl_nemo.eval.task import Figure
@@ -44,6 +46,8 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     started = time.perf_counter()
     source, target, on_the_way = config.source_language, config.target_language, run.step is not None
     evaluation = held_out_config(config, model, data_dir(config, config.reference), run.scores)
+    converted = str(run.scores / "converted")  # as large as the model, and of no use once it is measured
+    _own_cache(evaluation, converted)
     held = measure_model(model, evaluation, run.scores, "trained", TRACKED if on_the_way else ())
     tasks: dict[str, Any] = held["tasks"]
     found = _measures(tasks, HELD_OUT)
@@ -52,6 +56,7 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
     skipped: dict[str, str] = {}
     benchmarks = benchmark_config(config)
     if benchmarks is not None and not on_the_way:
+        _own_cache(benchmarks, converted)
         results = measure_model(model, benchmarks, run.scores / "benchmarks")
         skipped = results["skipped"]
         found |= _measures(results["tasks"], BENCHMARK)
@@ -69,6 +74,13 @@ def measure(config: StudyConfig, run: Run, model: str) -> None:
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
+    shutil.rmtree(converted, ignore_errors=True)
+
+
+def _own_cache(config: EvalConfig | BenchmarkConfig, folder: str) -> None:
+    """Let a model that is converted for the evaluation lie in ``folder``, where no cache is named."""
+    if config.backend.name == "ctranslate2":
+        config.backend.options.setdefault("cache", folder)
 
 
 def _measures(tasks: dict[str, Any], group: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 data/<method>              tools/preprocess_sdrrl.py; all methods share one folder of finished preprocessing stages,
                            which are named by content: what two methods have in common is made once
+choose_lr/<method>-<k>     recipes/sdrrl_pretrain.py, a short run with the k-th learning rate of the grid and no
+                           checkpoint; learning_rates.py takes the best of a method
 train/<method>-<n>         recipes/sdrrl_pretrain.py
 export/<method>-<n>        tools/export_hf.py, then the checkpoints are removed
 measure/<method>-<n>       tools/study.py --stage; then the export is removed (``keep: nothing``)
@@ -12,10 +14,12 @@ export, measure/<method>-1@<step>   the same on the way, of runs whose off-targe
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,17 @@ from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import content_key, read_json, write_json
 from sdrrl_nemo.data.config import PreprocessConfig
+from sdrrl_nemo.study import learning_rates
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, training_config, training_overrides
 from sdrrl_nemo.train.config import checkpoint_name
 
-KINDS = ("data", "train", "export", "measure")
+KINDS = ("data", "choose_lr", "train", "export", "measure")
 MEASURES = "measures.json"
 """What a measured run leaves in its folder of scores."""
-SECONDS = {"data": 20.0, "train": 90.0, "export": 20.0, "measure": 60.0}
-"""Rough cost of a stage until one of its kind has been timed; only the ETA uses it."""
+SECONDS = {"data": 900.0, "export": 20.0, "measure": 2400.0, "measure@": 300.0}
+SECONDS_A_STEP = 50.0
+"""Rough cost of a stage, or of a step of training, until one has been timed: on one CPU core that others use too.
+Only forecasts use them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Run:
 @dataclass(frozen=True)
 class Stage:
     """One step of the study. ``script``: path and arguments of the tool; ``key`` names everything that was asked for;
-    ``alone``: nothing runs beside it; ``remove``: what is deleted once it is done."""
+    ``alone``: nothing runs beside it; ``remove``: what is deleted once it is done; ``steps``: of a training."""
 
     name: str
     script: tuple[str, ...]
@@ -80,11 +87,17 @@ class Stage:
     needs: tuple[str, ...] = ()
     alone: bool = False
     remove: tuple[Path, ...] = field(default=())
+    steps: int = 0
 
     @property
     def kind(self) -> str:
-        """``data``, ``train``, ``export`` or ``measure``."""
+        """One of ``KINDS``."""
         return self.name.split("/", maxsplit=1)[0]
+
+    @property
+    def timed_as(self) -> str:
+        """Stages that take about as long as each other: a model on the way is asked less than one at its end."""
+        return f"{self.kind}@" if "@" in self.name else self.kind
 
 
 def data_dir(config: StudyConfig, method: str) -> Path:
@@ -120,8 +133,11 @@ def models(config: StudyConfig) -> list[Run]:
 
 
 def _training_overrides(config: StudyConfig, run: Run) -> list[str]:
+    """Of one run: with the learning rate that was chosen for its method, once that is known."""
     source = data_dir(config, run.method)
-    return training_overrides(config, source, run.run_dir, run.number, tracked(config, run))
+    chosen = learning_rates.choice(config, run.method, Markers(config.work_dir).root)
+    rate = [] if chosen is None else [f"optim.lr={chosen['lr']}"]
+    return [*training_overrides(config, source, run.run_dir, run.number, tracked(config, run)), *rate]
 
 
 def plan(config: StudyConfig, config_path: str, overrides: Sequence[str]) -> list[Stage]:
@@ -130,18 +146,30 @@ def plan(config: StudyConfig, config_path: str, overrides: Sequence[str]) -> lis
     # The reference method comes first: it alone asks the model and translates answers of both kinds.
     order = sorted(stages, key=lambda name: name != config.reference)
     out = [stages[name] for name in order]
+    tried = {
+        name: [_trial_stage(config, t, stages[name]) for t in learning_rates.trials(config, name)] for name in order
+    }
+    out += [stage for name in order for stage in tried[name]]
     measures = _measure_settings(config)
     held = stages[config.reference]
     for run in runs(config):
-        out += _run_stages(config, run, stages, held, measures, [config_path, *overrides])
+        needs = [s.name for s in (held, *tried.get(run.method, ()))] if config.learning_rates.grid else []
+        out += _run_stages(config, run, stages, held, measures, [config_path, *overrides], needs)
     return out
 
 
+def _trial_stage(config: StudyConfig, trial: learning_rates.Trial, data: Stage) -> Stage:
+    """A short run with one learning rate of the grid."""
+    overrides = learning_rates.overrides(config, trial, data_dir(config, trial.method))
+    key = content_key("choose_lr", data.key, dataclasses.asdict(training_config(config, overrides)))
+    script = ("recipes/sdrrl_pretrain.py", "--config", config.training, *overrides)
+    return Stage(trial.stage, script, key, (data.name,), steps=config.learning_rates.steps)
+
+
 def _data_stage(config: StudyConfig, method: str) -> Stage:
-    settings = _data_settings(config, method)
-    path = config.method(method).data
-    script = ("tools/preprocess_sdrrl.py", "--config", path, *_data_overrides(config, method))
-    return Stage(f"data/{method}", script, content_key("data", settings), alone=True)
+    path, overrides = config.method(method).data, tuple(_data_overrides(config, method))
+    script = ("tools/preprocess_sdrrl.py", "--config", path, *overrides)
+    return Stage(f"data/{method}", script, _data_key(path, overrides), alone=True)
 
 
 def _data_overrides(config: StudyConfig, method: str) -> list[str]:
@@ -149,10 +177,9 @@ def _data_overrides(config: StudyConfig, method: str) -> list[str]:
     return [*config.data_overrides, *own, f"output_dir={data_dir(config, method)}", f"model={config.base_model}"]
 
 
-def _data_settings(config: StudyConfig, method: str) -> dict[str, Any]:
-    return dataclasses.asdict(
-        load_config(PreprocessConfig, config.method(method).data, _data_overrides(config, method))
-    )
+@lru_cache(maxsize=64)
+def _data_key(path: str, overrides: tuple[str, ...]) -> str:
+    return content_key("data", dataclasses.asdict(load_config(PreprocessConfig, path, list(overrides))))
 
 
 def _measure_settings(config: StudyConfig) -> list[Any]:
@@ -163,13 +190,21 @@ def _measure_settings(config: StudyConfig) -> list[Any]:
         config.source_language,
         config.target_language,
         config.seed,
+        config.device,
     ]
 
 
 def _run_stages(
-    config: StudyConfig, run: Run, data: dict[str, Stage], held: Stage, measures: list[Any], call: list[str]
+    config: StudyConfig,
+    run: Run,
+    data: dict[str, Stage],
+    held: Stage,
+    measures: list[Any],
+    call: list[str],
+    needs: Sequence[str] = (),
 ) -> list[Stage]:
-    """Stages of one run. ``call``: configuration file and overrides of this study, for its own stages."""
+    """Stages of one run. ``call``: configuration file and overrides of this study, for its own stages; ``needs``: of
+    the training, beside its data."""
 
     def measuring(name: str) -> tuple[str, ...]:
         return ("tools/study.py", "--config", call[0], "--stage", name, *call[1:])
@@ -180,8 +215,10 @@ def _run_stages(
         return [Stage(name, measuring(name), key, (held.name,))]
     overrides = _training_overrides(config, run)
     training = ("recipes/sdrrl_pretrain.py", "--config", config.training)
-    key = content_key("train", data[run.method].key, dataclasses.asdict(training_config(config, overrides)))
-    out = [Stage(f"train/{run.name}", (*training, *overrides), key, (f"data/{run.method}",))]
+    settings = training_config(config, overrides)
+    key = content_key("train", data[run.method].key, dataclasses.asdict(settings))
+    steps = settings.trainer.max_steps
+    out = [Stage(f"train/{run.name}", (*training, *overrides), key, (f"data/{run.method}", *needs), steps=steps)]
     exports: list[str] = []
     for model in (*_on_the_way(config, run), run):
         name = f"measure/{model.name}"
@@ -249,3 +286,31 @@ def remove(stage: Stage) -> None:
     for path in stage.remove:
         if path.is_dir():
             shutil.rmtree(path)
+
+
+class Times:
+    """Seconds of stages that were timed -> what others will take."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, list[float]] = {}
+        self._of_steps = [0.0, 0.0]
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """A stage took so long."""
+        self._seconds.setdefault(stage.timed_as, []).append(seconds)
+        if stage.steps:
+            self._of_steps[0] += seconds
+            self._of_steps[1] += stage.steps
+
+    def known(self, stage: Stage) -> bool:
+        """Whether one like it was timed."""
+        return bool(self._of_steps[1] if stage.steps else self._seconds.get(stage.timed_as))
+
+    def estimate(self, stage: Stage) -> float:
+        """Seconds of a stage: of a training by its steps, of another the mean of those like it; else a rough guess."""
+        if stage.steps:
+            return stage.steps * (self._of_steps[0] / self._of_steps[1] if self._of_steps[1] else SECONDS_A_STEP)
+        times = self._seconds.get(stage.timed_as, [])
+        if not times:
+            return SECONDS.get(stage.timed_as, SECONDS[stage.kind])
+        return math.fsum(times) / len(times)

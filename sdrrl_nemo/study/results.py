@@ -6,17 +6,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from sdrrl_nemo.common.fileio import read_json, read_jsonl
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.text.languages import language
+from sdrrl_nemo.study import learning_rates
 from sdrrl_nemo.study.aggregate import value
-from sdrrl_nemo.study.config import BASE, StudyConfig
+from sdrrl_nemo.study.config import BASE, StudyConfig, training_config
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
 from sdrrl_nemo.study.plan import MEASURES, Markers, Run, data_dir, models, runs, tracked
 from sdrrl_nemo.study.table import Scores, table
@@ -46,6 +44,7 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
         "base_model": config.base_model,
         "reference": config.reference,
         "methods": [_method(config, m.name) for m in config.methods],
+        "learning_rates": _learning_rates(config, markers),
         "runs": [_run(config, r, markers) for r in everything if r.method != BASE],
         "missing": [r.name for r in everything if r not in measured],
         "measures": made["measures"],
@@ -59,7 +58,7 @@ def collect(config: StudyConfig) -> dict[str, Any] | None:
         "answers": _answers(found, measured, config),
         "skipped": next(iter(found.values()))["skipped"],
         "engines": _engines(config),
-        "training": yaml.safe_load(Path(config.training).read_text(encoding="utf-8")),
+        "training": dataclasses.asdict(training_config(config, [])),
         "configuration": dataclasses.asdict(config),
         "seconds": _seconds(done),
         "made": _made(done, everything),
@@ -98,6 +97,12 @@ def _method(config: StudyConfig, name: str) -> dict[str, Any]:
         "packs": stats["packing"]["packs"] if stats else None,
         "loss": stats["loss"] if stats else None,
     }
+
+
+def _learning_rates(config: StudyConfig, markers: Markers) -> dict[str, Any]:
+    """Method -> what was tried and chosen, where the study chooses and all short runs of the method are done."""
+    choices = {m.name: learning_rates.choice(config, m.name, markers.root) for m in config.methods}
+    return {name: chosen for name, chosen in choices.items() if chosen is not None}
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from sdrrl_nemo.data.execution.stage_runner import remove_leftovers
 from sdrrl_nemo.data.output_folder import output_lock
 from sdrrl_nemo.study.config import StudyConfig
 from sdrrl_nemo.study.execute import Executor
-from sdrrl_nemo.study.plan import data_dir, plan
+from sdrrl_nemo.study.plan import Markers, Times, data_dir, plan
 
 SHARED = "stages"
+BEFORE_TRAINING = ("data", "choose_lr")
 
 
 def share_stages(config: StudyConfig) -> None:
@@ -36,16 +38,61 @@ def share_stages(config: StudyConfig) -> None:
             link.symlink_to(Path("..") / SHARED)
 
 
-def run_stages(config: StudyConfig, config_path: str, overrides: Sequence[str], kinds: Sequence[str]) -> None:
-    """Run all stages of ``kinds`` that are not done."""
+def run_stages(
+    config: StudyConfig, config_path: str, overrides: Sequence[str], kinds: Sequence[str], one_process: bool = False
+) -> None:
+    """Run all stages of ``kinds`` that are not done; ``one_process``: on a CPU too (a GPU has no other way)."""
     root = Path(config.work_dir)
+    if config.device == "cuda":
+        from sdrrl_nemo.eval.model_folder import choose_device  # it imports torch
+
+        choose_device(config.device)  # refuses before anything is done
+    how = "spawn" if config.device == "cuda" else "forkserver" if one_process else ""
     with output_lock(root):
         share_stages(config)
         with atomic_write(root / "config.yaml") as f:
             f.write(to_yaml(config))
-        stages = [s for s in plan(config, config_path, overrides) if s.kind in kinds]
-        left = Executor(root, config.parallel, config.threads).run(stages)
+        executor = Executor(root, config.parallel, config.threads, how)
+        try:
+            # the settings of a training are known once its learning rate is chosen
+            first = [s for s in plan(config, config_path, overrides) if s.kind in kinds and s.kind in BEFORE_TRAINING]
+            left = executor.run(first)
+            rest = [s for s in plan(config, config_path, overrides) if s.kind in kinds and s not in first]
+            left += executor.run(rest)
+        finally:
+            executor.close()
+    stages = [*first, *rest]
     print(f"{root}: {len(stages)} stages, {len(stages) - left} were done before", flush=True)
+
+
+def forecast(config: StudyConfig, config_path: str, overrides: Sequence[str], kinds: Sequence[str]) -> str:
+    """What ``run_stages`` would do and about how long it would take, by the stages that were timed here; a line each
+    kind of stage that is left. Runs nothing."""
+    stages = [s for s in plan(config, config_path, overrides) if s.kind in kinds]
+    markers, times = Markers(config.work_dir), Times()
+    for stage in stages:
+        if (seconds := markers.seconds(stage.name)) is not None:
+            times.add(stage, seconds)
+    left = [s for s in stages if markers.seconds(s.name) is None]
+    lines, wall, guessed = [], 0.0, False
+    for kind in dict.fromkeys(s.timed_as for s in left):
+        those = [s for s in left if s.timed_as == kind]
+        seconds = math.fsum(times.estimate(s) for s in those)
+        wall += seconds / (1 if those[0].alone else config.parallel)
+        guess = not times.known(those[0])
+        guessed |= guess
+        lines.append(f"  {kind:<10} {len(those):>4} x {clock(seconds / len(those))}{' (a guess)' if guess else ''}")
+    about = f", about {clock(wall)} with {config.parallel} side by side" if left else ""
+    by = "; nothing like some of them was timed in this study yet" if guessed else ""
+    return "\n".join([f"{config.work_dir}: {len(left)} of {len(stages)} stages are left{about}{by}", *lines])
+
+
+def clock(seconds: float) -> str:
+    """``1 h 05 min``, ``12 min`` or ``40 s``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def write_results(config: StudyConfig, quiet: bool = False) -> None:

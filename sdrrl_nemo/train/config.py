@@ -196,6 +196,8 @@ class TrainerSettings:
     save_every: int = 0
     """Checkpoint every so many steps; 0: only at the end; -1: never (measurements)."""
     keep_checkpoints: int = 2
+    checkpoint_optimizer: bool = True
+    """False: checkpoints hold the weights alone, a third of the bytes and less; a run that was stopped starts anew."""
     async_checkpoints: bool = False
     """Write checkpoints in processes of their own while training goes on; takes a copy of the state in host memory."""
     num_threads: int = 0

@@ -139,10 +139,13 @@ def is_finished(config: RunConfig) -> bool:
 
 
 def where_to_continue(config: RunConfig) -> tuple[int, Path | None]:
-    """(step, its checkpoint) of the newest checkpoint whose files are whole; (0, None) for a new run.
+    """(step, its checkpoint) of the newest checkpoint whose files are whole; (0, None) for a new run, and where
+    checkpoints hold the weights alone.
 
     The ranks check the files together, so they must have joined.
     """
+    if not config.trainer.checkpoint_optimizer:
+        return 0, None
     return newest_sound(checkpoints_of(config)) or (0, None)
 
 

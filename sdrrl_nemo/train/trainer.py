@@ -69,6 +69,7 @@ def megatron_strategy(config: RunConfig, run: Inputs, first_step: int) -> SdrrlS
             check_for_nan_in_grad=False,  # train/guard.py skips the step and names its samples
         ),
         ckpt_async_save=t.async_checkpoints,
+        ckpt_save_optimizer=t.checkpoint_optimizer,
         replace_progress_bar=False,
     )
     out.loss_entries = 1 + len(batches.dataset.subset_names)

@@ -5,6 +5,9 @@ about equal, and then the rest of the answer. Here every step records the distan
 with a step closer than ``CLOSE`` is decoded again on its own, without padding. All others would come out the same in
 any batch, so the result is that of decoding one by one, at the speed of batches.
 
+In half precision rounding is larger than ``CLOSE``: nothing is decoded again, and the batch is part of a result's
+identity (local.py).
+
 With ``batch_size`` the batches are fixed instead and close calls are left as they fall: the held-out evaluation's way,
 where the batch is part of a result's identity and half precision is common.
 """
@@ -15,25 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sdrrl_nemo.eval.backends.interface import check_lengths
 
 CLOSE = 1e-3
 """Difference of logits; rounding of fp32 batches is far smaller (docs/evaluation.md)."""
-
-
-class Gaps(LogitsProcessor):
-    """Keeps the distance of the two best logits at each step; changes nothing."""
-
-    def __init__(self) -> None:
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """``scores`` [B, V] as they came."""
-        two = scores.float().topk(2, dim=-1).values
-        self.steps.append((two[:, 0] - two[:, 1]).cpu())
-        return scores
 
 
 def generate_batches(
@@ -66,16 +56,17 @@ def greedy(
 ) -> list[dict[str, Any]]:
     """{"text", "tokens", "finished"} per prompt of token ids, in the order given; at most ``limits[i]`` new tokens.
 
-    ``advance(n)`` is called with the prompts done. In half precision rounding exceeds ``CLOSE`` and the promise of the
-    module does not hold; fp32 is the default for that reason.
+    ``advance(n)`` is called with the prompts done. In half precision the promise of the module does not hold; fp32 is
+    the default for that reason.
     """
+    exact = model.dtype == torch.float32
     positions = getattr(model.config, "max_position_embeddings", None)
     check_lengths([len(p) + n for p, n in zip(prompts, limits, strict=True)], positions, "prompts and their answers")
     out: list[dict[str, Any]] = [{} for _ in prompts]
     for batch in generate_batches([len(p) for p in prompts], limits, batch_tokens, batch_size):
         found = _decode(model, [prompts[i] for i in batch], limits[batch[0]])
         for i, (together, gap) in zip(batch, found, strict=True):
-            alone = not batch_size and len(batch) > 1 and gap < CLOSE
+            alone = exact and not batch_size and len(batch) > 1 and gap < CLOSE
             tokens = _decode(model, [prompts[i]], limits[i])[0][0] if alone else together
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
             out[i] = {"text": text, "tokens": len(tokens), "finished": len(tokens) < limits[i]}
@@ -85,7 +76,11 @@ def greedy(
 
 @torch.inference_mode()
 def _decode(model: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[tuple[list[int], float]]:
-    """Tokens before the end token and the smallest gap among the steps up to it."""
+    """Tokens before the end token and the smallest gap among the steps up to it.
+
+    transformers' ``generate`` computes a row until the last one of its batch has ended. Here a row leaves with its end
+    token: most answers are shorter than their limit, translations by far.
+    """
     ends, pad = set(model.generation_config.eos_token_id), int(model.generation_config.pad_token_id)
     longest = max(len(p) for p in prompts)
     ids = torch.full((len(prompts), longest), pad, dtype=torch.long)  # [B, L], padded on the left
@@ -93,17 +88,34 @@ def _decode(model: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[tu
     for r, prompt in enumerate(prompts):
         ids[r, longest - len(prompt) :] = torch.tensor(prompt)
         mask[r, longest - len(prompt) :] = 1
-    gaps = Gaps()
-    made = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=limit,
-        logits_processor=LogitsProcessorList([gaps]),
-    )
-    out = []
-    steps = torch.stack(gaps.steps, dim=1)  # [B, steps]
-    for r in range(len(prompts)):
-        new = made[r, longest:].tolist()
-        length = next((k for k, t in enumerate(new) if t in ends), len(new))
-        out.append((new[:length], float(steps[r, : length + 1].min())))
-    return out
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    made: list[list[int]] = [[] for _ in prompts]
+    gaps = [float("inf")] * len(prompts)
+    rows, cache = list(range(len(prompts))), None  # numbers of the prompts that go on, in the order of the batch
+    for _ in range(limit):
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits, cache = out.logits[:, -1].float(), out.past_key_values
+        two = logits.topk(2, dim=-1).values
+        tokens = logits.argmax(-1)
+        for number, token, gap in zip(rows, tokens.tolist(), (two[:, 0] - two[:, 1]).tolist(), strict=True):
+            gaps[number] = min(gaps[number], gap)
+            made[number].append(token)
+        going = [r for r, number in enumerate(rows) if made[number][-1] not in ends]
+        if not going:
+            break
+        if len(going) < len(rows):
+            kept = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(kept)
+            tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
+            rows = [rows[r] for r in going]
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    return [(new[:-1] if new[-1] in ends else new, gap) for new, gap in zip(made, gaps, strict=True)]

@@ -58,6 +58,11 @@ class Backend(ABC):
         """Number format and batch of what is asked next (see Task); identity() speaks of them."""
         self.dtype, self.batch_size = dtype or self.config.dtype, batch_size
 
+    def together(self, batch_size: int) -> bool:
+        """Whether answers of several tasks with this ``batch_size`` (see Task) are asked for at once (evaluation.py): a
+        restart repeats all of them."""
+        return False
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything besides the model folder that can change an output."""

@@ -17,7 +17,7 @@ from sdrrl_nemo.eval.backends.likelihood import choice_log_likelihoods
 from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, load_model
 
-REVISION = 2
+REVISION = 3
 """Changes whenever the code here may give another output for the same request."""
 
 
@@ -33,6 +33,10 @@ class TransformersBackend(Backend):
         self.device = choose_device(config.device)
         self._loaded: tuple[str, Any] | None = None
 
+    def together(self, batch_size: int) -> bool:
+        """Of the held-out evaluation, which says how many rows to take, and on a GPU."""
+        return batch_size > 0 or self.device.type == "cuda"
+
     def identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "backend": "transformers",
@@ -46,6 +50,8 @@ class TransformersBackend(Backend):
             found["batch_size"] = self.batch_size
         elif self.dtype != "float32":
             found["batch_tokens"] = self.config.batch_tokens
+        if self.together(self.batch_size) and (self.batch_size or self.dtype != "float32"):
+            found["together"] = True  # what is in a batch then depends on the tasks, and rounding on the batch
         return found
 
     @property

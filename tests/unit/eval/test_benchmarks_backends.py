@@ -270,6 +270,27 @@ def test_whole_run_then_again_from_the_store(
         measure_model(long_folder, config, tmp_path)
 
 
+def test_tasks_that_are_answered_together_have_the_answers_they_have_alone(
+    long_folder: Path, config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The answers of several tasks are asked for at once, as on a GPU; each task is stored by itself all the same."""
+    config.names, config.batch_tokens = ["mkqa", "flores", "belebele"], 4096
+    alone = measure_model(long_folder, config, tmp_path / "alone")["tasks"]
+    asked: list[int] = []
+
+    def counted(self: local.TransformersBackend, prompts: Any, limits: Any, advance: Any) -> list[Any]:
+        asked.append(len(prompts))
+        return greedy(self.model, self.folder.tokenizer, prompts, limits, self.config.batch_tokens, advance)
+
+    monkeypatch.setattr(local.TransformersBackend, "together", lambda self, batch_size: True)
+    monkeypatch.setattr(local.TransformersBackend, "generate", counted)
+    together = measure_model(long_folder, config, tmp_path / "together")["tasks"]
+    assert asked == [8]  # two questions and two sentences in each language
+    assert {n: t["items"] for n, t in together.items()} == {n: t["items"] for n, t in alone.items()}
+    assert measure_model(long_folder, config, tmp_path / "together")["tasks"].keys() == alone.keys()
+    assert asked == [8]
+
+
 def test_languages_that_a_set_lacks_are_listed(long_folder: Path, config: BenchmarkConfig, tmp_path: Path):
     config.data_dir += "/scripts"
     config.names, config.languages = ["mkqa", "xlsum"], ["ces", "tha", "jpn"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig, MistralConfig, MistralForCausalLM
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.eval.backends import decoding, likelihood
@@ -134,6 +135,32 @@ def test_answers_are_those_of_one_prompt_at_a_time(model: Any, folder: ModelFold
             model, folder.tokenizer, [prompts[i] for i in order], [limits[i] for i in order], batch_tokens, nothing
         )
         assert [found[order.index(i)] for i in range(len(prompts))] == reference
+
+
+@pytest.mark.parametrize("window", [None, 16])
+def test_answers_are_what_transformers_generates(model: Any, folder: ModelFolder, window: int | None):
+    """Rows that end early leave the batch; what is left of it is not disturbed, nor where attention has a window."""
+    if window:
+        sizes = {k: getattr(model.config, k) for k in ("vocab_size", "hidden_size", "intermediate_size")}
+        heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 8, "num_hidden_layers": 2}
+        torch.manual_seed(3)
+        model = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=window, initializer_range=0.2)).eval()
+    ends = list(range(60, 110))  # many, so that rows end at many steps
+    settings = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=60)
+    before, model.generation_config = model.generation_config, settings
+    rng = np.random.default_rng(11)
+    prompts = [rng.integers(3, 250, rng.integers(4, 40)).tolist() for _ in range(10)]
+    try:
+        found = decoding.greedy(model, folder.tokenizer, prompts, [20] * 10, 100_000, nothing)
+        for prompt, answer in zip(prompts, found, strict=True):
+            new = model.generate(torch.tensor([prompt]), max_new_tokens=20)[0, len(prompt) :].tolist()
+            own = new[:-1] if new[-1] in ends else new
+            text = folder.tokenizer.decode(own, skip_special_tokens=True).strip()
+            assert answer == {"text": text, "tokens": len(own), "finished": len(own) < 20}
+    finally:
+        model.generation_config = before
+    lengths = [a["tokens"] for a in found]
+    assert len(set(lengths)) > 4 and min(lengths) < 5
 
 
 def test_close_steps_are_decoded_alone(model: Any, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch):

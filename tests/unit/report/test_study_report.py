@@ -150,3 +150,17 @@ def test_off_target_over_training_and_the_maps(finished):  # noqa: F811
     assert space.count("<svg") == 1 + 2 + 2 + 2  # chart, two keys of it, two languages, two maps
     assert "What &lt;is&gt;?" in space and EVIL not in space
     assert space.index("Base model</figcaption>") < space.index("SFT</figcaption>")
+
+
+def test_the_choice_of_learning_rates_is_shown_with_its_losses(finished):  # noqa: F811
+    document = collect(finished)
+    assert document["learning_rates"] == {} and "Learning rates" not in page(document)
+    document["configuration"]["learning_rates"] = {"grid": [1e-4, 3e-4], "steps": 15}
+    rows = [{"lr": 1e-4, "loss": 2.0, "skipped_steps": 0}, {"lr": 3e-4, "loss": None, "skipped_steps": 1}]
+    document["learning_rates"] = {"sft": {"lr": 1e-4, "grid": rows, "notes": [f"no finite loss with {EVIL}"]}}
+    html = page(document)
+    table = html[html.index("<h3>Learning rates") : html.index("<h3>Transfer sets")]
+    assert "short run of 15 steps" in table and '<span class="best">2.0000</span>' in table
+    assert "not finite" in table and "alert(&#34;x&#34;)" in table
+    del document["learning_rates"]  # of an earlier version
+    assert "Learning rates" not in page(document)

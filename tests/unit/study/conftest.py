@@ -26,7 +26,7 @@ def study(tmp_path, monkeypatch) -> StudyConfig:
         output=str(tmp_path / "out" / "study"),
         base_model="work/models/x",
         seeds=2,
-        training="configs/study/train.yaml",
+        training="configs/study/train_quick.yaml",
         methods=[
             MethodConfig("sft", "SFT", str(DATA / "demo_por_sft.yaml"), published="SFT"),
             MethodConfig("sdrrl", "SDRRL", str(DATA / "demo_por.yaml"), published="SDRRL"),

@@ -18,10 +18,15 @@ from sdrrl_nemo.study.plan import Stage
 from tests.launch import ROOT
 
 TOOL = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 log, name, what = sys.argv[1:4]
-print("this is", name)
+print("this is", name, "in", os.getpid())
+os.environ["LEFT_BEHIND"] = os.environ.get("LEFT_BEHIND", "") + name
+if what == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "look":
+    print("left behind:", os.environ["LEFT_BEHIND"])
 with open(log, "a") as f:
     f.write(f"begin {name}\\n")
 if what == "fail":
@@ -96,6 +101,23 @@ def test_other_settings_do_not_take_over_a_finished_stage(tool, tmp_path):
 def test_a_need_that_nobody_meets_is_named(tool, tmp_path):
     with pytest.raises(SdrrlError, match=r"measure/a-1 needs export/a-1"):
         Executor(tmp_path / "w", 1, 1).run([stage(tool, "measure/a-1", needs=("export/a-1",))])
+
+
+def test_one_process_takes_stage_after_stage(tool, tmp_path):
+    """Each finds the environment of a new process, its output goes to its own log; a crash is an error of one stage."""
+    executor = Executor(tmp_path / "w", 1, 1, one_process="spawn")
+    names = ("train/a-1", "export/a-1", "measure/a-1")
+    try:
+        executor.run([stage(tool, name, "look") for name in names])
+        logs = [(tmp_path / f"w/logs/{n.replace('/', '-')}.log").read_text(encoding="utf-8") for n in names]
+        assert len({log.split()[4] for log in logs}) == 1
+        assert [log.splitlines()[1] for log in logs] == [f"left behind: {n}" for n in names]
+        with pytest.raises(SdrrlError, match=r"train/a-2 failed \(exit code 1\): error: the disk is full; .*train-a-2"):
+            executor.run([stage(tool, "train/a-2", "fail")])
+        with pytest.raises(SdrrlError, match=r"train/a-3 failed \(signal 9\)"):
+            executor.run([stage(tool, "train/a-3", "die")])
+    finally:
+        executor.close()
 
 
 STUDY = """

@@ -52,7 +52,7 @@ def tiny(study, tmp_path, monkeypatch):
     benchmarks = load_config(
         BenchmarkConfig,
         ROOT / "configs/study/benchmarks.yaml",
-        ["max_new_tokens={xlsum: 6, flores: 6, off_target: 40}"],
+        ["max_new_tokens={xlsum: 6, flores: 6, off_target: 40}", "backend.name=transformers"],
     )
     benchmarks.limits, benchmarks.max_new_tokens["flores"] = dict(LIMITS), 6
     monkeypatch.setattr("sdrrl_nemo.study.measure.benchmark_config", lambda config: benchmarks)

@@ -15,7 +15,7 @@ from sdrrl_nemo.study.plan import Markers, data_dir, plan, runs
 from sdrrl_nemo.study.run import share_stages
 from tests.launch import ROOT
 
-SHIPPED = ("configs/study/smollm2_por.yaml", "configs/study/quick.yaml")
+SHIPPED = ("configs/study/smollm2_por_gpu.yaml", "configs/study/smollm2_por.yaml", "configs/study/quick.yaml")
 BASELINES = ("sft", "t_sft", "cit", "xcot")
 
 

@@ -1,0 +1,1 @@
+"""What other projects keep for the life of a process."""
