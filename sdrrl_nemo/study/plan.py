@@ -312,5 +312,5 @@ class Times:
             return stage.steps * (self._of_steps[0] / self._of_steps[1] if self._of_steps[1] else SECONDS_A_STEP)
         times = self._seconds.get(stage.timed_as, [])
         if not times:
-            return SECONDS.get(stage.timed_as, SECONDS[stage.kind])
+            return SECONDS.get(stage.timed_as, SECONDS.get(stage.kind, SECONDS_A_STEP))  # a training of unknown length
         return math.fsum(times) / len(times)

@@ -176,7 +176,7 @@ CASES: dict[str, tuple[str, str, dict[str, bytes], dict[str, Any], str]] = {
         "tokenizer cannot be loaded",
     ),
     "nemo_checkpoint": ("generator", "nemo_checkpoint", {}, {"run": "@/none"}, "no finished checkpoint"),
-    "nllb_hf": ("translator", "nllb_hf", NLLB, {"model": "@"}, "not a loadable"),
+    "nllb_hf": ("translator", "nllb_hf", NLLB, {"model": "@"}, "not NLLB's"),
     "nllb_ctranslate2": (
         "translator",
         "nllb_ctranslate2",
