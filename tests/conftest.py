@@ -76,11 +76,13 @@ WIDE = (
     "end_to_end/test_data_chaos.py",
     "end_to_end/test_gpu_check.py",
     "unit/data/shipped/test_shipped_runs.py",
+    "unit/engines/quality/test_comet.py",
+    "unit/eval/test_scorers_comet.py",
     "unit/engines/generate/test_ctranslate2.py::test_sixteen_answers_of_the_base_model",
     "unit/study/test_tools_together.py",
 )
-"""Files of tests, or tests, that train or preprocess many times over: half of the suite's time. ``make test-all`` and
-CI run them, ``make test`` leaves them out."""
+"""Files of tests, or tests, that train, preprocess or start COMET many times over: half of the suite's time.
+``make test-all`` and CI run them, ``make test`` leaves them out."""
 NEED_THE_FORK_SERVER = (
     ROOT / "tests" / "distributed",
     ROOT / "tests" / "end_to_end",
