@@ -46,21 +46,28 @@ def _run(command: Sequence[str], what: str) -> str:
 
 
 def find_python(named: str | None) -> str:
-    """The interpreter to make the environment with: the named one, this one, or one on the PATH that has wheels."""
+    """The interpreter to make the environment with: the named one, this one, or one on the PATH that has wheels. One of
+    the PATH that does not start is passed over: pyenv puts names there whose versions are switched off."""
     for python in [named] if named else [sys.executable, *(f"python{v}" for v in PYTHONS)]:
-        if path := shutil.which(python):
-            version = _run(
-                [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], f"starting {python}"
-            ).strip()
-            if version in PYTHONS:
-                return path
-            if named:
-                raise SdrrlError(
-                    f"--python {named} is Python {version}; COMET's packages need one of {', '.join(PYTHONS)}"
-                )
+        path = shutil.which(python)
+        version = _version(path, python == named) if path else ""
+        if path and version in PYTHONS:
+            return path
+        if named and version:
+            raise SdrrlError(f"--python {named} is Python {version}; COMET's packages need one of {', '.join(PYTHONS)}")
     raise SdrrlError(
         "COMET's packages need Python 3.12 or 3.11 and none was found; name one: --python /path/to/python3.12"
     )
+
+
+def _version(path: str, must_start: bool) -> str:
+    """``3.12``; empty where it does not start, SdrrlError where it must."""
+    try:
+        return _run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], f"starting {path}").strip()
+    except SdrrlError:
+        if must_start:
+            raise
+        return ""
 
 
 def make(folder: Path, python: str | None, pip_args: Sequence[str]) -> bool:
