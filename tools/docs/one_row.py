@@ -28,7 +28,7 @@ long values cut short (…), the rest left out. `sdrrl_nemo/data/rows.py` has th
 `tools/docs/one_row.py`.
 """
 STAGES = "sdrrl_nemo/data/stages"
-QUESTION = "How can I find out whether an egg is still fresh?"
+QUESTION = "What is a refugee?"
 """One that the short demo trains on, with the model's own answer and a switched word."""
 LONGEST = 78
 """Characters of a text, and of a list of numbers, that are shown."""

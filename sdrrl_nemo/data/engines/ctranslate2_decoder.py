@@ -28,6 +28,7 @@ from sdrrl_nemo.data.engines.converted import (
     converted_once,
     load,
 )
+from sdrrl_nemo.data.engines.loops import looks_like_a_loop
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of the folders that are converted here and tested."""
@@ -38,8 +39,6 @@ TOLERANCE = 2e-3
 """Largest difference of a log-probability of fp32 models; a wrong conversion is off by far more."""
 FORMAT = 1
 """Changes whenever the code here converts otherwise."""
-LONGEST_LOOP, SHORTEST_END, EVERY = 160, 48, 8
-"""Tokens of the longest passage whose repetition is seen, tokens that repeat at least, tokens between two looks."""
 
 
 def check_family(where: str, folder: Path) -> None:
@@ -148,18 +147,7 @@ class _Loops:
     def __call__(self, step: Any) -> bool:
         row = self._rows[step.batch_id]
         row.append(step.token_id)
-        return len(row) % EVERY == 0 and repeats_itself(row, self._repeats)
-
-
-def repeats_itself(ids: Sequence[int], times: int) -> bool:
-    """Whether ``ids`` end with one passage ``times`` times in a row, together at least `SHORTEST_END` ids."""
-    for length in range(1, LONGEST_LOOP + 1):
-        whole = max(times, -(-SHORTEST_END // length)) * length
-        if whole > len(ids):
-            continue
-        if ids[-whole:-length] == ids[-whole + length :]:
-            return True
-    return False
+        return looks_like_a_loop(row, self._repeats)
 
 
 class _Numbers:

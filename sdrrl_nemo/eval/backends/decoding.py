@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sdrrl_nemo.data.engines.greedy_decoder import decode
 from sdrrl_nemo.eval.backends.interface import check_lengths
 
 CLOSE = 1e-3
@@ -74,48 +75,8 @@ def greedy(
     return out
 
 
-@torch.inference_mode()
 def _decode(model: Any, prompts: Sequence[Sequence[int]], limit: int) -> list[tuple[list[int], float]]:
-    """Tokens before the end token and the smallest gap among the steps up to it.
-
-    transformers' ``generate`` computes a row until the last one of its batch has ended. Here a row leaves with its end
-    token: most answers are shorter than their limit, translations by far.
-    """
+    """Tokens before the end token and the smallest gap among the steps up to it."""
     ends, pad = set(model.generation_config.eos_token_id), int(model.generation_config.pad_token_id)
-    longest = max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)  # [B, L], padded on the left
-    mask = torch.zeros_like(ids)
-    for r, prompt in enumerate(prompts):
-        ids[r, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[r, longest - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    made: list[list[int]] = [[] for _ in prompts]
-    gaps = [float("inf")] * len(prompts)
-    rows, cache = list(range(len(prompts))), None  # numbers of the prompts that go on, in the order of the batch
-    for _ in range(limit):
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits, cache = out.logits[:, -1].float(), out.past_key_values
-        two = logits.topk(2, dim=-1).values
-        tokens = logits.argmax(-1)
-        for number, token, gap in zip(rows, tokens.tolist(), (two[:, 0] - two[:, 1]).tolist(), strict=True):
-            gaps[number] = min(gaps[number], gap)
-            made[number].append(token)
-        going = [r for r, number in enumerate(rows) if made[number][-1] not in ends]
-        if not going:
-            break
-        if len(going) < len(rows):
-            kept = torch.tensor(going, device=model.device)
-            cache.batch_select_indices(kept)
-            tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
-            rows = [rows[r] for r in going]
-        ids, positions = tokens[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    return [(new[:-1] if new[-1] in ends else new, gap) for new, gap in zip(made, gaps, strict=True)]
+    rows = decode(model, prompts, limit, sorted(ends), pad)
+    return [(r.tokens[:-1] if r.tokens[-1] in ends else r.tokens, r.gap) for r in rows]

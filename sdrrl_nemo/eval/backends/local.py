@@ -17,7 +17,7 @@ from sdrrl_nemo.eval.backends.likelihood import choice_log_likelihoods
 from sdrrl_nemo.eval.config import BenchmarkConfig, EvalConfig
 from sdrrl_nemo.eval.model_folder import ModelFolder, choose_device, load_model
 
-REVISION = 3
+REVISION = 4
 """Changes whenever the code here may give another output for the same request."""
 
 

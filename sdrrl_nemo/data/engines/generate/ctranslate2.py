@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.data.engines.base import GENERATORS, Answer
+from sdrrl_nemo.data.engines.base import GENERATORS
 from sdrrl_nemo.data.engines.converted import CACHE
 from sdrrl_nemo.data.engines.ctranslate2_decoder import CTranslate2Decoder
 from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt, check_repetition_penalty
+from sdrrl_nemo.data.engines.loops import check_stop_loops
 
-LOOP = "stopped in a loop"
 REVISION = 1
 """Changes whenever the code here may give another answer to the same question."""
 
@@ -28,10 +28,10 @@ class CTranslate2Generator(LocalGenerator):
     those of `CTranslate2Decoder`. ``beams`` above 1 searches for the likeliest answer. Sampling is not offered:
     CTranslate2's threads have random numbers of their own that no seed of a batch reaches.
 
-    A model that has begun to repeat itself word for word seldom ends: with ``stop_loops: N`` an answer whose last
-    passage stands there N times in a row is given up, and counts as unfinished. Filter ``repetition`` would reject
-    nearly all of them anyway. ``repetition_penalty`` above 1 keeps a small model from going round in loops at all
-    (`check_repetition_penalty`).
+    With ``stop_loops: N`` an answer that goes round in circles is given up (`check_stop_loops`); filter ``repetition``
+    would reject nearly all of them anyway. ``repetition_penalty`` above 1 keeps a small model from doing so at all
+    (`check_repetition_penalty`); batches are of one length then, so few rows share one, and generator ``hf`` is sooner
+    done.
     """
 
     where = "generator 'ctranslate2'"
@@ -55,14 +55,13 @@ class CTranslate2Generator(LocalGenerator):
         templates: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model, max_new_tokens, batch_size, unfinished, licence, templates)
-        if beams < 1 or stop_loops < 0 or stop_loops == 1 or (beams > 1 and stop_loops):
-            raise SdrrlError(
-                f"{self.where}: beams >= 1 and stop_loops 0 or >= 2 are needed, and beams > 1 goes with stop_loops 0"
-            )
+        if beams < 1 or (beams > 1 and check_stop_loops(self.where, stop_loops)):
+            raise SdrrlError(f"{self.where}: beams >= 1 is needed, and beams > 1 goes with stop_loops 0")
         self._penalty = check_repetition_penalty(self.where, repetition_penalty)
         threads = {"inter_threads": inter_threads, "intra_threads": intra_threads}
         self._decoder = CTranslate2Decoder(self.where, self._folder, cache, compute_type, device, devices, **threads)
-        self._compute_type, self._beams, self._stop_loops = compute_type, beams, stop_loops
+        self._compute_type, self._beams = compute_type, beams
+        self._stop_loops = check_stop_loops(self.where, stop_loops)
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
@@ -87,8 +86,3 @@ class CTranslate2Generator(LocalGenerator):
         for _, rows in itertools.groupby(itertools.chain.from_iterable(batches), key=len):
             while batch := list(itertools.islice(rows, self._batch_size)):
                 yield batch
-
-    def _read(self, tokens: list[int]) -> Answer:
-        answer = super()._read(tokens)
-        looped = not answer.finished and len(tokens) < self.max_new_tokens
-        return Answer(answer.text, False, answer.tokens, LOOP) if looped else answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError, suggest
@@ -12,9 +12,10 @@ from sdrrl_nemo.common.precision import AUTO, resolve
 from sdrrl_nemo.common.seeding import derive_seed
 from sdrrl_nemo.data.engines.base import GENERATORS
 from sdrrl_nemo.data.engines.generate.in_process import LocalGenerator, Prompt, check_repetition_penalty
+from sdrrl_nemo.data.engines.loops import check_stop_loops, looks_like_a_loop
 
 DTYPES = ("float32", "bfloat16", "float16", AUTO)
-REVISION = 4
+REVISION = 5
 """Changes whenever the code here may give another answer to the same question."""
 
 
@@ -26,6 +27,9 @@ class HfGenerator(LocalGenerator):
     batch of another shape can decide a tie between two tokens: call with the same questions (a stage's shard) to get
     the same bytes. With ``device: auto`` the weights go to the CPU, or over all visible GPUs. With ``dtype: auto`` they
     are bfloat16 where that is native, else float32; the answers' identity holds which.
+
+    Greedy answers come from `greedy_decoder`: a row leaves its batch with its end token, so large batches pay.
+    ``stop_loops`` (greedy only) gives up an answer that goes round in circles (`check_stop_loops`).
 
     ``unfinished`` says what becomes of an answer cut at ``max_new_tokens``: ``drop`` it, ``trim`` it to its last
     complete sentence or line, or ``keep`` it as it is. With ``temperature`` above 0 tokens are sampled, seeded by
@@ -47,6 +51,7 @@ class HfGenerator(LocalGenerator):
         top_p: float = 1.0,
         seed: int = 0,
         repetition_penalty: float = 1.0,
+        stop_loops: int = 0,
         licence: str | None = None,
         templates: Mapping[str, Any] | None = None,
     ) -> None:
@@ -58,12 +63,16 @@ class HfGenerator(LocalGenerator):
         self._device_name, self._dtype = device, resolve(dtype, "bfloat16", "float32")
         self._temperature, self._top_p, self._seed = temperature, top_p, seed
         self._penalty = check_repetition_penalty(self.where, repetition_penalty)
+        self._stop_loops = check_stop_loops(self.where, stop_loops)
+        if temperature and stop_loops:
+            raise SdrrlError(f"{self.where}: stop_loops goes with temperature 0, and it is {temperature}")
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Name and every option that can change an answer, the chat template among them."""
         sampling = (self._temperature, self._top_p, self._seed) if self._temperature else "greedy"
-        return self._identified("hf", REVISION, self._dtype, sampling, *self._penalised)
+        stops = [f"stop_loops {self._stop_loops}"] if self._stop_loops else []
+        return self._identified("hf", REVISION, self._dtype, sampling, *self._penalised, *stops)
 
     def try_out(self) -> None:
         """Whether the device is there."""
@@ -111,26 +120,37 @@ class HfGenerator(LocalGenerator):
         return getattr(self._model.config, "max_position_embeddings", None)
 
     def _run(self, batches: Iterable[list[Prompt]]) -> Iterator[list[list[int]]]:
+        return map(self._sampled if self._temperature else self._greedy, batches)
+
+    def _greedy(self, batch: list[Prompt]) -> list[list[int]]:
+        from sdrrl_nemo.data.engines.greedy_decoder import decode
+
+        ends, pad = sorted(self._chat.end_token_ids), self._tokenizer.pad_token_id
+        stop = partial(looks_like_a_loop, times=self._stop_loops) if self._stop_loops else None
+        ids = [prompt.ids for prompt in batch]
+        return [row.tokens for row in decode(self._model, ids, self.max_new_tokens, ends, pad, self._penalty, stop)]
+
+    def _sampled(self, batch: list[Prompt]) -> list[list[int]]:
         import torch
         from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
         cuda = [self._device] if self._device.type == "cuda" else []
-        for batch in batches:
-            rows = {"input_ids": [prompt.ids for prompt in batch]}
-            encoded = pad_without_fast_tokenizer_warning(self._tokenizer, rows, return_tensors="pt").to(self._device)
-            ids, attention = encoded["input_ids"], encoded["attention_mask"]
-            with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
-                torch.manual_seed(derive_seed(self._seed, "generate", *(prompt.text for prompt in batch)))
-                output = self._model.generate(
-                    input_ids=ids,
-                    attention_mask=attention,
-                    generation_config=self._generation_config(),
-                    logits_processor=self._processors(ids.shape[1]),
-                )
-            yield output[:, ids.shape[1] :].tolist()
+        rows = {"input_ids": [prompt.ids for prompt in batch]}
+        encoded = pad_without_fast_tokenizer_warning(self._tokenizer, rows, return_tensors="pt").to(self._device)
+        ids, attention = encoded["input_ids"], encoded["attention_mask"]
+        with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(derive_seed(self._seed, "generate", *(prompt.text for prompt in batch)))
+            output = self._model.generate(
+                input_ids=ids,
+                attention_mask=attention,
+                generation_config=self._generation_config(),
+                logits_processor=self._processors(ids.shape[1]),
+            )
+        made: list[list[int]] = output[:, ids.shape[1] :].tolist()
+        return made
 
     def _processors(self, prompt_length: int) -> Any:
-        """The penalty as CTranslate2 has it: GenerationConfig's own would be for the question's tokens too."""
+        """The penalty as the greedy decoder has it: GenerationConfig's own would be for the question's tokens too."""
         from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
         penalty = RepetitionPenaltyLogitsProcessor(self._penalty, prompt_ignore_length=prompt_length)
@@ -139,13 +159,13 @@ class HfGenerator(LocalGenerator):
     def _generation_config(self) -> Any:
         from transformers import GenerationConfig
 
-        sampling: dict[str, Any] = {"do_sample": False}
-        if self._temperature > 0:
-            sampling = {"do_sample": True, "temperature": self._temperature, "top_p": self._top_p, "top_k": 0}
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             eos_token_id=sorted(self._chat.end_token_ids),
             pad_token_id=self._tokenizer.pad_token_id,
             bos_token_id=self._tokenizer.bos_token_id,
-            **sampling,
+            do_sample=True,
+            temperature=self._temperature,
+            top_p=self._top_p,
+            top_k=0,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import canonical_json, content_key, read_json
-from sdrrl_nemo.data.engines.base import Answer
+from sdrrl_nemo.data.engines.base import CUT, Answer
 from sdrrl_nemo.data.engines.contents import matching
 from sdrrl_nemo.data.engines.generate.answers import TellingGenerator, check_unfinished
 from sdrrl_nemo.data.rows import Message
@@ -25,6 +25,7 @@ CARRIED_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 """What transformers reads of a model's folder: weights, and configuration, tokenizer and chat template."""
 NOT_RENDERED = "refused by the chat template"
 NO_ROOM = "no room for an answer in the model's positions"
+LOOP = "stopped in a loop"
 
 
 def check_repetition_penalty(where: str, penalty: float) -> float:
@@ -166,4 +167,5 @@ class LocalGenerator(TellingGenerator):
         ends = self._chat.end_token_ids
         kept = list(itertools.takewhile(lambda token: token not in ends, tokens))
         finished = len(kept) < len(tokens)
-        return Answer(self._tokenizer.decode(kept, skip_special_tokens=True).strip(), finished, len(kept))
+        text = self._tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Answer(text, finished, len(kept), LOOP if not finished and len(tokens) < self.max_new_tokens else CUT)

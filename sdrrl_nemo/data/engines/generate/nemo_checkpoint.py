@@ -28,7 +28,7 @@ WEIGHTS = ("auto", "model", "master")
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 """What a launcher sets; the export is a process group of its own."""
 EXPORT = f"import sys; from {__name__} import export_here; from {cli.__name__} import run; sys.exit(run(export_here))"
-REVISION = 3
+REVISION = 4
 """Changes whenever the code here may give another answer to the same question."""
 _STEP = re.compile(r"step-(\d{6,})")
 
@@ -58,6 +58,7 @@ class NemoCheckpointGenerator(TellingGenerator):
         top_p: float = 1.0,
         seed: int = 0,
         repetition_penalty: float = 1.0,
+        stop_loops: int = 0,
         licence: str | None = None,
         templates: Mapping[str, Any] | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class NemoCheckpointGenerator(TellingGenerator):
             "top_p": top_p,
             "seed": seed,
             "repetition_penalty": repetition_penalty,
+            "stop_loops": stop_loops,
             "templates": templates,
         }
         # The base folder stands in for the export that is yet to be made: options are wrong now, not hours later.
@@ -84,7 +86,8 @@ class NemoCheckpointGenerator(TellingGenerator):
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """Checkpoint's name and every option that can change an answer."""
-        options = {k: v for k, v in self._options.items() if k != "device" and (k, v) != ("repetition_penalty", 1.0)}
+        plain = {"repetition_penalty": 1.0, "stop_loops": 0}  # without them old answers stay what they were
+        options = {k: v for k, v in self._options.items() if k != "device" and plain.get(k, ...) != v}
         return f"nemo_checkpoint/{self._checkpoint.name}/{content_key(REVISION, self._weights, options)}"
 
     def files(self, *languages: str) -> Iterable[Path]:

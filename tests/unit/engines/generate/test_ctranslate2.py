@@ -16,9 +16,10 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.compat.transformers5 import read_config
 from sdrrl_nemo.data.engines.base import CUT, GENERATORS, fingerprint_of
-from sdrrl_nemo.data.engines.ctranslate2_decoder import repeats_itself
-from sdrrl_nemo.data.engines.generate.ctranslate2 import LOOP, CTranslate2Generator
+from sdrrl_nemo.data.engines.generate.ctranslate2 import CTranslate2Generator
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+from sdrrl_nemo.data.engines.generate.in_process import LOOP
+from sdrrl_nemo.data.engines.loops import repeats_itself
 from sdrrl_nemo.data.text.conversation import assistant, user
 from tests.launch import ROOT
 from tests.tiny_families import family_model
@@ -209,7 +210,8 @@ def test_identity_follows_what_can_change_an_answer(
     [
         ({"compute_type": "float23"}, "compute_type 'float23' is unknown; did you mean 'float32'"),
         ({"unfinished": "dropp"}, "unfinished 'dropp' is unknown; did you mean 'drop'"),
-        ({"stop_loops": 1}, "stop_loops 0 or >= 2"),
+        ({"stop_loops": 1}, r"stop_loops is 1; 0 \(never\) or a number from 2 on"),
+        ({"beams": 0}, "beams >= 1 is needed"),
         ({"beams": 2, "stop_loops": 3}, "beams > 1 goes with stop_loops 0"),
         ({"intra_threads": -1}, "intra_threads >= 0"),
         ({"max_new_tokens": 0}, "max_new_tokens >= 1"),

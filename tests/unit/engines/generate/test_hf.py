@@ -39,7 +39,7 @@ def test_greedy_answers_equal_step_by_step_argmax(tiny_model: Path) -> None:
 
 
 def test_end_token_finishes_an_answer(tiny_model: Path) -> None:
-    engine = HfGenerator(str(tiny_model), max_new_tokens=4, unfinished="keep")
+    engine = HfGenerator(str(tiny_model), max_new_tokens=2, unfinished="keep")
     a, end = engine._tokenizer("ab").input_ids, engine._tokenizer.eos_token_id
     assert engine._read([*a, end, end]) == Answer("ab", True, 2)
     assert engine._read(a) == Answer("ab", False, 2)
@@ -173,4 +173,8 @@ def test_bad_options_are_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
         HfGenerator(str(tiny_model), dtype="bfloat")
     with pytest.raises(SdrrlError, match="exceeds the model's 256"):
         HfGenerator(str(tiny_model), max_new_tokens=250).generate(QUESTIONS)
+    with pytest.raises(SdrrlError, match=r"stop_loops is 1; 0 \(never\) or a number from 2 on"):
+        HfGenerator(str(tiny_model), stop_loops=1)
+    with pytest.raises(SdrrlError, match=r"stop_loops goes with temperature 0, and it is 0\.5"):
+        HfGenerator(str(tiny_model), stop_loops=4, temperature=0.5)
     assert HfGenerator(str(tiny_model)).generate([]) == []
