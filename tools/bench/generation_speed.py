@@ -1,13 +1,13 @@
 #!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
-"""y_hat by transformers and by CTranslate2 in one run: seconds, tokens a second, answers finished, answers alike.
+"""y_hat by transformers' ``generate`` and by the generators ``hf`` and ``ctranslate2`` in one run: seconds, tokens a
+second, answers finished, answers alike.
 
-    python tools/bench/generation_speed.py --prompts 16 --tokens 96 --output docs/results/generation_speed.json
+    tools/bench/generation_speed.py --prompts 15 --tokens 128 --batch 64 --output docs/results/generation_speed.json
 
-The prompts are those of a data configuration: the training questions that draw y_hat (Eq. 4), the first N. Both engines
-work in fp32, greedily, and take turns batch by batch, so that whatever else the machine does weighs on both alike;
-loading and converting the model is not counted. ``--alone N`` lets CTranslate2 answer N prompts with the
-configuration's own options, for the share of answers that end within its limit, and the seconds of that. A run is
-appended to the ``runs`` of the output where that is there.
+The prompts are those of a data configuration: the training questions that draw y_hat (Eq. 4), the first N. All work in
+fp32, greedily, with the same batch and ``--penalty``; loading and converting the model is not counted. ``--alone N``
+lets the configuration's own generator answer N prompts with its own options, for the share of answers that end within
+its limit, and the seconds of that. A run is appended to the ``runs`` of the output where that is there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from sdrrl_nemo.common.fileio import read_json, write_json
 from sdrrl_nemo.common.provenance import versions
 from sdrrl_nemo.data.config import InstructionsConfig, PreprocessConfig
 from sdrrl_nemo.data.engines.base import GENERATORS, Answer, Generator
+from sdrrl_nemo.data.engines.generate.hf import HfGenerator
+from sdrrl_nemo.data.engines.generate.in_process import Prompt
 from sdrrl_nemo.data.readers import content_of
 from sdrrl_nemo.data.rows import NoRow
 from sdrrl_nemo.data.stages.ingest import Ingest
@@ -55,11 +57,6 @@ def asked(engine: Generator, questions: Sequence[str]) -> tuple[list[Answer], Se
     return answers, (time.perf_counter() - clock, time.process_time() - processor)
 
 
-def plus(a: Seconds, b: Seconds) -> Seconds:
-    """Both together."""
-    return a[0] + b[0], a[1] + b[1]
-
-
 def figures(answers: Sequence[Answer], seconds: Seconds) -> dict[str, Any]:
     """Counts and speed of one engine's answers."""
     tokens = sum(a.tokens for a in answers)
@@ -75,26 +72,65 @@ def figures(answers: Sequence[Answer], seconds: Seconds) -> dict[str, Any]:
     }
 
 
-def side_by_side(model: str, questions: Sequence[str], tokens: int, batch: int, threads: int) -> dict[str, Any]:
-    """Both engines in turns over the same batches."""
-    common = {"model": model, "max_new_tokens": tokens, "batch_size": batch, "unfinished": "keep"}
-    engines = {
-        "transformers": GENERATORS.create("hf", **common, dtype="float32"),
-        "ctranslate2": GENERATORS.create("ctranslate2", **common, intra_threads=threads),
+class Generate(HfGenerator):
+    """The same questions and the same penalty, by transformers' own ``generate``: the peer."""
+
+    def _greedy(self, batch: list[Prompt]) -> list[list[int]]:
+        import torch
+        from transformers import GenerationConfig
+
+        longest = max(len(prompt.ids) for prompt in batch)
+        pad = self._tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (longest - len(prompt.ids)) + prompt.ids for prompt in batch])
+        mask = torch.tensor([[0] * (longest - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in batch])
+        settings = GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self._chat.end_token_ids),
+            pad_token_id=pad,
+        )
+        with torch.inference_mode():
+            made = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                logits_processor=self._processors(longest),
+            )
+        tokens: list[list[int]] = made[:, longest:].tolist()
+        return tokens
+
+
+def side_by_side(
+    model: str, questions: Sequence[str], tokens: int, batch: int, threads: int, penalty: float
+) -> dict[str, Any]:
+    """All three on the same questions, one after another."""
+    common: dict[str, Any] = {
+        "model": model,
+        "max_new_tokens": tokens,
+        "batch_size": batch,
+        "unfinished": "keep",
+        "repetition_penalty": penalty,
     }
-    for engine in engines.values():
+    engines: dict[str, Generator] = {
+        "transformers": Generate(**common, device="cpu"),
+        "hf": GENERATORS.create("hf", **common, device="cpu"),
+        "ctranslate2": GENERATORS.create("ctranslate2", **common, device="cpu", intra_threads=threads),
+    }
+    said: dict[str, list[Answer]] = {}
+    found: dict[str, Any] = {}
+    for name, engine in engines.items():
         engine.generate(questions[:1])  # loads, and converts
-    said: dict[str, list[Answer]] = {name: [] for name in engines}
-    seconds: dict[str, Seconds] = dict.fromkeys(engines, (0.0, 0.0))
-    for at in range(0, len(questions), batch):
-        for name, engine in engines.items():
-            answers, took = asked(engine, questions[at : at + batch])
-            said[name] += answers
-            seconds[name] = plus(seconds[name], took)
-            print(f"{name}: {figures(answers, took)}", flush=True)
-    alike = sum(a.text == b.text for a, b in zip(*said.values(), strict=True))
-    found = {name: figures(said[name], seconds[name]) for name in engines}
-    return {"max_new_tokens": tokens, "batch_size": batch, **found, "texts_alike": alike}
+        said[name], took = asked(engine, questions)
+        found[name] = figures(said[name], took)
+        print(f"{name}: {found[name]}", flush=True)
+    alike = sum(len({a.text for a in texts}) == 1 for texts in zip(*said.values(), strict=True))
+    return {
+        "max_new_tokens": tokens,
+        "batch_size": batch,
+        "repetition_penalty": penalty,
+        **found,
+        "texts_alike": alike,
+    }
 
 
 def alone(config: PreprocessConfig, questions: Sequence[str]) -> dict[str, Any]:
@@ -103,13 +139,13 @@ def alone(config: PreprocessConfig, questions: Sequence[str]) -> dict[str, Any]:
     engine = GENERATORS.create(chosen.name, **chosen.options)
     engine.generate(questions[:1])
     said: list[Answer] = []
-    seconds: Seconds = (0.0, 0.0)
+    clock = processor = 0.0
     for at in range(0, len(questions), size):
         answers, took = asked(engine, questions[at : at + size])
         said += answers
-        seconds = plus(seconds, took)
+        clock, processor = clock + took[0], processor + took[1]
         print(f"{chosen.name}: {figures(answers, took)}", flush=True)
-    return {"engine": chosen.name, "options": dict(chosen.options), **figures(said, seconds)}
+    return {"engine": chosen.name, "options": dict(chosen.options), **figures(said, (clock, processor))}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -117,7 +153,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="configs/data/demo_por_short.yaml")
     parser.add_argument("--output", required=True)
-    parser.add_argument("--prompts", type=int, default=16, help="asked of both engines; 0: none")
+    parser.add_argument("--prompts", type=int, default=16, help="asked of all three; 0: none")
+    parser.add_argument("--penalty", type=float, default=1.0, help="repetition_penalty of all three")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -136,13 +173,14 @@ def main(argv: Sequence[str]) -> int:
         "versions": versions(),
     }
     if args.prompts:
-        document["both"] = side_by_side(config.model, questions[: args.prompts], args.tokens, args.batch, args.threads)
+        chosen = questions[: args.prompts]
+        document["together"] = side_by_side(config.model, chosen, args.tokens, args.batch, args.threads, args.penalty)
     if args.alone:
         document["alone"] = alone(config, questions[: args.alone])
     document["load_average"] = os.getloadavg()
     earlier = read_json(args.output)["runs"] if Path(args.output).is_file() else []
     write_json(args.output, {"runs": [*earlier, document]})
-    print(json.dumps({k: document[k] for k in ("both", "alone") if k in document}, indent=2))
+    print(json.dumps({k: document[k] for k in ("together", "alone") if k in document}, indent=2))
     return 0
 
 
