@@ -58,7 +58,7 @@ $(INSTALLED): requirements/install.py $(wildcard requirements/*.txt) pyproject.t
 # --- the main job: English -> Portuguese -------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-short demo-spa
-demo: work/eval/demo_por/report.html ## the main job, about 20 minutes on 2 cores; prints where its report is
+demo: work/eval/demo_por/report.html ## the main job, about 15 minutes on 2 cores; prints where its report is
 	@echo "report: $(CURDIR)/$<"
 
 demo-short: work/eval/demo_por_short/report.html ## the same job on few rows, a few minutes; what CI runs
