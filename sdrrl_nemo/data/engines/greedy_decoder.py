@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 
 GROUPED = "sdrrl_grouped"
 """Name of our attention among transformers' own."""
-READ_TOKENS = 2048
+READ_TOKENS, READ_TOKENS_ON_A_GPU = 2048, 65_536
 """Question tokens, padding included, that are read at a time."""
 ROOM = 64
 """Steps that a layer's keys and values get room for when they are full."""
@@ -83,7 +83,7 @@ def decode(
             if said is not None:
                 said.scatter_(1, tokens[:, None], True)
             if len(kept) < len(going):
-                places = torch.tensor(kept, device=tokens.device)
+                places = torch.tensor(kept)  # on the CPU: layers may lie on several GPUs
                 state.batch_select_indices(places)
                 tokens, mask, positions = tokens[places], mask[places], positions[places]
                 said = said[places] if said is not None else None
@@ -118,7 +118,8 @@ def _read(model: Any, questions: Sequence[Sequence[int]], pad: int) -> tuple[Any
     ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     state = _cache(model)
-    groups = [*_groups([len(q) for q in questions])] if _in_place(state) else [(0, len(questions))]
+    most = READ_TOKENS if model.device.type == "cpu" else READ_TOKENS_ON_A_GPU
+    groups = [*_groups([len(q) for q in questions], most)] if _in_place(state) else [(0, len(questions))]
     logits, read = [], []
     for first, last in groups:
         own = longest - max(len(q) for q in questions[first:last])  # columns that are padding in all of these rows
@@ -131,11 +132,11 @@ def _read(model: Any, questions: Sequence[Sequence[int]], pad: int) -> tuple[Any
     return torch.cat(logits), state, mask, positions[:, -1:]
 
 
-def _groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) of rows that are read together, in the order given."""
+def _groups(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of rows that are read together, in the order given: at most ``most`` tokens, or one row."""
     first = 0
     for last in range(1, len(lengths) + 1):
-        if last == len(lengths) or (last + 1 - first) * max(lengths[first : last + 1]) > READ_TOKENS:
+        if last == len(lengths) or (last + 1 - first) * max(lengths[first : last + 1]) > most:
             yield first, last
             first = last
 
