@@ -66,11 +66,10 @@ def decode(
         said = torch.zeros_like(logits, dtype=torch.bool) if penalty != 1 else None  # [rows, V]
         for step in range(limit):
             if said is not None:
-                scaled = torch.where(logits > 0, logits / penalty, logits * penalty)
-                logits = torch.where(said, scaled, logits)
-            two = logits.topk(2, dim=-1)
-            tokens = two.indices[:, 0]
-            gaps = (two.values[:, 0] - two.values[:, 1]).tolist()
+                logits = torch.where(said, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+            tokens = logits.argmax(-1)  # of equal logits the first, as transformers: topk may take either
+            two = logits.topk(2, dim=-1).values
+            gaps = (two[:, 0] - two[:, 1]).tolist()
             kept = []
             for place, (number, token) in enumerate(zip(going, tokens.tolist(), strict=True)):
                 row = rows[number]
