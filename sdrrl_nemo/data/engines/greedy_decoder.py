@@ -198,11 +198,11 @@ def _grouped_attention(model: Any) -> Iterator[None]:
         yield
         return
     _register()
-    model.config._attn_implementation = GROUPED
+    model.set_attn_implementation(GROUPED)
     try:
         yield
     finally:
-        model.config._attn_implementation = before
+        model.set_attn_implementation(before)
 
 
 @cache
