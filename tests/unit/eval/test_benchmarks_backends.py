@@ -30,6 +30,7 @@ from sdrrl_nemo.eval.evaluation import measure_model
 from sdrrl_nemo.eval.model_folder import ModelFolder, load_model, open_model_folder
 from sdrrl_nemo.eval.scorers import comet
 from sdrrl_nemo.eval.suites.mkqa import binary_answer
+from tests.versions import WITHOUT_OFFICIAL_ROUGE
 from tools.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -228,6 +229,7 @@ def identifier() -> None:
                 return [("por" if "a" in t.lower() else "eng", 1.0) for t in texts]
 
 
+@WITHOUT_OFFICIAL_ROUGE
 def test_whole_run_then_again_from_the_store(
     long_folder: Path, config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -291,6 +293,7 @@ def test_tasks_that_are_answered_together_have_the_answers_they_have_alone(
     assert asked == [8]
 
 
+@WITHOUT_OFFICIAL_ROUGE
 def test_languages_that_a_set_lacks_are_listed(long_folder: Path, config: BenchmarkConfig, tmp_path: Path):
     config.data_dir += "/scripts"
     config.names, config.languages = ["mkqa", "xlsum"], ["ces", "tha", "jpn"]

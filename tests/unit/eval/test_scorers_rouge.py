@@ -13,9 +13,11 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.data.text.languages import PAPER_LANGUAGES
 from sdrrl_nemo.eval.scorers import rouge
 from tests.launch import ROOT
+from tests.versions import WITHOUT_OFFICIAL_ROUGE
 
 OFFICIAL = json.loads((ROOT / "tests/data/scorers/rouge.json").read_text(encoding="utf-8"))
 CASES = OFFICIAL["cases"]
+pytestmark = WITHOUT_OFFICIAL_ROUGE
 
 
 def test_the_cases_cover_every_language() -> None:
