@@ -124,6 +124,12 @@ def load_tokenizer(folder: str | Path, **options: Any) -> PreTrainedTokenizerBas
     return tokenizer
 
 
+def attention_of(config: Any) -> str | None:
+    """Name of the attention that a loaded model takes; transformers has a public way to set it alone."""
+    name: str | None = getattr(config, "_attn_implementation", None)
+    return name
+
+
 def token_count(tokenizer: PreTrainedTokenizerBase) -> int:
     """Ids from 0 to the highest that the tokenizer gives: those of added tokens can leave gaps."""
     return max(tokenizer.get_vocab().values()) + 1

@@ -76,28 +76,7 @@ class Generate(HfGenerator):
     """The same questions and the same penalty, by transformers' own ``generate``: the peer."""
 
     def _greedy(self, batch: list[Prompt]) -> list[list[int]]:
-        import torch
-        from transformers import GenerationConfig
-
-        longest = max(len(prompt.ids) for prompt in batch)
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (longest - len(prompt.ids)) + prompt.ids for prompt in batch])
-        mask = torch.tensor([[0] * (longest - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in batch])
-        settings = GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(self._chat.end_token_ids),
-            pad_token_id=pad,
-        )
-        with torch.inference_mode():
-            made = self._model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=settings,
-                logits_processor=self._processors(longest),
-            )
-        tokens: list[list[int]] = made[:, longest:].tolist()
-        return tokens
+        return self._by_transformers(batch)
 
 
 def side_by_side(

@@ -28,31 +28,24 @@ from sdrrl_nemo.plan.layout import Layout
 from sdrrl_nemo.plan.models import hf_config
 from sdrrl_nemo.plan.search import Planner
 from sdrrl_nemo.plan.workload import workload
+from sdrrl_nemo.report.marked import markers, replaced
 from sdrrl_nemo.train.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE, RESULTS = ROOT / "docs/planning.md", ROOT / "docs/results/plan_configs.json"
-PARTS = ("configurations", "example")
-"""What lies on the page between ``<!-- NAME: written by tools/docs/plan_table.py -->`` and ``<!-- NAME: end -->``."""
+TOOL = "tools/docs/plan_table.py"
 EXAMPLE, WIDTH, LAYOUTS = "llama2_7b_a800x8", 120, 8
 TOKENS, SAMPLE_LENGTH, SEQ_LENGTH = 30_000_000, 300, 2048
 """An example's epoch: the same for every configuration."""
 WITHOUT = ("megatron.overlap_grad_reduce=false", "megatron.overlap_param_gather=false")
-CONFIGURATIONS: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    "llama2_7b_a800x8": ("a800-80g", 8, ()),
-    "llama2_13b_a800x8": (
-        "a800-80g",
-        8,
-        ("trainer.tp=4", "trainer.pp=1", "trainer.vpp=1", "trainer.micro_batch_size=4"),
-    ),
-    "seallm_7b_a800x8": ("a800-80g", 8, ()),
-    "llama2_7b_a800x64": (
-        "a800-80g",
-        64,
-        ("trainer.tp=2", "trainer.sequence_parallel=true", "trainer.micro_batch_size=4"),
-    ),
+CARD = "a800-80g"
+CONFIGURATIONS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "llama2_7b_a800x8": (8, ()),
+    "llama2_13b_a800x8": (8, ("trainer.tp=4", "trainer.pp=1", "trainer.vpp=1", "trainer.micro_batch_size=4")),
+    "seallm_7b_a800x8": (8, ()),
+    "llama2_7b_a800x64": (64, ("trainer.tp=2", "trainer.sequence_parallel=true", "trainer.micro_batch_size=4")),
 }
-"""Configuration -> card, GPUs, and the layout that it had before its options, as overrides."""
+"""Configuration -> GPUs, and the layout that it had before its options, as overrides."""
 
 
 def planner_of(name: str, overrides: Sequence[str]) -> tuple[Planner, str]:
@@ -60,13 +53,13 @@ def planner_of(name: str, overrides: Sequence[str]) -> tuple[Planner, str]:
     config = load_config(RunConfig, ROOT / f"configs/{name}.yaml", list(overrides))
     data = workload(config, TOKENS, 0, SAMPLE_LENGTH, SEQ_LENGTH)
     hf, source = hf_config(config.model.hf_path, "")
-    return Planner(config, ModelShape.of(hf), gpu(CONFIGURATIONS[name][0]), data), source
+    return Planner(config, ModelShape.of(hf), gpu(CARD), data), source
 
 
 def predicted(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Layout, GB a GPU and tokens a second of one configuration."""
     planner, _ = planner_of(name, overrides)
-    plan = planner.predict(planner.layout(CONFIGURATIONS[name][1]))
+    plan = planner.predict(planner.layout(CONFIGURATIONS[name][0]))
     options = planner.config.megatron
     overlap = options.overlap_grad_reduce and options.overlap_param_gather
     return {
@@ -81,16 +74,16 @@ def predictions() -> dict[str, Any]:
     """The whole table as the results' file holds it."""
     rows = {
         name: {
-            "gpu": card,
+            "gpu": CARD,
             "gpus": gpus,
             "before": predicted(name, [*WITHOUT, *former]),
             "now": predicted(name, []),
         }
-        for name, (card, gpus, former) in CONFIGURATIONS.items()
+        for name, (gpus, former) in CONFIGURATIONS.items()
     }
     return {
         "format": "sdrrl-plan-configs/1",
-        "command": "tools/docs/plan_table.py",
+        "command": TOOL,
         "data": {"tokens": TOKENS, "sample_length": SAMPLE_LENGTH, "seq_length": SEQ_LENGTH},
         "configurations": rows,
     }
@@ -124,22 +117,12 @@ def example() -> str:
     """What ``sdrrl plan`` prints for one configuration, long lines folded below their second column."""
     planner, source = planner_of(EXAMPLE, ())
     lines = []
-    for line in report.lines(planner, planner.result(CONFIGURATIONS[EXAMPLE][1]), source, LAYOUTS):
+    for line in report.lines(planner, planner.result(CONFIGURATIONS[EXAMPLE][0]), source, LAYOUTS):
         indent = re.match(r"\S*\s*", line)
         blanks = " " * (indent.end() if indent else 0)
         short = len(line) <= WIDTH
         lines += [line] if short else textwrap.wrap(line, WIDTH, subsequent_indent=blanks, drop_whitespace=False)
     return "\n".join(["```text", *(line.rstrip() for line in lines), "```"])
-
-
-def filled(page: str, parts: dict[str, str]) -> str:
-    """The page with each part between its markers; SdrrlError where they are not there."""
-    for name, text in parts.items():
-        begin, end = f"<!-- {name}: written by tools/docs/plan_table.py -->", f"<!-- {name}: end -->"
-        if begin not in page or end not in page:
-            raise SdrrlError(f"{PAGE.name}: the lines '{begin}' and '{end}' are missing; put them where it belongs")
-        page = f"{page.partition(begin)[0]}{begin}\n{text}\n{end}{page.partition(end)[2]}"
-    return page
 
 
 def main(argv: Sequence[str]) -> None:
@@ -149,10 +132,11 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     document = predictions()
     old = PAGE.read_text(encoding="utf-8")
-    new = filled(old, dict(zip(PARTS, (table(document), example()), strict=True)))
+    new = replaced(old, table(document), markers("configurations", TOOL), PAGE.name)
+    new = replaced(new, example(), markers("example", TOOL), PAGE.name)
     if args.check:
         if new != old or read_json_object(RESULTS) != document:
-            raise SdrrlError(f"{PAGE.name} or {RESULTS.name} says something else; run tools/docs/plan_table.py")
+            raise SdrrlError(f"{PAGE.name} or {RESULTS.name} says something else; run {TOOL}")
         return
     write_json(RESULTS, document)
     with atomic_write(PAGE) as f:

@@ -8,7 +8,6 @@ tools/docs/readme_table.py --check    # changes nothing; exit 2 where a page dif
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,12 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, read_json_object
+from sdrrl_nemo.report.marked import markers, replaced
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/demo_por.json"
-BEGIN, END = "<!-- demo: written by tools/docs/readme_table.py -->", "<!-- demo: end -->"
+TOOL = "tools/docs/readme_table.py"
+BEGIN, END = markers("demo", TOOL)
 PAGES = {"README.md": False, "docs/using.md": True}
 """Page -> whether it shows every measure; else those that moved beyond chance, and all that got worse."""
 MORE = (
@@ -95,14 +96,6 @@ def section(results: dict[str, Any], whole: bool, link: str) -> str:
     return "\n".join(lines)
 
 
-def replaced(page: str, text: str, name: str) -> str:
-    """``page`` with ``text`` between its markers."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
-        raise SdrrlError(f"{name}: needs the lines '{BEGIN}' and '{END}' once, in this order")
-    between = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    return between.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page)
-
-
 def main(argv: Sequence[str]) -> int:
     """Parse, write or compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -116,11 +109,11 @@ def main(argv: Sequence[str]) -> int:
             "results/demo_por.json" if name.startswith("docs/") else "docs/results/demo_por.json",
         )
         page = path.read_text(encoding="utf-8")
-        new = replaced(page, section(results, whole, link), name)
+        new = replaced(page, section(results, whole, link), (BEGIN, END), name)
         if new == page:
             continue
         if arguments.check:
-            raise SdrrlError(f"{name} differs from {RESULTS.relative_to(ROOT)}; run tools/docs/readme_table.py")
+            raise SdrrlError(f"{name} differs from {RESULTS.relative_to(ROOT)}; run {TOOL}")
         with atomic_write(path) as f:
             f.write(new)
         print(f"written: {name}")

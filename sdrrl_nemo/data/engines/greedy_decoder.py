@@ -23,6 +23,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from sdrrl_nemo.compat.transformers5 import attention_of
+
 GROUPED = "sdrrl_grouped"
 """Name of our attention among transformers' own."""
 READ_TOKENS, READ_TOKENS_ON_A_GPU = 2048, 65_536
@@ -170,13 +172,15 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
     keys: Any
     values: Any
+    _key_room: Any = None
+    _value_room: Any = None
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Append those of new tokens; returns all."""
         if not self.is_initialized:
             return tuple(super().update(key_states, value_states, *args, **kwargs))  # type: ignore[return-value]
-        self.keys, self._key_room = _appended(self.keys, getattr(self, "_key_room", None), key_states)
-        self.values, self._value_room = _appended(self.values, getattr(self, "_value_room", None), value_states)
+        self.keys, self._key_room = _appended(self.keys, self._key_room, key_states)
+        self.values, self._value_room = _appended(self.values, self._value_room, value_states)
         return self.keys, self.values
 
 
@@ -193,7 +197,7 @@ def _appended(held: Any, room: Any, new: Any) -> tuple[Any, Any]:
 @contextlib.contextmanager
 def _grouped_attention(model: Any) -> Iterator[None]:
     """The model attends with `_attention` meanwhile, where it runs on a CPU and would take torch's own kernel."""
-    before = getattr(model.config, "_attn_implementation", None)
+    before = attention_of(model.config)
     if model.device.type != "cpu" or before != "sdpa":
         yield
         return

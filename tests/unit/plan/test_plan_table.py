@@ -22,7 +22,7 @@ def test_another_number_or_a_lost_marker_is_found(tmp_path: Path, monkeypatch: p
     with pytest.raises(SdrrlError, match=r"planning\.md or plan_configs\.json says something else; run tools/docs"):
         plan_table.main(["--check"])
     page.write_text(text.replace("<!-- example: end -->", ""), encoding="utf-8")
-    with pytest.raises(SdrrlError, match=r"'<!-- example: end -->' are missing"):
+    with pytest.raises(SdrrlError, match=r"planning\.md: needs the lines .* and '<!-- example: end -->' once"):
         plan_table.main([])
 
 

@@ -55,13 +55,13 @@ class CTranslate2Generator(LocalGenerator):
         templates: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model, max_new_tokens, batch_size, unfinished, licence, templates)
-        if beams < 1 or (beams > 1 and check_stop_loops(self.where, stop_loops)):
+        self._stop_loops = check_stop_loops(self.where, stop_loops)
+        if beams < 1 or (beams > 1 and stop_loops):
             raise SdrrlError(f"{self.where}: beams >= 1 is needed, and beams > 1 goes with stop_loops 0")
         self._penalty = check_repetition_penalty(self.where, repetition_penalty)
         threads = {"inter_threads": inter_threads, "intra_threads": intra_threads}
         self._decoder = CTranslate2Decoder(self.where, self._folder, cache, compute_type, device, devices, **threads)
         self._compute_type, self._beams = compute_type, beams
-        self._stop_loops = check_stop_loops(self.where, stop_loops)
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]

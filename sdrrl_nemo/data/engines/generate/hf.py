@@ -120,17 +120,22 @@ class HfGenerator(LocalGenerator):
         return getattr(self._model.config, "max_position_embeddings", None)
 
     def _run(self, batches: Iterable[list[Prompt]]) -> Iterator[list[list[int]]]:
-        return map(self._sampled if self._temperature else self._greedy, batches)
+        return map(self._by_transformers if self._temperature else self._greedy, batches)
+
+    @property
+    def _ends(self) -> list[int]:
+        return sorted(self._chat.end_token_ids)
 
     def _greedy(self, batch: list[Prompt]) -> list[list[int]]:
         from sdrrl_nemo.data.engines.greedy_decoder import decode
 
-        ends, pad = sorted(self._chat.end_token_ids), self._tokenizer.pad_token_id
+        limit, pad = self.max_new_tokens, self._tokenizer.pad_token_id
         stop = partial(looks_like_a_loop, times=self._stop_loops) if self._stop_loops else None
         ids = [prompt.ids for prompt in batch]
-        return [row.tokens for row in decode(self._model, ids, self.max_new_tokens, ends, pad, self._penalty, stop)]
+        return [row.tokens for row in decode(self._model, ids, limit, self._ends, pad, self._penalty, stop)]
 
-    def _sampled(self, batch: list[Prompt]) -> list[list[int]]:
+    def _by_transformers(self, batch: list[Prompt]) -> list[list[int]]:
+        """With ``generate``: sampled, and the peer of our greedy decoding where speed is measured."""
         import torch
         from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
@@ -159,13 +164,13 @@ class HfGenerator(LocalGenerator):
     def _generation_config(self) -> Any:
         from transformers import GenerationConfig
 
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self._temperature > 0:
+            sampling = {"do_sample": True, "temperature": self._temperature, "top_p": self._top_p, "top_k": 0}
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=sorted(self._chat.end_token_ids),
+            eos_token_id=self._ends,
             pad_token_id=self._tokenizer.pad_token_id,
             bos_token_id=self._tokenizer.bos_token_id,
-            do_sample=True,
-            temperature=self._temperature,
-            top_p=self._top_p,
-            top_k=0,
+            **sampling,
         )

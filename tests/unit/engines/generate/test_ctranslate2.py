@@ -18,11 +18,11 @@ from sdrrl_nemo.compat.transformers5 import read_config
 from sdrrl_nemo.data.engines.base import CUT, GENERATORS, fingerprint_of
 from sdrrl_nemo.data.engines.generate.ctranslate2 import CTranslate2Generator
 from sdrrl_nemo.data.engines.generate.hf import HfGenerator
-from sdrrl_nemo.data.engines.generate.in_process import LOOP
 from sdrrl_nemo.data.engines.loops import repeats_itself
 from sdrrl_nemo.data.text.conversation import assistant, user
 from tests.launch import ROOT
 from tests.tiny_families import family_model
+from tests.unit.engines.generate.given_up import check_given_up
 
 QUESTIONS = [
     "What is 7 times 6?",
@@ -133,11 +133,7 @@ def test_an_answer_that_repeats_itself_is_given_up(tiny_model: Path, make: Calla
     whole = make(tiny_model, max_new_tokens=200).answer(QUESTIONS)
     stopped = make(tiny_model, max_new_tokens=200, stop_loops=3, unfinished="drop")
     answers = stopped.answer(QUESTIONS)
-    looped = [a for a in answers if a.reason == LOOP]
-    assert looped
-    for a, b in zip(answers, whole, strict=True):
-        assert b.text.startswith(a.text)
-        assert a == b or (a.finished is False and a.tokens < b.tokens == 200)
+    check_given_up(answers, whole, 200)
     assert stopped.generate(QUESTIONS) == [a.text if a.finished else "" for a in answers]
 
 
