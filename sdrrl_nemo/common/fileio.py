@@ -1,4 +1,5 @@
-"""Files that are either whole or absent: temporary name, fsync, rename; JSON Lines with line numbers in errors."""
+"""Files that are either whole or absent: temporary name, fsync, rename; JSON Lines with line numbers in errors;
+a part of a page that a tool writes between two lines of its own."""
 
 from __future__ import annotations
 
@@ -188,3 +189,16 @@ def write_json(path: str | Path, obj: Any) -> None:
     with atomic_write(path) as f:
         json.dump(obj, f, indent=2, sort_keys=True, ensure_ascii=False)
         f.write("\n")
+
+
+def markers(part: str, tool: str) -> tuple[str, str]:
+    """The lines before and after what ``tool`` writes as ``part`` of a page."""
+    return f"<!-- {part}: written by {tool} -->", f"<!-- {part}: end -->"
+
+
+def replaced(page: str, text: str, between: tuple[str, str], name: str) -> str:
+    """``page``, called ``name``, with ``text`` between two markers; SdrrlError unless each is there once, in order."""
+    begin, end = between
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
+        raise SdrrlError(f"{name}: needs the lines '{begin}' and '{end}' once, in this order")
+    return f"{page.partition(begin)[0]}{begin}\n{text}\n{end}{page.partition(end)[2]}"

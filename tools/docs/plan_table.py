@@ -20,7 +20,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, read_json_object, write_json
+from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced, write_json
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan import report
@@ -28,7 +28,6 @@ from sdrrl_nemo.plan.layout import Layout
 from sdrrl_nemo.plan.models import hf_config
 from sdrrl_nemo.plan.search import Planner
 from sdrrl_nemo.plan.workload import workload
-from sdrrl_nemo.report.marked import markers, replaced
 from sdrrl_nemo.train.config import RunConfig
 
 ROOT = Path(__file__).parents[2]

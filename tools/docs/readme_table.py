@@ -15,8 +15,7 @@ from typing import Any
 
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, read_json_object
-from sdrrl_nemo.report.marked import markers, replaced
+from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/demo_por.json"
