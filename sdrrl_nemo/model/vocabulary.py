@@ -98,7 +98,8 @@ def expand(source: Path, output: Path, bpe: GrowingBpe, texts: Sequence[str]) ->
     hf = read_hf_config(source)
     if bpe.first_id > hf.vocab_size:
         raise SdrrlError(f"{source}: the tokenizer has {bpe.first_id} ids, the model only {hf.vocab_size} rows")
-    pieces = [[bpe.tokenizer.token_to_id(p) for p in bpe.old_pieces(token)] for token in bpe.new]
+    ids: dict[str, int] = bpe.tokenizer.get_vocab()
+    pieces = [[ids[p] for p in bpe.old_pieces(token)] for token in bpe.new]
     size = max(hf.vocab_size, bpe.first_id + len(bpe.new))
     with whole_folder(output) as folder:
         for name in CARRIED:

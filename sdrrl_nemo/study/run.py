@@ -11,7 +11,7 @@ from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, write_json
 from sdrrl_nemo.data.execution.stage_runner import remove_leftovers
 from sdrrl_nemo.data.output_folder import output_lock
-from sdrrl_nemo.study.config import StudyConfig
+from sdrrl_nemo.study.config import StudyConfig, benchmark_config
 from sdrrl_nemo.study.execute import Executor
 from sdrrl_nemo.study.plan import Markers, Times, data_dir, plan
 
@@ -47,6 +47,10 @@ def run_stages(
         from sdrrl_nemo.eval.model_folder import choose_device  # it imports torch
 
         choose_device(config.device)  # refuses before anything is done
+    if "measure" in kinds and (benchmarks := benchmark_config(config)) is not None:
+        from sdrrl_nemo.eval import evaluation  # it imports torch
+
+        evaluation.plan(benchmarks)  # reads the data and says what a scorer lacks, hours before a model is measured
     how = "spawn" if config.device == "cuda" else "forkserver" if one_process else ""
     with output_lock(root):
         share_stages(config)

@@ -89,7 +89,8 @@ class ControlTokens:
                 real[token["content"]] = int(token["id"])
         _never_as_words(document["model"], self._number)
         copy = Tokenizer.from_str(json.dumps(document))
-        return copy, {copy.token_to_id(name): number for name, number in real.items()}
+        ids: dict[str, int] = copy.get_vocab()
+        return copy, {ids[name]: number for name, number in real.items()}
 
 
 def _never_as_words(model: dict[str, Any], names: dict[str, int]) -> None:

@@ -58,7 +58,8 @@ def _stemmer(lang: str) -> Callable[[str], str]:
 
 
 @cache
-def _scorer(lang: str) -> Any:
+def scorer(lang: str) -> Any:
+    """The official scorer of one language; SdrrlError where a package that it needs is not installed."""
     language(lang)
     module = require("multilingual_rouge.rouge_scorer", "multilingual-rouge", "eval")
     stemmer = _stemmer(lang) if lang in STEMMED else None
@@ -77,12 +78,12 @@ def _scorer(lang: str) -> Any:
 def tokens(text: str, lang: str) -> list[str]:
     """The tokens that are compared: lower case, without punctuation, stemmed where the language has a stemmer."""
     module = require("multilingual_rouge.tokenization_wrapper", "multilingual-rouge", "eval")
-    return list(module.tokenize(text, *rouge_parts(_scorer(lang))))
+    return list(module.tokenize(text, *rouge_parts(scorer(lang))))
 
 
 def score_item(prediction: str, reference: str, lang: str) -> Rouge:
     """ROUGE F1 of one summary, 0 to 1; 0 where a text has no token."""
-    found = _scorer(lang).score(reference, prediction)
+    found = scorer(lang).score(reference, prediction)
     return Rouge(*(float(found[name].fmeasure) for name in TYPES))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
 from sdrrl_nemo.eval.readers.official_files import Article
-from sdrrl_nemo.eval.scorers.rouge import score_item
+from sdrrl_nemo.eval.scorers.rouge import score_item, scorer
 from sdrrl_nemo.eval.suites.common import each, limited, measured, read, side
 from sdrrl_nemo.eval.task import SUITES, Entry, Figure, Generate, Scored, Task
 
@@ -22,6 +22,7 @@ def xlsum(config: BenchmarkConfig) -> list[Entry]:
     """ROUGE-1 and ROUGE-L F1 in percent; ``shortened`` counts articles cut to fit the model's positions."""
 
     def task(lang: str) -> Task:
+        scorer(lang)  # says before the model is asked what it lacks
         items: list[Article] = limited(read(config, "xlsum", lang), config, "xlsum")
 
         def score(outputs: Sequence[Any]) -> Scored:

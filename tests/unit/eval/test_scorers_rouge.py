@@ -72,7 +72,7 @@ def test_a_missing_dictionary_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("Failed initializing MeCab.\nno such file")
 
     monkeypatch.setattr(fugashi, "Tagger", no_dictionary)
-    rouge._scorer.cache_clear()
+    rouge.scorer.cache_clear()
     with pytest.raises(SdrrlError, match=r"ROUGE in Japanese needs fugashi and unidic-lite") as caught:
         rouge.score_item("猫", "猫", "jpn")
     assert "\n" not in str(caught.value)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdrrl_nemo.common.config import load_config
+from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.scorers.rouge import scorer
 from sdrrl_nemo.study import config as study_config
 from sdrrl_nemo.study.aggregate import value
+from sdrrl_nemo.study.execute import Executor
 from sdrrl_nemo.study.measure import measure_stage
-from sdrrl_nemo.study.plan import Run, data_dir
+from sdrrl_nemo.study.plan import KINDS, Run, data_dir
+from sdrrl_nemo.study.run import run_stages
 from tests.launch import ROOT
 from tests.unit.eval.conftest import PAIRS, QUESTIONS, make_model_folder
+from tests.versions import WITHOUT_OFFICIAL_ROUGE
 
 LIMITS = {"belebele": 2, "belebele_letter": 1, "mkqa": 3, "xlsum": 2, "flores": 3, "off_target": 3, "alignment": 5}
 FIGURES = {
@@ -62,6 +68,7 @@ def tiny(study, tmp_path, monkeypatch):
     return study
 
 
+@WITHOUT_OFFICIAL_ROUGE
 def test_items_add_up_to_the_runners_figures(tiny):
     measure_stage(tiny, "measure/base")
     scores = Run("base", 0, Path(tiny.work_dir)).scores
@@ -92,3 +99,15 @@ def test_items_add_up_to_the_runners_figures(tiny):
     measure_stage(tiny, "measure/base")
     assert sorted((p, p.stat().st_mtime_ns) for p in scores.rglob("tasks/*/*.json")) == stored
     assert read_json(scores / "measures.json")["measures"] == found
+
+
+def test_what_a_scorer_lacks_is_said_before_the_first_stage(study, monkeypatch):
+    """Python 3.13 has no wheel of a package that XL-Sum's official ROUGE needs: nothing may be trained before that
+    is known."""
+    scorer.cache_clear()
+    monkeypatch.setitem(sys.modules, "multilingual_rouge.rouge_scorer", None)
+    monkeypatch.setattr(Executor, "run", lambda *_: pytest.fail("a stage was begun"))
+    study.benchmarks = "configs/study/benchmarks.yaml"
+    with pytest.raises(SdrrlError, match=r"pip install 'sdrrl-nemo\[eval\]'"):
+        run_stages(study, "study.yaml", [], KINDS)
+    assert not Path(study.work_dir).exists()

@@ -23,6 +23,7 @@ from tests.launch import ROOT, python
 from tests.runs import metric_rows
 from tests.tiny import packed_set, tiny_model
 from tests.unit.eval.conftest import PAIRS, QUESTIONS
+from tests.versions import WITHOUT_OFFICIAL_ROUGE
 from tools.study import main
 
 FIELDS = ("question", "answer", "question_target", "answer_target")
@@ -72,6 +73,7 @@ def prepare(root: Path) -> Path:
     return path
 
 
+@WITHOUT_OFFICIAL_ROUGE
 def test_a_study_runs_once_and_only_once(tmp_path, monkeypatch, capfd):
     path = prepare(tmp_path)
     monkeypatch.chdir(ROOT)
@@ -109,7 +111,7 @@ def two_methods(root: Path, grid: list[float], lr: float = 1e-3) -> Path:
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     shipped = yaml.safe_load((ROOT / "configs/study/smollm2_por.yaml").read_text(encoding="utf-8"))
     budget = yaml.safe_load((ROOT / "configs/study/train.yaml").read_text(encoding="utf-8"))
-    budget["trainer"] |= {"max_steps": 3, "global_batch_size": 2, "checkpoint_optimizer": not grid}
+    budget["trainer"] |= {"precision": "fp32", "max_steps": 3, "global_batch_size": 2, "checkpoint_optimizer": not grid}
     budget["optim"] |= {"lr": lr}
     (root / "train.yaml").write_text(yaml.safe_dump(budget))
     study |= {
