@@ -135,7 +135,7 @@ TESTED: tuple[Run, ...] = (
         "2.4.6",
         "5.20.2",
         "2.4.0",
-        "the unit tests of model, train, evaluation and kernels that `make test` runs, and of greedy decoding",
+        "nvcc, no GPU: the whole test suite, demo-short",
     ),
 )
 """All with megatron-core 0.15.3 and NeMo 2.7.3."""

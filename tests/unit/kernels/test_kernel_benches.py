@@ -15,9 +15,9 @@ from tools.bench import kernel_table, loss_kernels
 from tools.bench.kernels import bench_kernels, installed_peers
 from tools.bench.kernels.installed_peers import Peer
 from tools.bench.kernels.loss_cases import Case, gradient_error
-from tools.bench.kernels.torch_formulas import IMPLEMENTATIONS
+from tools.bench.kernels.torch_formulas import HAS_NATIVE, IMPLEMENTATIONS, NATIVE
 
-QUICK = ("ours", "torch native", "torch eager", "Liger math")
+QUICK = ("ours", *((NATIVE,) if HAS_NATIVE else ()), "torch eager", "Liger math")
 SHAPE = loss_kernels.Shape("linear", "bf16", 640, 48, 0.4)
 
 
@@ -48,7 +48,7 @@ def test_every_peer_computes_the_loss_of_the_live_rows(name: str, tmp_path: Path
     row = loss_kernels.measure(SHAPE, name, args)
     case = Case("cpu", "bf16", 48, 640, 16, "linear", live=0.4)
     losses = torch.nn.functional.cross_entropy((case.hidden @ case.weight.t()).double(), case.labels, reduction="none")
-    wanted = losses.sum() if name == "torch native" else (losses * case.weights).sum()
+    wanted = losses.sum() if name == NATIVE else (losses * case.weights).sum()
     assert row["loss"] == pytest.approx(wanted.item(), rel=1e-2) and row["dw_error"] < 2e-2
     assert name in IMPLEMENTATIONS["linear"]
 
@@ -107,7 +107,8 @@ def test_the_gpu_bench_names_what_is_absent_fails_or_is_left_out(
     row = by_name["linear", "ours", "forward+backward", 4]
     assert row["tflops"] == pytest.approx(6 * 16 * 160 * 32 / (row["ms"] / 1e3) / 1e12)
     assert row["share_of_product"] == pytest.approx(row["tflops"] / found["ceilings"]["bf16_tflops"])
-    assert {name for _, name, *_ in by_name} >= {"ours", "ours one pass", "torch eager", "torch native"}
+    assert {name for _, name, *_ in by_name} >= {"ours one pass", *QUICK[:-1]}
+    assert (f"linear: {NATIVE}" in found["absent"]) is not HAS_NATIVE
     out = capsys.readouterr().out
     assert "absent: logits: none: no-such-package is not installed" in out and "an illegal access" in out
     assert found["skipped"] == []

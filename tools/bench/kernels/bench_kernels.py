@@ -37,7 +37,7 @@ from sdrrl_nemo.common.fileio import write_json
 from sdrrl_nemo.plan.report import table
 from tools.bench.kernels.installed_peers import PEERS, installed, installed_version
 from tools.bench.kernels.loss_cases import Case, Step
-from tools.bench.kernels.torch_formulas import IMPLEMENTATIONS
+from tools.bench.kernels.torch_formulas import HAS_NATIVE, IMPLEMENTATIONS, NATIVE
 from tools.bench.loss_kernels import timed
 
 WIDTHS = {32000: 4096, 49152: 576, 128256: 4096, 151936: 896, 262144: 1152}
@@ -51,7 +51,7 @@ COMPILED = frozenset(FIRST[:3])
 COMPILE = "torch.compile"
 FORMULAS = {
     "logits": ("ours", "ours one pass", "torch eager", COMPILE),
-    "linear": ("ours", "torch native", "torch eager", COMPILE),
+    "linear": ("ours", *((NATIVE,) if HAS_NATIVE else ()), "torch eager", COMPILE),
 }
 PASSES = ("forward+backward", "forward")
 
@@ -144,7 +144,10 @@ def measured(device: str, seconds: float, small: bool) -> Iterator[dict[str, Any
     reached = ceilings(device)
     yield {"ceilings": reached}
     found = {flow: installed(flow) for flow in PEERS}
-    yield {"absent": {f"{flow}: {name}": why for flow, (_, absent) in found.items() for name, why in absent.items()}}
+    absent = {f"{flow}: {name}": why for flow, (_, lacking) in found.items() for name, why in lacking.items()}
+    if not HAS_NATIVE:
+        absent[f"linear: {NATIVE}"] = f"came with torch 2.13, this is {torch.__version__}"
+    yield {"absent": absent}
     gc.freeze()  # what was imported need not be looked through again before every case
     left: list[str] = []
     for s in sizes(small):

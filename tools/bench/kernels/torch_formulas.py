@@ -47,7 +47,7 @@ def compiled(case: Case) -> Tensor:
 
 
 def torch_native(case: Case) -> Tensor:
-    """torch >= 2.12: chunked by its own defaults. Its weights are per class, so this is the plain sum."""
+    """torch >= 2.13: chunked by its own defaults. Its weights are per class, so this is the plain sum."""
     return case.finish(
         F.linear_cross_entropy(
             case.hidden,
@@ -141,6 +141,9 @@ def cce(case: Case) -> Tensor:
     return case.finish(value)
 
 
+NATIVE = "torch native"
+HAS_NATIVE = hasattr(F, "linear_cross_entropy")
+"""Came with torch 2.13: 2.12.1 has no such function."""
 IMPLEMENTATIONS: dict[str, dict[str, Step]] = {
     "logits": {
         "ours": ours,
@@ -151,7 +154,7 @@ IMPLEMENTATIONS: dict[str, dict[str, Step]] = {
     },
     "linear": {
         "ours": ours,
-        "torch native": torch_native,
+        **({NATIVE: torch_native} if HAS_NATIVE else {}),
         "torch eager": eager,
         "torch.compile": compiled,
         "Liger math": liger,
