@@ -111,7 +111,8 @@ def two_methods(root: Path, grid: list[float], lr: float = 1e-3) -> Path:
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     shipped = yaml.safe_load((ROOT / "configs/study/smollm2_por.yaml").read_text(encoding="utf-8"))
     budget = yaml.safe_load((ROOT / "configs/study/train.yaml").read_text(encoding="utf-8"))
-    budget["trainer"] |= {"precision": "fp32", "max_steps": 3, "global_batch_size": 2, "checkpoint_optimizer": not grid}
+    trainer = {"precision": "fp32", "max_steps": 3, "micro_batch_size": 1, "global_batch_size": 2}
+    budget["trainer"] |= {**trainer, "checkpoint_optimizer": not grid}
     budget["optim"] |= {"lr": lr}
     (root / "train.yaml").write_text(yaml.safe_dump(budget))
     study |= {
