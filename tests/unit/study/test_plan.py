@@ -16,6 +16,7 @@ from sdrrl_nemo.study.run import share_stages
 from tests.launch import ROOT
 
 SHIPPED = ("configs/study/smollm2_por_gpu.yaml", "configs/study/smollm2_por.yaml", "configs/study/quick.yaml")
+SPANISH = "configs/study/smollm2_spa.yaml"
 BASELINES = ("sft", "t_sft", "cit", "xcot")
 
 
@@ -160,3 +161,20 @@ def test_the_full_study_has_all_methods_and_ablations(monkeypatch):
     config = load_config(StudyConfig, SHIPPED[0])
     assert [m.name for m in config.methods if not m.ablation] == [*BASELINES, "sdrrl"]
     assert sum(m.ablation for m in config.methods) == 5 and config.seeds >= 3
+
+
+def test_the_spanish_study_differs_from_the_portuguese_in_language_and_translator_alone(monkeypatch):
+    """Else it could not say what a noisy translator changes."""
+    monkeypatch.chdir(ROOT)
+    spanish, portuguese = (load_config(StudyConfig, path) for path in (SPANISH, SHIPPED[1]))
+    check(spanish)
+    assert plan(spanish, SPANISH, []) and benchmark_config(spanish) is None
+    assert (spanish.training, spanish.learning_rates) == (portuguese.training, portuguese.learning_rates)
+    for method in spanish.methods:
+        twin = next(m for m in portuguese.methods if m.name == method.name)
+        ours, theirs = (
+            dataclasses.asdict(load_config(PreprocessConfig, m.data, [*config.data_overrides, *m.overrides]))
+            for m, config in ((method, spanish), (twin, portuguese))
+        )
+        differs = {key for key in ours if ours[key] != theirs[key]}
+        assert differs == {"target_languages", "output_dir", "translation"}, method.name
