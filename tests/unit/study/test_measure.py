@@ -58,7 +58,7 @@ def tiny(study, tmp_path, monkeypatch):
     benchmarks = load_config(
         BenchmarkConfig,
         ROOT / "configs/study/benchmarks.yaml",
-        ["max_new_tokens={xlsum: 6, flores: 6, off_target: 40}", "backend.name=transformers"],
+        ["max_new_tokens={xlsum: 6, flores: 6, off_target: 40}", "dtype=float32"],
     )
     benchmarks.limits, benchmarks.max_new_tokens["flores"] = dict(LIMITS), 6
     monkeypatch.setattr("sdrrl_nemo.study.measure.benchmark_config", lambda config: benchmarks)

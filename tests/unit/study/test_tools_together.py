@@ -46,7 +46,7 @@ def prepare(root: Path) -> Path:
     for name, content in rows.items():
         (held / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in content))
     benchmarks = yaml.safe_load((ROOT / "configs/study/benchmarks.yaml").read_text(encoding="utf-8"))
-    benchmarks["backend"] = {"name": "transformers"}
+    benchmarks["dtype"] = "float32"
     benchmarks["limits"] = {"belebele": 1, "belebele_letter": 1, "mkqa": 1, "xlsum": 1, "flores": 2, "off_target": 1,
                             "alignment": 4}  # fmt: skip
     study = yaml.safe_load((ROOT / "configs/study/smollm2_por.yaml").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def prepare(root: Path) -> Path:
         "tracking": {"methods": ["sdrrl"], "every": 4},
     }
     study["held_out"]["alignment"]["perplexity"] = 3
-    study["held_out"]["generation"] |= {"questions": 8, "pairs": 8, "max_new_tokens": 24}
+    study["held_out"]["generation"] |= {"questions": 8, "pairs": 8, "max_new_tokens": 24, "dtype": "float32"}
     benchmarks["max_new_tokens"] |= {"xlsum": 24, "flores": 32}
     (root / "benchmarks.yaml").write_text(yaml.safe_dump(benchmarks))
     path = root / "study.yaml"
