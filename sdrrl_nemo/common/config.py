@@ -80,7 +80,21 @@ def _first_line(e: Exception) -> str:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML's plain values; a date is the text that it is written as."""
+    """YAML's plain values; a date is the text that it is written as, and a key that a mapping has twice is an error:
+    PyYAML would take the second and say nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping with its keys in order; YAMLError names the lines of a key that stands in it twice."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise yaml.YAMLError(f"line {line}: the key '{key.value}' stands in line {lines[name]} already")
+            lines[name] = line
+        return node
 
 
 PlainLoader.yaml_implicit_resolvers = {

@@ -81,6 +81,8 @@ def test_layers_apply_in_order_parent_file_then_file_then_overrides(tmp_path: Pa
         ("steps: 3\n", [], "missing required key 'path'"),
         ("- a\n", [], "expected a mapping"),
         ("a: [\n", [], "not valid YAML"),
+        ("path: x\nsteps: 1\nsteps: 2\n", [], "line 3: the key 'steps' stands in line 2 already"),
+        ("path: x\ninner: {name: a, 'name': b}\n", [], "line 2: the key 'name' stands in line 2 already"),
         ('base: "\\ud800"\n', [], r"'base': '\ud800' is no text"),
         ('path: "a\\0b"\ninner: {name: x}\n', [], r"'path': 'a\x00b' is no text"),
         ('path: x\ninner: {name: "\\udc80"}\n', [], r"'inner.name': '\udc80' is no text"),
@@ -93,6 +95,11 @@ def test_bad_configuration_is_one_sentence(tmp_path: Path, text: str, overrides:
         load_config(Outer, path, overrides)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_beside_a_merged_mapping_is_no_second_one(tmp_path: Path) -> None:
+    text = "path: x\ninner: {<<: [{name: a}, {name: b}], name: c}\n"
+    assert load_config(Outer, write(tmp_path / "c.yaml", text)).inner.name == "c"
 
 
 def test_missing_configuration_and_missing_parent_name_the_file(tmp_path: Path) -> None:

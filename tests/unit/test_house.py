@@ -6,6 +6,9 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
+import yaml
+
+from sdrrl_nemo.common.config import PlainLoader
 from tests.launch import ROOT
 
 SOURCE = ("kernels", "recipes", "sdrrl_nemo", "tools")
@@ -41,8 +44,10 @@ SHARED: dict[str, str] = {
 """Names that two files have, with what they have in common."""
 
 
-def files() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def files(*patterns: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", *(patterns or ("*.py",))], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return [name for name in listed.splitlines() if (ROOT / name).is_file()]
 
 
@@ -60,6 +65,13 @@ def test_a_folder_is_seen_at_once() -> None:
 def test_a_longer_file_has_a_reason() -> None:
     longer = {name for name in files() if len((ROOT / name).read_text(encoding="utf-8").splitlines()) > MOST_LINES}
     assert longer == set(LONGER)
+
+
+def test_no_yaml_file_has_a_key_twice() -> None:
+    names = files("*.yaml", "*.yml")
+    assert names
+    for name in names:
+        list(yaml.compose_all((ROOT / name).read_text(encoding="utf-8"), PlainLoader))
 
 
 def test_a_name_means_one_thing() -> None:
