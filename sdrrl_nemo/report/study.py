@@ -167,7 +167,7 @@ def beside(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def findings(document: dict[str, Any]) -> list[dict[str, Any]]:
     """What the page says first, computed: {"title", "sentence", "state"} with state met, missed or ""."""
-    out = [_orderings(document)]
+    out = [_beyond_chance(document), _orderings(document)]
     for method in document["methods"]:
         if method["name"] != document["reference"] and not method["ablation"]:
             out.append(_against(document, method["name"], method["title"]))
@@ -180,6 +180,19 @@ def findings(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _title(document: dict[str, Any]) -> str:
     return str(next(m["title"] for m in document["methods"] if m["name"] == document["reference"]))
+
+
+def _beyond_chance(document: dict[str, Any]) -> dict[str, Any]:
+    """How much the study decided at all: differences to the full method that survive the correction."""
+    rows = [*document["measures"], *document["averages"]]
+    verdicts = [c["verdict"] for m in rows for c in m["comparisons"].values()]
+    better, worse = verdicts.count("worse"), verdicts.count("better")  # the verdicts are the other one's
+    full = _title(document)
+    sentence = (
+        f"{better + worse} of {len(verdicts)} (every other method and the base model against {full}, measure by "
+        f"measure): {full} is better on {better}, worse on {worse}."
+    )
+    return {"title": "Comparisons beyond chance", "sentence": sentence, "state": ""}
 
 
 def _orderings(document: dict[str, Any]) -> dict[str, Any]:

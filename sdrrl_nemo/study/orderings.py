@@ -30,7 +30,7 @@ def orderings(
     """One row for each published pair (reference, other) that both have figures for.
 
     ``holds``: ours has the paper's sign; ``reversed``: the other one; ``tie``: no difference on either side. ``beyond
-    chance``: ours stays after Holm's correction.
+    chance``: ours stays after Holm's correction; ``interval``: 95 % of ours, in the measure's units.
     """
     out = []
     for measure in measures:
@@ -48,6 +48,7 @@ def orderings(
                     "method": method.name,
                     "paper": paper,
                     "here": here,
+                    "interval": [-limit for limit in reversed(ours["interval"])],
                     "result": TIE if paper == 0 or here == 0 else HOLDS if (paper > 0) == (here > 0) else REVERSED,
                     "beyond_chance": ours["verdict"] != SAME,
                     "p_holm": ours["p_holm"],

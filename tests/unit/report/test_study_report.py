@@ -76,6 +76,7 @@ def test_findings_follow_from_the_figures(finished):  # noqa: F811
     finished.statistics.level = 0.2
     found = {f["title"]: f for f in findings(collect(finished))}
     assert found["The paper's orderings"]["state"] == "met"
+    assert found["Comparisons beyond chance"]["sentence"].startswith("27 of 27 (every other method")
     against = found["SDRRL against SFT"]
     assert against["sentence"].startswith("Ahead on 6 of 6 measures; clearly better on 6, clearly worse on 0")
     assert against["state"] == "met"

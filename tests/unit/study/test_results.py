@@ -67,6 +67,8 @@ def test_orderings_beside_the_papers(finished):
     )
     row = rows["belebele.por", "sft"]
     assert row["paper"] == pytest.approx(paper) and row["here"] == pytest.approx(20) and row["result"] == "holds"
+    low, high = row["interval"]
+    assert low <= row["here"] <= high and low == pytest.approx(20)  # 20 on each of its items
     assert rows["nlg.target", "no_cross"]["result"] == "holds"
     assert ("belebele.por", "no_cross") not in rows  # Table 2 has no ablation
     counts = d["orderings"]["counts"]
