@@ -167,7 +167,7 @@ def beside(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def findings(document: dict[str, Any]) -> list[dict[str, Any]]:
     """What the page says first, computed: {"title", "sentence", "state"} with state met, missed or ""."""
-    out = [_beyond_chance(document), _orderings(document)]
+    out = [beyond_chance(document), _orderings(document)]
     for method in document["methods"]:
         if method["name"] != document["reference"] and not method["ablation"]:
             out.append(_against(document, method["name"], method["title"]))
@@ -182,7 +182,7 @@ def _title(document: dict[str, Any]) -> str:
     return str(next(m["title"] for m in document["methods"] if m["name"] == document["reference"]))
 
 
-def _beyond_chance(document: dict[str, Any]) -> dict[str, Any]:
+def beyond_chance(document: dict[str, Any]) -> dict[str, Any]:
     """How much the study decided at all: differences to the full method that survive the correction."""
     rows = [*document["measures"], *document["averages"]]
     verdicts = [c["verdict"] for m in rows for c in m["comparisons"].values()]

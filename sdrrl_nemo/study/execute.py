@@ -8,6 +8,7 @@ without GPU. Or one process takes all trainings, exports and measurements one af
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -15,8 +16,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +26,7 @@ from typing import Any
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.progress import progress
 from sdrrl_nemo.common.provenance import script_path
-from sdrrl_nemo.study.one_process import OneProcess, end_with_the_study
+from sdrrl_nemo.study.one_process import OneProcess, end_with_the_study, hear_the_study
 from sdrrl_nemo.study.plan import Markers, Stage, Times
 
 PRELOAD = "sdrrl_nemo.study.preload"
@@ -33,11 +35,16 @@ PRELOADED = ("choose_lr", "train", "export")
 MEASURING = "measure"
 """Kind that has a process of its own in ``one process`` where two stages may run side by side."""
 POLL = 0.1
+STOPS_WITHIN_S = 300.0
+"""How long a stage may take to end that was asked to: a training ends its step and writes a checkpoint."""
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that stop a study as Ctrl-C does: of a launcher, of a terminal that is closed."""
 
 
 def run_tool(script: Sequence[str], log: str, threads: int) -> None:
     """Body of a stage's process: the tool ``script[0]`` of this repository with its arguments, output to ``log``."""
     threading.Thread(target=end_with_the_study, daemon=True).start()
+    hear_the_study()
     with open(log, "ab", buffering=0) as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
@@ -96,13 +103,16 @@ class Executor:
             missing = [n for n in stage.needs if n not in known and not self.markers.path(n).is_file()]
             if missing:
                 raise SdrrlError(f"{stage.name} needs {missing[0]}, which is neither done nor among what is to be run")
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = {n: signal.getsignal(n) for n in STOPPING}
+        for number in (n for n in STOPPING if before[n] != signal.SIG_IGN):  # nohup has SIGHUP ignored
+            signal.signal(number, _interrupt)
         try:
             with progress(None, "study", total=1, unit="s", bar_format=BAR) as bar:
                 self._loop(waiting.copy(), bar)
         finally:
             self._stop()
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return len(waiting)
 
     def _loop(self, waiting: list[Stage], bar: Any) -> None:
@@ -149,13 +159,14 @@ class Executor:
         log.parent.mkdir(parents=True, exist_ok=True)
         threads = self.threads * (self.parallel if stage.alone else 1)
         call = (stage.script, str(log.resolve()), threads)
-        if lane := self._lane(stage):
-            self._running.append(Running(stage, lane.start(*call)))
-            return
-        context = self._fork if stage.kind in PRELOADED else self._fresh
-        process = context.Process(target=run_tool, args=call, name=stage.name)
-        process.start()
-        self._running.append(Running(stage, process))
+        with _away_from_the_terminal():
+            if lane := self._lane(stage):
+                process = lane.start(*call)
+            else:
+                context = self._fork if stage.kind in PRELOADED else self._fresh
+                process = context.Process(target=run_tool, args=call, name=stage.name)
+                process.start()
+            self._running.append(Running(stage, process))
 
     def _lane(self, stage: Stage) -> OneProcess | None:
         """The process that takes the stages of this kind; None: each has its own."""
@@ -168,6 +179,9 @@ class Executor:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             raise SdrrlError(f"{job.stage.name} failed ({how}): {last_line(self.log(job.stage))}; all of its output "
                              f"is in {self.log(job.stage)}")  # fmt: skip
+        if left := job.stage.steps_left():
+            raise SdrrlError(f"{job.stage.name} was stopped {left} of {job.stage.steps} steps before its end; the same "
+                             "command continues")  # fmt: skip
         seconds = time.perf_counter() - job.started
         self.markers.mark(job.stage, seconds)
         self.times.add(job.stage, seconds)
@@ -185,17 +199,25 @@ class Executor:
         bar.update(0)
 
     def _stop(self) -> None:
-        """End what still runs (after an interruption); unfinished stages continue at the next start."""
-        for job in self._running:
-            job.process.terminate()
-        for job in self._running:
-            job.process.join(10)
-            if job.process.exitcode is None:
-                job.process.kill()
-                job.process.join()
-        if self._running:
+        """End what still runs after an interruption: a training writes a checkpoint first. Interrupted once more, or
+        after ``STOPS_WITHIN_S``, all are killed; unfinished stages continue at the next start."""
+        if not self._running:
+            return
+        names = ", ".join(j.stage.name for j in self._running)
+        end = time.monotonic() + STOPS_WITHIN_S
+        try:
+            print(f"study: stopping {names}; Ctrl-C again does not wait for it", file=sys.stderr)
+            for job in self._running:
+                job.process.terminate()
+            for job in self._running:
+                job.process.join(max(0.0, end - time.monotonic()))
+        finally:
+            for job in self._running:
+                if job.process.exitcode is None:
+                    job.process.kill()
+                    job.process.join()
             self.close()
-        self._running.clear()
+            self._running.clear()
 
     def close(self) -> None:
         """End the processes that wait for stages."""
@@ -208,6 +230,18 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}] {postfix}"
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _away_from_the_terminal() -> Iterator[None]:
+    """What starts inside does not hear the signals that reach all processes of a group (Ctrl-C, the end of a terminal,
+    a launcher's SIGTERM): the study answers, and asks its stages to end. Its fork server must outlive them."""
+    resource_tracker.ensure_running()  # which unblocks signals when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *STOPPING})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def last_line(path: Path) -> str:

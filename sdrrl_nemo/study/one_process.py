@@ -91,6 +91,7 @@ class Errand:
 def serve(requests: Connection, preload: str) -> None:
     """Body of the process: stages in the order in which they come, until nobody is there to send one."""
     threading.Thread(target=end_with_the_study, daemon=True).start()
+    hear_the_study()
     __import__(preload)
     from sdrrl_nemo.compat.process.between_runs import as_in_a_new_process
 
@@ -136,3 +137,8 @@ def end_with_the_study() -> None:
     if study is not None:
         study.join()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hear_the_study() -> None:
+    """From here on this process, which started away from the terminal (execute.py), can be asked to end."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

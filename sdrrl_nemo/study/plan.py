@@ -25,7 +25,7 @@ from typing import Any
 
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import content_key, read_json, write_json
+from sdrrl_nemo.common.fileio import content_key, read_json, read_jsonl, write_json
 from sdrrl_nemo.data.config import PreprocessConfig
 from sdrrl_nemo.study import learning_rates
 from sdrrl_nemo.study.config import BASE, StudyConfig, benchmark_config, training_config, training_overrides
@@ -79,7 +79,8 @@ class Run:
 @dataclass(frozen=True)
 class Stage:
     """One step of the study. ``script``: path and arguments of the tool; ``key`` names everything that was asked for;
-    ``alone``: nothing runs beside it; ``remove``: what is deleted once it is done; ``steps``: of a training."""
+    ``alone``: nothing runs beside it; ``remove``: what is deleted once it is done; ``steps`` and ``run_dir``: of a
+    training."""
 
     name: str
     script: tuple[str, ...]
@@ -88,16 +89,31 @@ class Stage:
     alone: bool = False
     remove: tuple[Path, ...] = field(default=())
     steps: int = 0
+    run_dir: Path | None = None
 
     @property
     def kind(self) -> str:
         """One of ``KINDS``."""
         return self.name.split("/", maxsplit=1)[0]
 
+    def steps_left(self) -> int:
+        """Of a training whose tool has ended well: after a signal and a checkpoint it does so too."""
+        if self.run_dir is None or (self.run_dir / "finished.json").is_file():
+            return 0  # a run that keeps no checkpoint, as one that tries a learning rate, leaves no such file
+        rows = metrics(self.run_dir)
+        return self.steps - (rows[-1]["step"] if rows else 0)
+
     @property
     def timed_as(self) -> str:
         """Stages that take about as long as each other: a model on the way is asked less than one at its end."""
         return f"{self.kind}@" if "@" in self.name else self.kind
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl, one a step: the last of each, should a resumed run have written one twice."""
+    path = run_dir / "metrics.jsonl"
+    steps = {row["step"]: row for _, row in read_jsonl(path)} if path.is_file() else {}
+    return [steps[k] for k in sorted(steps)]
 
 
 def data_dir(config: StudyConfig, method: str) -> Path:
@@ -163,7 +179,7 @@ def _trial_stage(config: StudyConfig, trial: learning_rates.Trial, data: Stage) 
     overrides = learning_rates.overrides(config, trial, data_dir(config, trial.method))
     key = content_key("choose_lr", data.key, dataclasses.asdict(training_config(config, overrides)))
     script = ("recipes/sdrrl_pretrain.py", "--config", config.training, *overrides)
-    return Stage(trial.stage, script, key, (data.name,), steps=config.learning_rates.steps)
+    return Stage(trial.stage, script, key, (data.name,), steps=config.learning_rates.steps, run_dir=trial.run_dir)
 
 
 def _data_stage(config: StudyConfig, method: str) -> Stage:
@@ -218,7 +234,8 @@ def _run_stages(
     settings = training_config(config, overrides)
     key = content_key("train", data[run.method].key, dataclasses.asdict(settings))
     steps = settings.trainer.max_steps
-    out = [Stage(f"train/{run.name}", (*training, *overrides), key, (f"data/{run.method}", *needs), steps=steps)]
+    needed = (f"data/{run.method}", *needs)
+    out = [Stage(f"train/{run.name}", (*training, *overrides), key, needed, steps=steps, run_dir=run.run_dir)]
     exports: list[str] = []
     for model in (*_on_the_way(config, run), run):
         name = f"measure/{model.name}"

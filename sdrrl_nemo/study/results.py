@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sdrrl_nemo.common.fileio import read_json, read_jsonl
+from sdrrl_nemo.common.fileio import read_json
 from sdrrl_nemo.common.provenance import provenance
 from sdrrl_nemo.common.run_facts import identity_of, is_mean_over_subsets
 from sdrrl_nemo.data.text.languages import language
@@ -16,7 +16,7 @@ from sdrrl_nemo.study import learning_rates
 from sdrrl_nemo.study.aggregate import value
 from sdrrl_nemo.study.config import BASE, StudyConfig, training_config
 from sdrrl_nemo.study.orderings import MODEL, counts, orderings, published_figure
-from sdrrl_nemo.study.plan import MEASURES, Markers, Run, data_dir, models, runs, tracked
+from sdrrl_nemo.study.plan import MEASURES, Markers, Run, data_dir, metrics, models, runs, tracked
 from sdrrl_nemo.study.table import Scores, table
 
 FORMAT = "sdrrl-study/1"
@@ -105,16 +105,9 @@ def _learning_rates(config: StudyConfig, markers: Markers) -> dict[str, Any]:
     return {name: chosen for name, chosen in choices.items() if chosen is not None}
 
 
-def _metrics(run: Run) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl, one a step: the last of each, should a resumed run have written one twice."""
-    path = run.run_dir / "metrics.jsonl"
-    steps = {row["step"]: row for _, row in read_jsonl(path)} if path.is_file() else {}
-    return [steps[k] for k in sorted(steps)]
-
-
 def _run(config: StudyConfig, run: Run, markers: Markers) -> dict[str, Any]:
     """Seed, length, tokens and time of one training run; ``state``: the last stage that is done."""
-    rows = _metrics(run)
+    rows = metrics(run.run_dir)
     done = [k for k in ("train", "export", "measure") if markers.path(f"{k}/{run.name}").is_file()]
     return {
         "name": run.name,
@@ -135,7 +128,7 @@ def _curves(config: StudyConfig, everything: Sequence[Run]) -> dict[str, dict[st
     subset and with six are on one scale. A run with loss.normalise ``mean`` has divided already."""
     out: dict[str, dict[str, list[float | None]]] = {}
     for run in everything:
-        rows = _metrics(run)
+        rows = metrics(run.run_dir)
         if run.method == BASE or not rows:
             continue
         divided = is_mean_over_subsets(identity_of(run.run_dir))
@@ -160,7 +153,7 @@ def _tracking(config: StudyConfig, markers: Markers, found: dict[str, Any]) -> d
             continue
         line = out.setdefault(model.method, [[0, rate(found[BASE]["measures"])]] if BASE in found else [])
         if markers.path(f"measure/{model.name}").is_file():
-            tokens = [r["tokens"] for r in _metrics(model)]
+            tokens = [r["tokens"] for r in metrics(model.run_dir)]
             line.append([sum(tokens[: model.step]), rate(read_json(model.scores / MEASURES)["measures"])])
     return out
 

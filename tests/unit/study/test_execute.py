@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,17 @@ with open(log, "a") as f:
     f.write(f"begin {name}\\n")
 if what == "fail":
     sys.exit("error: the disk is full")
-if what == "sleep":
+def save(*ignored):  # as a training does
+    time.sleep(0.5)
+    with open(log, "a") as f:
+        f.write(f"saved {name}\\n")
+    sys.exit(0)
+if what == "save":
+    signal.signal(signal.SIGTERM, save)
+if what == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what in ("sleep", "save", "deaf"):
+    print("ready", flush=True)
     time.sleep(60)
 while what == "meet" and Path(log).read_text().count("begin train/") < 2:
     time.sleep(0.05)
@@ -126,28 +137,86 @@ from sdrrl_nemo.study import execute
 from sdrrl_nemo.study.plan import Stage
 if __name__ == "__main__":
     execute.PRELOAD = "json"
-    tool, log, work = sys.argv[1:4]
-    execute.Executor(work, 1, 1).run([Stage("train/a-1", (tool, log, "train/a-1", "sleep"), key="k")])
+    tool, log, work, what = sys.argv[1:5]
+    try:
+        execute.Executor(work, 1, 1).run([Stage("train/a-1", (tool, log, "train/a-1", what), key="k")])
+    except KeyboardInterrupt:
+        sys.exit(130)
 """
 
 
+@pytest.fixture
+def start(tool, tmp_path) -> Callable[[str], subprocess.Popen]:
+    """Starts a study of one stage, as a terminal does: in a process group of its own; returns once the stage waits."""
+
+    def started(what: str) -> subprocess.Popen:
+        script = tmp_path / "study.py"
+        script.write_text(STUDY, encoding="utf-8")
+        study = subprocess.Popen(
+            [sys.executable, str(script), str(tool), str(tmp_path / "order"), str(tmp_path / "w"), what],
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/kernels"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        log = tmp_path / "w/logs/train-a-1.log"
+        assert wait_for(lambda: log.is_file() and "ready" in log.read_text(encoding="utf-8"), 60)
+        assert stage_processes(tool)
+        return study
+
+    return started
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_study_takes_its_stages_along(tool, tmp_path, how):
-    script = tmp_path / "study.py"
-    script.write_text(STUDY, encoding="utf-8")
-    (tmp_path / "order").touch()
-    study = subprocess.Popen(
-        [sys.executable, str(script), str(tool), str(tmp_path / "order"), str(tmp_path / "w")],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/kernels"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert wait_for(lambda: bool(order(tool)), 60)
-    assert stage_processes(tool)
+def test_a_killed_study_takes_its_stages_along(start, tool, tmp_path, how):
+    study = start("sleep")
     study.send_signal(how)
     study.wait(30)
     assert wait_for(lambda: not stage_processes(tool), 15)
     assert not (tmp_path / "w/done").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_a_training_writes_its_checkpoint_before_a_stopped_study_ends(start, tool, tmp_path, how):
+    """Ctrl-C and a closed terminal reach the whole group, as some launchers' SIGTERM does."""
+    study = start("save")
+    os.killpg(study.pid, how)
+    _, said = study.communicate(timeout=30)
+    assert study.returncode == 130
+    assert "study: stopping train/a-1; Ctrl-C again does not wait for it" in said
+    assert order(tool) == ["begin train/a-1", "saved train/a-1"]
+    assert not (tmp_path / "w/done").exists()
+
+
+def test_the_second_interrupt_does_not_wait(start, tool):
+    study = start("deaf")
+    os.killpg(study.pid, signal.SIGINT)
+    for line in study.stderr:
+        if "stopping" in line:
+            break
+    os.killpg(study.pid, signal.SIGINT)
+    study.communicate(timeout=30)
+    assert study.returncode == 130
+    assert wait_for(lambda: not stage_processes(tool), 15)
+
+
+def test_a_training_that_something_else_stopped_is_not_done(tool, tmp_path):
+    """A signal to the training alone ends it well, after a checkpoint on the way."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    half = stage(tool, "train/a-1", steps=3, run_dir=run_dir)
+    metrics = run_dir / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n', encoding="utf-8")
+    with pytest.raises(SdrrlError, match=r"train/a-1 was stopped 2 of 3 steps before its end; the same command"):
+        Executor(tmp_path / "w", 1, 1).run([half])
+    metrics.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n', encoding="utf-8")
+    assert Executor(tmp_path / "w", 1, 1).run([half]) == 1
+
+
+def test_a_run_that_ended_before_its_last_step_by_its_own_rule_is_done(tool, tmp_path):
+    (tmp_path / "finished.json").write_text("{}", encoding="utf-8")
+    Executor(tmp_path / "w", 1, 1).run([stage(tool, "train/a-1", steps=3, run_dir=tmp_path)])
 
 
 def stage_processes(tool: Path) -> list[str]:
