@@ -1,0 +1,130 @@
+#!/usr/bin/env -S bash -c 'exec "$(dirname "$(readlink -f "$0")")/../python" "$0" "$@"'
+"""Write what the finished studies found into docs/study.md, from their files under docs/results.
+
+tools/docs/study_table.py            # writes between the markers of each study
+tools/docs/study_table.py --check    # changes nothing; exit 2 where the page differs from the files
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sdrrl_nemo.common.cli import run
+from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced
+from sdrrl_nemo.report.study import beyond_chance, figure, methods, signed
+from sdrrl_nemo.study.orderings import HOLDS, REVERSED, TIE, counts
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/study.md"
+TOOL = "tools/docs/study_table.py"
+STUDIES = ("study_smollm2_por_400k",)
+"""Names under docs/results, each of which has its pair of markers on the page."""
+COLUMNS = ("loss.questions.{t}-{t}", "off_target.answers.{t}", "alignment.precision_at_1")
+"""Measures beside Table 6's averages; {t}: target language."""
+MARKS = {"better": " ▲", "worse": " ▼"}
+ORDER = {HOLDS: "as in the paper", REVERSED: "the other way round"}
+
+
+def columns(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The averages, and what of ``COLUMNS`` was measured."""
+    target = document["languages"]["target"]["code"]
+    wanted = [name.format(t=target) for name in COLUMNS]
+    return [*document["averages"], *(m for name in wanted for m in document["measures"] if m["id"] == name)]
+
+
+def cell(measure: dict[str, Any], method: str) -> str:
+    """A method's mean, its spread over seeds, and whether it is clearly another than the full method's."""
+    found = measure["values"].get(method, {"mean": None, "sd": None})
+    spread = "" if found["sd"] is None else f" ± {figure(found['sd'], measure['unit'])}"
+    verdict = measure["comparisons"].get(method, {}).get("verdict", "")
+    return figure(found["mean"], measure["unit"]) + spread + MARKS.get(verdict, "")
+
+
+def means(document: dict[str, Any]) -> list[str]:
+    """One row a method; the last column counts over all measures and averages."""
+    shown = columns(document)
+    lower = {True: ", lower is better", False: ""}
+    heads = [f"{m['title']} ({m['unit']}{lower[m['better'] == 'lower']})" for m in shown]
+    out = ["| " + " | ".join(["", *heads, "clearly better / worse, of"]) + " |", "|---|" + "---:|" * (len(shown) + 1)]
+    for row in methods(document):
+        compared = [m["comparisons"] for m in (*document["measures"], *document["averages"])]
+        verdicts = [c[row["name"]]["verdict"] for c in compared if row["name"] in c]
+        tally = f"{verdicts.count('better')} / {verdicts.count('worse')}, {len(verdicts)}"
+        cells = [cell(m, row["name"]) for m in shown]
+        out.append("| " + " | ".join([row["title"], *cells, tally if verdicts else ""]) + " |")
+    return out
+
+
+def orderings(document: dict[str, Any]) -> list[str]:
+    """How many of the paper's orderings hold, method by method, and those that are beyond chance one by one."""
+    rows, titles = document["orderings"]["rows"], {m["name"]: m["title"] for m in methods(document)}
+    full = titles[document["reference"]]
+    out = [f"| {full} against | pairs | as in the paper | the other way round | tie |", "|---|---:|---:|---:|---:|"]
+    for name, title in titles.items():
+        c = counts([r for r in rows if r["method"] == name])
+        if c["pairs"]:
+            held, other = (f"{c[x]} ({c[f'{x}_beyond_chance']})" for x in (HOLDS, REVERSED))
+            out.append(f"| {title} | {c['pairs']} | {held} | {other} | {c[TIE]} |")
+    clear = [r for r in rows if r["beyond_chance"]]
+    if not clear:
+        return [*out, "", "In brackets: beyond chance."]
+    out += ["", f"In brackets: beyond chance. These are, as {full} minus the other method:", ""]
+    out += ["| measure | against | paper | here (95 % interval) | |", "|---|---|---:|---:|---|"]
+    for r in clear:
+        low, high = (signed(limit, "%") for limit in r["interval"])
+        here = f"{signed(r['here'], '%')} ({low} to {high})"
+        out.append(
+            f"| {r['title']} | {titles[r['method']]} | {signed(r['paper'], '%')} | {here} | {ORDER[r['result']]} |"
+        )
+    return out
+
+
+def section(document: dict[str, Any], name: str) -> str:
+    """What stands between the markers of a study."""
+    runs, made, decided = document["runs"], document["made"], beyond_chance(document)
+    steps, tokens = runs[0]["steps"], [r["tokens"] for r in runs if r["state"] == "measure"]
+    items = [m["items"] for m in document["measures"]]
+    full = next(m["title"] for m in methods(document) if m["name"] == document["reference"])
+    days = made["first"] if made["first"] == made["last"] else f"{made['first']} to {made['last']}"
+    missing = f" **Not measured yet: {', '.join(document['missing'])}.**" if document["missing"] else ""
+    lines = [
+        f"{document['title']}: {days}; {document['provenance']['machine']}; {len(tokens)} of {len(runs)} runs, {steps} "
+        f"steps, {min(tokens):,} to {max(tokens):,} tokens each; {min(items)} to {max(items)} items a measure. "
+        f"[Page](results/{name}.html), [figures](results/{name}.json).{missing}",
+        "",
+        f"**{decided['title']}**, after Holm's correction: {decided['sentence']} ▲ ▼: clearly better or worse than "
+        f"{full}.",
+        "",
+        *means(document),
+        "",
+        *orderings(document),
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, write or compare."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where the page differs from a file")
+    arguments = parser.parse_args(argv)
+    page = new = PAGE.read_text(encoding="utf-8")
+    for name in STUDIES:
+        document = read_json_object(ROOT / f"docs/results/{name}.json")
+        new = replaced(new, section(document, name), markers(name, TOOL), PAGE.name)
+    if new == page:
+        return 0
+    if arguments.check:
+        raise SdrrlError(f"docs/study.md differs from {', '.join(STUDIES)} in docs/results; run {TOOL}")
+    with atomic_write(PAGE) as f:
+        f.write(new)
+    print("written: docs/study.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
