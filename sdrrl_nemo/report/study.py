@@ -16,6 +16,8 @@ from sdrrl_nemo.report.study_charts import Dots, dot_chart, loss_curves, marker_
 DECIMALS = {"nats/token": 3, "cosine": 3}
 """Decimals by unit; one for everything else (per cent, BLEU, chrF, COMET)."""
 BASE = "base"
+COUNT = "count"
+"""State of a finding that claims nothing."""
 TASKS = {
     "answers": "Held-out question",
     "translations": "Held-out translation",
@@ -166,7 +168,7 @@ def beside(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def findings(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the page says first, computed: {"title", "sentence", "state"} with state met, missed or ""."""
+    """What the page says first, computed: {"title", "sentence", "state"} with state met, missed, "" or ``COUNT``."""
     out = [beyond_chance(document), _orderings(document)]
     for method in document["methods"]:
         if method["name"] != document["reference"] and not method["ablation"]:
@@ -192,7 +194,7 @@ def beyond_chance(document: dict[str, Any]) -> dict[str, Any]:
         f"{better + worse} of {len(verdicts)} (every other method and the base model against {full}, measure by "
         f"measure): {full} is better on {better}, worse on {worse}."
     )
-    return {"title": "Comparisons beyond chance", "sentence": sentence, "state": ""}
+    return {"title": "Comparisons beyond chance", "sentence": sentence, "state": COUNT}
 
 
 def _orderings(document: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +271,7 @@ def _source_language(document: dict[str, Any]) -> dict[str, Any]:
 
 def summary(document: dict[str, Any]) -> str:
     """The findings and the averages of every method, for the terminal."""
-    marks = {"met": "[yes]", "missed": "[no] ", "": "[ – ]"}
+    marks = {"met": "[yes]", "missed": "[no] ", "": "[ – ]", COUNT: "     "}
     lines = [f"{marks[f['state']]} {f['title']}: {f['sentence']}" for f in findings(document)]
     shown = list(document["averages"]) or document["measures"][:4]
     rows = methods(document)

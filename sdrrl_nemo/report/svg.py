@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
+TICK_CHARACTER = 6.5
+"""Width of a digit in a label of an axis, in units of the picture."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ def _open(width: int, height: int, title: str) -> str:
     )
 
 
+def _tick(x: float, y: float, text: str, width: int) -> str:
+    """A label under an axis, centred at ``x``, or ending with the picture where it would not fit into it."""
+    fits = x + len(text) * TICK_CHARACTER / 2 <= width
+    place = f'x="{x:.1f}" y="{y}" text-anchor="middle"' if fits else f'x="{width}" y="{y}" text-anchor="end"'
+    return f'<text class="tick" {place}>{text}</text>'
+
+
 def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, height: int = 220) -> Markup:
     """Lines on a common linear axis; points that are not finite are left out. Empty data gives an empty string."""
     width, left, right, top, bottom = 360, 46, 10, 10, 36
@@ -93,9 +102,7 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
         out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{sy(y):.1f}" y2="{sy(y):.1f}"/>')
         out.append(f'<text class="tick" x="{left - 6}" y="{sy(y) + 4:.1f}" text-anchor="end">{_label(y)}</text>')
     for x in x_ticks:
-        out.append(
-            f'<text class="tick" x="{sx(x):.1f}" y="{height - bottom + 15}" text-anchor="middle">{_label(x)}</text>'
-        )
+        out.append(_tick(sx(x), height - bottom + 15, _label(x), width))
     out.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
     middle = left + (width - left - right) / 2
     out.append(f'<text class="tick" x="{middle:.0f}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
@@ -188,9 +195,7 @@ def change_chart(title: str, rows: Sequence[tuple[str, float, float]], x_label: 
     out = [_open(width, height, title)]
     for x in ticks:
         out.append(f'<line class="grid" x1="{sx(x):.1f}" x2="{sx(x):.1f}" y1="{top}" y2="{height - bottom}"/>')
-        out.append(
-            f'<text class="tick" x="{sx(x):.1f}" y="{height - bottom + 14}" text-anchor="middle">{_label(x)}</text>'
-        )
+        out.append(_tick(sx(x), height - bottom + 14, _label(x), width))
     out.append(f'<text class="tick" x="{width / 2:.0f}" y="{height - 3}" text-anchor="middle">{escape(x_label)}</text>')
     for i, (name, a, b) in enumerate(rows):
         y = top + pitch * i + 28

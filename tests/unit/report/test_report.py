@@ -48,6 +48,12 @@ def test_line_chart_puts_points_where_they_belong():
     assert line_chart("t", [Series("a", [1], [float("inf")])], "x", "y") == ""
 
 
+def test_a_long_label_at_the_edge_stays_in_the_picture():
+    chart = parsed(line_chart("t", [Series("a", [0, 415_116], [1.0, 2.0])], "tokens", "y"))
+    places = {t.text: (float(t.get("x")), t.get("text-anchor")) for t in chart.iter(f"{SVG}text") if t.get("x")}
+    assert places["400,000"] == (360.0, "end") and places["200,000"][1] == "middle"
+
+
 def test_scatter_has_one_mark_a_point_and_one_line_a_pair():
     groups = [Group("a", [[0, 0], [1, 1]], [EVIL, "q"]), Group("b", [[0, 1], [1, 0]], ["r", "s"], 1, 1)]
     chart = parsed(scatter("t", groups, links=True))
