@@ -180,7 +180,8 @@ def findings(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [x for x in out if x]
 
 
-def _title(document: dict[str, Any]) -> str:
+def full_title(document: dict[str, Any]) -> str:
+    """Title of the full method, which all others are compared with."""
     return str(next(m["title"] for m in document["methods"] if m["name"] == document["reference"]))
 
 
@@ -189,7 +190,7 @@ def beyond_chance(document: dict[str, Any]) -> dict[str, Any]:
     rows = [*document["measures"], *document["averages"]]
     verdicts = [c["verdict"] for m in rows for c in m["comparisons"].values()]
     better, worse = verdicts.count("worse"), verdicts.count("better")  # the verdicts are the other one's
-    full = _title(document)
+    full = full_title(document)
     sentence = (
         f"{better + worse} of {len(verdicts)} (every other method and the base model against {full}, measure by "
         f"measure): {full} is better on {better}, worse on {worse}."
@@ -202,8 +203,9 @@ def _orderings(document: dict[str, Any]) -> dict[str, Any]:
     if not c["pairs"]:
         return {}
     sentence = (
-        f"Of {c['pairs']} published pairs ({_title(document)} against another method, {document['published']['model']})"
-        f" {c['holds']} have the same sign here, {c['reversed']} the opposite one and {c['tie']} tie. Beyond chance: "
+        f"Of {c['pairs']} published pairs ({full_title(document)} against another method, "
+        f"{document['published']['model']}) {c['holds']} have the same sign here, "
+        f"{c['reversed']} the opposite one and {c['tie']} tie. Beyond chance: "
         f"{c['holds_beyond_chance']} in the paper's direction, {c['reversed_beyond_chance']} against it."
     )
     clear = c["holds_beyond_chance"] + c["reversed_beyond_chance"]
@@ -232,7 +234,7 @@ def _against(document: dict[str, Any], name: str, title: str) -> dict[str, Any]:
         f"Ahead on {t['ahead']} of {t['measures']} measures; clearly better on {t['better']}, clearly worse on "
         f"{t['worse']}, the rest within chance."
     )
-    return {"title": f"{_title(document)} against {title}", "sentence": sentence, "state": _state(t)}
+    return {"title": f"{full_title(document)} against {title}", "sentence": sentence, "state": _state(t)}
 
 
 def _state(t: dict[str, int]) -> str:
@@ -262,8 +264,8 @@ def _source_language(document: dict[str, Any]) -> dict[str, Any]:
     if not t["measures"]:
         return {}
     sentence = (
-        f"{_title(document)} against the base model on {t['measures']} measures in {about['name']}: clearly better on "
-        f"{t['better']}, clearly worse on {t['worse']}."
+        f"{full_title(document)} against the base model on {t['measures']} measures in {about['name']}: clearly better "
+        f"on {t['better']}, clearly worse on {t['worse']}."
     )
     state = "missed" if t["worse"] else "met" if t["better"] else ""
     return {"title": f"{about['name']} is kept", "sentence": sentence, "state": state}

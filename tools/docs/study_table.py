@@ -16,7 +16,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced
-from sdrrl_nemo.report.study import beyond_chance, figure, methods, signed
+from sdrrl_nemo.report.study import beyond_chance, column_title, figure, full_title, methods, signed
 from sdrrl_nemo.study.orderings import HOLDS, REVERSED, TIE, counts
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +48,10 @@ def cell(measure: dict[str, Any], method: str) -> str:
 def means(document: dict[str, Any]) -> list[str]:
     """One row a method; the last column counts over all measures and averages."""
     shown = columns(document)
-    lower = {True: ", lower is better", False: ""}
-    heads = [f"{m['title']} ({m['unit']}{lower[m['better'] == 'lower']})" for m in shown]
+    compared = [m["comparisons"] for m in (*document["measures"], *document["averages"])]
+    heads = [column_title(m, document["languages"]["target"]["name"]) for m in shown]
     out = ["| " + " | ".join(["", *heads, "clearly better / worse, of"]) + " |", "|---|" + "---:|" * (len(shown) + 1)]
     for row in methods(document):
-        compared = [m["comparisons"] for m in (*document["measures"], *document["averages"])]
         verdicts = [c[row["name"]]["verdict"] for c in compared if row["name"] in c]
         tally = f"{verdicts.count('better')} / {verdicts.count('worse')}, {len(verdicts)}"
         cells = [cell(m, row["name"]) for m in shown]
@@ -63,7 +62,7 @@ def means(document: dict[str, Any]) -> list[str]:
 def orderings(document: dict[str, Any]) -> list[str]:
     """How many of the paper's orderings hold, method by method, and those that are beyond chance one by one."""
     rows, titles = document["orderings"]["rows"], {m["name"]: m["title"] for m in methods(document)}
-    full = titles[document["reference"]]
+    full = full_title(document)
     out = [f"| {full} against | pairs | as in the paper | the other way round | tie |", "|---|---:|---:|---:|---:|"]
     for name, title in titles.items():
         c = counts([r for r in rows if r["method"] == name])
@@ -89,7 +88,6 @@ def section(document: dict[str, Any], name: str) -> str:
     runs, made, decided = document["runs"], document["made"], beyond_chance(document)
     steps, tokens = runs[0]["steps"], [r["tokens"] for r in runs if r["state"] == "measure"]
     items = [m["items"] for m in document["measures"]]
-    full = next(m["title"] for m in methods(document) if m["name"] == document["reference"])
     days = made["first"] if made["first"] == made["last"] else f"{made['first']} to {made['last']}"
     missing = f" **Not measured yet: {', '.join(document['missing'])}.**" if document["missing"] else ""
     lines = [
@@ -98,7 +96,7 @@ def section(document: dict[str, Any], name: str) -> str:
         f"[Page](results/{name}.html), [figures](results/{name}.json).{missing}",
         "",
         f"**{decided['title']}**, after Holm's correction: {decided['sentence']} ▲ ▼: clearly better or worse than "
-        f"{full}.",
+        f"{full_title(document)}.",
         "",
         *means(document),
         "",
