@@ -196,9 +196,22 @@ def markers(part: str, tool: str) -> tuple[str, str]:
     return f"<!-- {part}: written by {tool} -->", f"<!-- {part}: end -->"
 
 
-def replaced(page: str, text: str, between: tuple[str, str], name: str) -> str:
-    """``page``, called ``name``, with ``text`` between two markers; SdrrlError unless each is there once, in order."""
-    begin, end = between
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
-        raise SdrrlError(f"{name}: needs the lines '{begin}' and '{end}' once, in this order")
-    return f"{page.partition(begin)[0]}{begin}\n{text}\n{end}{page.partition(end)[2]}"
+def write_parts(page: Path, parts: Mapping[str, str], tool: str, check: bool = False) -> bool:
+    """Put each part of ``page`` that ``tool`` writes between its markers; whether that changed the page.
+
+    ``parts``: name of a part to its text. Errors: SdrrlError unless both markers of each part are there once, in
+    order; with ``check``, which writes nothing, also where the page says something else.
+    """
+    old = new = page.read_text(encoding="utf-8")
+    for part, text in parts.items():
+        begin, end = markers(part, tool)
+        if new.count(begin) != 1 or new.count(end) != 1 or new.index(end) < new.index(begin):
+            raise SdrrlError(f"{page}: needs the lines '{begin}' and '{end}' once, in this order")
+        new = f"{new.partition(begin)[0]}{begin}\n{text}\n{end}{new.partition(end)[2]}"
+    if new == old:
+        return False
+    if check:
+        raise SdrrlError(f"{page}: differs from the results that {tool} writes into it; run {tool}")
+    with atomic_write(page) as f:
+        f.write(new)
+    return True

@@ -20,7 +20,7 @@ from typing import Any
 from sdrrl_nemo.common.cli import run
 from sdrrl_nemo.common.config import load_config
 from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced, write_json
+from sdrrl_nemo.common.fileio import read_json_object, write_json, write_parts
 from sdrrl_nemo.cost.flops import ModelShape
 from sdrrl_nemo.cost.gpus import gpu
 from sdrrl_nemo.plan import report
@@ -130,16 +130,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 2 where something else is written")
     args = parser.parse_args(argv)
     document = predictions()
-    old = PAGE.read_text(encoding="utf-8")
-    new = replaced(old, table(document), markers("configurations", TOOL), PAGE.name)
-    new = replaced(new, example(), markers("example", TOOL), PAGE.name)
-    if args.check:
-        if new != old or read_json_object(RESULTS) != document:
-            raise SdrrlError(f"{PAGE.name} or {RESULTS.name} says something else; run {TOOL}")
-        return
-    write_json(RESULTS, document)
-    with atomic_write(PAGE) as f:
-        f.write(new)
+    if args.check and read_json_object(RESULTS) != document:
+        raise SdrrlError(f"{RESULTS}: other predictions than today's; run {TOOL}")
+    write_parts(PAGE, {"configurations": table(document), "example": example()}, TOOL, args.check)
+    if not args.check:
+        write_json(RESULTS, document)
 
 
 if __name__ == "__main__":

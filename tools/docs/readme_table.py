@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.cli import run
-from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced
+from sdrrl_nemo.common.fileio import read_json_object, write_parts
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/demo_por.json"
 TOOL = "tools/docs/readme_table.py"
-BEGIN, END = markers("demo", TOOL)
 PAGES = {"README.md": False, "docs/using.md": True}
 """Page -> whether it shows every measure; else those that moved beyond chance, and all that got worse."""
 MORE = (
@@ -103,19 +101,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     results = read_json_object(arguments.root / RESULTS.relative_to(ROOT))
     for name, whole in PAGES.items():
-        path, link = (
-            arguments.root / name,
-            "results/demo_por.json" if name.startswith("docs/") else "docs/results/demo_por.json",
-        )
-        page = path.read_text(encoding="utf-8")
-        new = replaced(page, section(results, whole, link), (BEGIN, END), name)
-        if new == page:
-            continue
-        if arguments.check:
-            raise SdrrlError(f"{name} differs from {RESULTS.relative_to(ROOT)}; run {TOOL}")
-        with atomic_write(path) as f:
-            f.write(new)
-        print(f"written: {name}")
+        link = "results/demo_por.json" if name.startswith("docs/") else "docs/results/demo_por.json"
+        if write_parts(arguments.root / name, {"demo": section(results, whole, link)}, TOOL, arguments.check):
+            print(f"written: {name}")
     return 0
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrrl_nemo.common.cli import run
-from sdrrl_nemo.common.errors import SdrrlError
-from sdrrl_nemo.common.fileio import atomic_write, markers, read_json_object, replaced
+from sdrrl_nemo.common.fileio import read_json_object, write_parts
 from sdrrl_nemo.report.study import beyond_chance, column_title, figure, full_title, methods, signed
 from sdrrl_nemo.study.orderings import HOLDS, REVERSED, TIE, counts
 
@@ -110,17 +109,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page differs from a file")
     arguments = parser.parse_args(argv)
-    page = new = PAGE.read_text(encoding="utf-8")
-    for name in STUDIES:
-        document = read_json_object(ROOT / f"docs/results/{name}.json")
-        new = replaced(new, section(document, name), markers(name, TOOL), PAGE.name)
-    if new == page:
-        return 0
-    if arguments.check:
-        raise SdrrlError(f"docs/study.md differs from {', '.join(STUDIES)} in docs/results; run {TOOL}")
-    with atomic_write(PAGE) as f:
-        f.write(new)
-    print("written: docs/study.md")
+    parts = {name: section(read_json_object(ROOT / f"docs/results/{name}.json"), name) for name in STUDIES}
+    if write_parts(PAGE, parts, TOOL, arguments.check):
+        print("written: docs/study.md")
     return 0
 
 

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
+from sdrrl_nemo.common.fileio import markers
 from sdrrl_nemo.eval.compare import Measure
 from tools.docs import demo_results, readme_table
+
+BEGIN, END = markers("demo", readme_table.TOOL)
 
 ROOT = Path(__file__).parents[3]
 RESULTS = "docs/results/demo_por.json"
@@ -78,12 +81,12 @@ def test_the_pages_are_what_the_committed_results_say() -> None:
 
 
 def test_both_pages_are_written_from_a_run(checkout: Path) -> None:
-    with pytest.raises(SdrrlError, match=r"README\.md differs from docs/results/demo_por\.json; run tools/docs"):
+    with pytest.raises(SdrrlError, match=r"README\.md: differs from .*; run tools/docs/readme_table"):
         readme_table.main(["--check", "--root", str(checkout)])
     assert readme_table.main(["--root", str(checkout)]) == readme_table.main(["--check", "--root", str(checkout)]) == 0
     pages = {name: (checkout / name).read_text(encoding="utf-8") for name in readme_table.PAGES}
     for page in pages.values():
-        table = page[page.index(readme_table.BEGIN) : page.index(readme_table.END)]
+        table = page[page.index(BEGIN) : page.index(END)]
         assert "another machine; 3 steps, 600 tokens;" in table
         assert "on 3 questions and 5 pairs of sentences that training never saw, 4 of them translated:" in table
         assert "1 measures got better beyond chance and 1 worse; 1 got worse and 2 not worse within" in table
@@ -101,13 +104,13 @@ def test_both_pages_are_written_from_a_run(checkout: Path) -> None:
     assert whole not in pages["README.md"]
     own = {name: (ROOT / name).read_text(encoding="utf-8") for name in pages}
     for name, page in pages.items():  # nothing outside the markers changes
-        assert page.split(readme_table.BEGIN)[0] == own[name].split(readme_table.BEGIN)[0]
-        assert page.split(readme_table.END)[1] == own[name].split(readme_table.END)[1]
+        assert page.split(BEGIN)[0] == own[name].split(BEGIN)[0]
+        assert page.split(END)[1] == own[name].split(END)[1]
 
 
 def test_a_page_without_its_markers_is_named(checkout: Path) -> None:
     page = checkout / "docs/using.md"
-    page.write_text(page.read_text(encoding="utf-8").replace(readme_table.END, ""), encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").replace(END, ""), encoding="utf-8")
     with pytest.raises(SdrrlError, match=r"docs/using\.md: needs the lines"):
         readme_table.main(["--root", str(checkout)])
 

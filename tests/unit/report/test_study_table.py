@@ -21,7 +21,7 @@ def test_a_page_that_says_something_else_is_written_anew(tmp_path, monkeypatch, 
     copy = tmp_path / "study.md"
     copy.write_text(f"{page.partition(begin)[0]}{begin}\nold\n{end}{page.partition(end)[2]}", encoding="utf-8")
     monkeypatch.setattr(study_table, "PAGE", copy)
-    with pytest.raises(SdrrlError, match=r"study\.md differs from .* run tools/docs/study_table\.py"):
+    with pytest.raises(SdrrlError, match=r"study\.md: differs from .* run tools/docs/study_table\.py"):
         study_table.main(["--check"])
     assert study_table.main([]) == 0 and "written" in capsys.readouterr().out
     assert copy.read_text(encoding="utf-8") == page
