@@ -31,6 +31,11 @@ HELD_OUT_NAMES = ("held_out_loss", "held_out_alignment", "held_out_answers", "he
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 BELEBELE_PROMPTS = ("paper", "lm_eval")
+FETCHED = (
+    "belebele", "flores", "xlsum", "mkqa", "bactrian", "flores_plus", "include", "global_mmlu", "global_mmlu_lite",
+    "mgsm", "m_arenahard", "language_confusion",
+)  # fmt: skip
+"""Data sets that ``download`` fetches, by their benchmark's name; bactrian is Fig. 3's."""
 
 
 @dataclass
@@ -230,9 +235,9 @@ class BenchmarkConfig:
     data_dir: str = "data/benchmarks"
     """Folder with the data sets in their official formats (docs/evaluation.md)."""
     download: bool = False
-    """Fetch what is missing under data_dir by name through ``datasets``."""
+    """Fetch what is missing under data_dir by name; of the benchmarks only MultiLoKo has to be unpacked by hand."""
     hub: dict[str, str] = field(default_factory=dict)
-    """Data set (its benchmark's name; bactrian for Fig. 3) -> repository or folder to fetch it from instead."""
+    """Data set (one of FETCHED) -> repository or folder to fetch it from instead."""
     limits: dict[str, int] = field(default_factory=dict)
     """benchmark -> first N items; absent or 0 means all."""
     backend: EngineConfig = field(default_factory=lambda: EngineConfig(name="transformers"))
@@ -320,7 +325,7 @@ def _benchmark_limits(config: BenchmarkConfig) -> tuple[Choices, AtLeast]:
         raise SdrrlError("comet.enabled needs comet.model, the folder of wmt22-comet-da (docs/evaluation.md)")
     _check_templates(config.prompts)
     choices: Choices = [
-        ("hub", config.hub, ("belebele", "flores", "xlsum", "mkqa", "bactrian")),
+        ("hub", config.hub, FETCHED),
         ("dtype", [config.dtype], DTYPES),
         ("prompts.belebele", [config.prompts.belebele], BELEBELE_PROMPTS),
     ]

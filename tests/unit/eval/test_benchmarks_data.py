@@ -17,7 +17,7 @@ import pytest
 from sdrrl_nemo.common.errors import SdrrlError
 from sdrrl_nemo.common.fileio import read_jsonl
 from sdrrl_nemo.data.text.languages import LANGUAGES
-from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.config import FETCHED, BenchmarkConfig, check
 from sdrrl_nemo.eval.evaluation import plan
 from sdrrl_nemo.eval.readers import further_files
 from sdrrl_nemo.eval.readers import official_files as readers
@@ -249,6 +249,8 @@ def test_fetch_of_mgsm_and_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_every_set_on_a_hub_can_be_replaced_by_a_mirror() -> None:
     assert set(HUB) == {*readers.READERS, *further_files.FETCHED}
+    assert set(FETCHED) == {*HUB, "language_confusion"}
+    check(BenchmarkConfig(output_dir="x", hub=dict.fromkeys(FETCHED, "mirror")))
 
 
 def test_fetch_failure_says_what_to_do(tmp_path: Path):

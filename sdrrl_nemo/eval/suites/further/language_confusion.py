@@ -7,6 +7,7 @@ from typing import Any
 
 from sdrrl_nemo.data.text.languages import language
 from sdrrl_nemo.eval.config import BenchmarkConfig
+from sdrrl_nemo.eval.readers.confusion_archive import fetch_language_confusion
 from sdrrl_nemo.eval.readers.further_files import Prompt, read_english_words, read_language_confusion
 from sdrrl_nemo.eval.readers.official_files import NotCovered
 from sdrrl_nemo.eval.scorers.language_confusion import corpus_score, score_items
@@ -21,6 +22,8 @@ NEW_TOKENS = 100
 def language_confusion(config: BenchmarkConfig) -> list[Entry]:
     """Line and word pass rates in percent; None where no answer is long enough to judge."""
     own = config.language_confusion
+    if config.download:
+        fetch_language_confusion(config.data_dir, config.hub.get("language_confusion", ""), own.words)
     judged_by, words = identifier(own.language_identifier), read_english_words(config.data_dir, own.words)
     limit = config.max_new_tokens.get("language_confusion", NEW_TOKENS)
 
