@@ -8,9 +8,11 @@ tools/docs/study_table.py --check    # changes nothing; exit 2 where the page di
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from sdrrl_nemo.common.cli import run
@@ -21,11 +23,16 @@ from sdrrl_nemo.study.orderings import HOLDS, REVERSED, TIE, counts
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/study.md"
 TOOL = "tools/docs/study_table.py"
-STUDIES = ("study_smollm2_por_400k",)
+STUDIES = ("study_smollm2_por_400k", "study_smollm2_spa")
 """Names under docs/results, each of which has its pair of markers on the page."""
 COLUMNS = ("loss.questions.{t}-{t}", "off_target.answers.{t}", "alignment.precision_at_1")
 """Measures beside Table 6's averages; {t}: target language."""
 MARKS = {"better": " ▲", "worse": " ▼"}
+ABLATION, GOOD, NOISY = "no_parallel", "study_smollm2_por_400k", "study_smollm2_spa"
+"""The ablation whose cost is compared, and the studies with the good and with the noisy translator."""
+COST = "cost_of_no_parallel"
+"""Name of that part of the page."""
+Z = NormalDist().inv_cdf(0.975)
 ORDER = {HOLDS: "as in the paper", REVERSED: "the other way round"}
 
 
@@ -59,8 +66,11 @@ def means(document: dict[str, Any]) -> list[str]:
 
 
 def orderings(document: dict[str, Any]) -> list[str]:
-    """How many of the paper's orderings hold, method by method, and those that are beyond chance one by one."""
+    """How many of the paper's orderings hold, method by method, and those that are beyond chance one by one; nothing
+    where the paper has no counterpart."""
     rows, titles = document["orderings"]["rows"], {m["name"]: m["title"] for m in methods(document)}
+    if not rows:
+        return []
     full = full_title(document)
     out = [f"| {full} against | pairs | as in the paper | the other way round | tie |", "|---|---:|---:|---:|---:|"]
     for name, title in titles.items():
@@ -82,6 +92,50 @@ def orderings(document: dict[str, Any]) -> list[str]:
     return out
 
 
+def cost(measure: dict[str, Any]) -> tuple[float, float]:
+    """By how much the ablation is worse than the full method, and the standard error that its interval amounts to."""
+    found = measure["comparisons"][ABLATION]
+    low, high = found["interval"]
+    return (1 if measure["better"] == "lower" else -1) * found["difference"], (high - low) / (2 * Z)
+
+
+def held_out(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The measures on held-out data that the ablation has, by their names without the target language."""
+    code = document["languages"]["target"]["code"]
+    found = [m for m in document["measures"] if m["group"] == "Held-out data" and ABLATION in m["comparisons"]]
+    return {m["id"].replace(code, "target"): m for m in found}
+
+
+def costs(good: dict[str, Any], noisy: dict[str, Any]) -> str:
+    """What leaving the ablation's subsets out costs in both studies, and the difference of the two costs.
+
+    The interval is a normal one with the sum of both bootstraps' variances, as if the studies shared no test item.
+    """
+    name, other = (d["languages"]["target"]["name"] for d in (good, noisy))
+    one, two = held_out(good), held_out(noisy)
+    out = [
+        f"| measure | cost, {name} | cost, {other} | {other} − {name} (95 % interval) |",
+        "|---|---:|---:|---:|",
+    ]
+    shared, more, less = [k for k in one if k in two], 0, 0
+    for key in shared:
+        (first, error), (second, error_2) = cost(one[key]), cost(two[key])
+        difference, half = second - first, Z * math.hypot(error, error_2)
+        more, less = more + (difference > half), less + (difference < -half)
+        unit = one[key]["unit"]
+        title = one[key]["title"].replace(name, "target language")
+        shown = f"{signed(difference, unit)} ({signed(difference - half, unit)} to {signed(difference + half, unit)})"
+        shown = f"**{shown}**" if abs(difference) > half else shown
+        out.append(f"| {title} ({unit}) | {signed(first, unit)} | {signed(second, unit)} | {shown} |")
+    out += [
+        "",
+        f"Of these {len(shared)} measures leaving them out costs more in {other} on {more} and more in {name} on "
+        f"{less}; on {len(shared) - more - less} the interval holds 0. The intervals are not corrected for their "
+        "number.",
+    ]
+    return "\n".join(out)
+
+
 def section(document: dict[str, Any], name: str) -> str:
     """What stands between the markers of a study."""
     runs, made, decided = document["runs"], document["made"], beyond_chance(document)
@@ -101,7 +155,7 @@ def section(document: dict[str, Any], name: str) -> str:
         "",
         *orderings(document),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,7 +163,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page differs from a file")
     arguments = parser.parse_args(argv)
-    parts = {name: section(read_json_object(ROOT / f"docs/results/{name}.json"), name) for name in STUDIES}
+    documents = {name: read_json_object(ROOT / f"docs/results/{name}.json") for name in STUDIES}
+    parts = {name: section(document, name) for name, document in documents.items()}
+    parts[COST] = costs(documents[GOOD], documents[NOISY])
     if write_parts(PAGE, parts, TOOL, arguments.check):
         print("written: docs/study.md")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sdrrl_nemo.common.errors import SdrrlError
@@ -44,3 +46,36 @@ def test_what_is_missing_is_said_and_nothing_clear_lists_nothing(unfinished) -> 
     text = study_table.section(collect(unfinished), "x")
     assert "**Not measured yet: no_cross-1, sdrrl-2, sft-2, no_cross-2.**" in text
     assert "correction: 0 of " in text and text.endswith("In brackets: beyond chance.")
+
+
+def held_out_study(code: str, name: str, differences: dict[str, tuple[str, float, float]]) -> dict[str, Any]:
+    """A study of one ablation: id -> (better, difference, half of its interval); ``{t}`` is the target language."""
+    measures = [
+        {
+            "id": key.format(t=code), "group": "Held-out data", "title": f"{key.split('.')[0]}, {name}", "unit": "BLEU",
+            "better": better,
+            "comparisons": {study_table.ABLATION: {"difference": d, "interval": [d - half, d + half]}},
+        }
+        for key, (better, d, half) in differences.items()
+    ]  # fmt: skip
+    other = {**measures[0], "id": f"mkqa.{code}", "group": "Benchmarks"}
+    lost = {**measures[0], "id": "lost", "comparisons": {}}
+    return {"languages": {"target": {"code": code, "name": name}}, "measures": [*measures, other, lost]}
+
+
+def test_the_costs_of_an_ablation_in_two_studies() -> None:
+    """Worse is more, whichever way a measure goes; half widths of 3 and 4 give 5."""
+    good = held_out_study(
+        "por",
+        "Portuguese",
+        {"bleu.eng-{t}": ("higher", -2.0, 3.0), "off.{t}": ("lower", 1.0, 0.3), "only": ("lower", 0, 1)},
+    )
+    noisy = held_out_study("spa", "Spanish", {"bleu.eng-{t}": ("higher", -7.5, 4.0), "off.{t}": ("lower", 0.5, 0.3)})
+    lines = study_table.costs(good, noisy).splitlines()
+    assert lines[2:] == [
+        "| bleu, target language (BLEU) | +2.0 | +7.5 | **+5.5 (+0.5 to +10.5)** |",
+        "| off, target language (BLEU) | +1.0 | +0.5 | **−0.5 (−0.9 to −0.1)** |",
+        "",
+        "Of these 2 measures leaving them out costs more in Spanish on 1 and more in Portuguese on 1; on 0 the "
+        "interval holds 0. The intervals are not corrected for their number.",
+    ]
