@@ -49,16 +49,23 @@ def render(document: dict[str, Any]) -> str:
         tables=language_tables(document),
         by_id={m["id"]: m for m in everything},
         charts=[{"measure": m, "svg": measure_chart(m, rows)} for m in document["measures"]],
-        curves=loss_curves(document["curves"], titles),
+        curves=loss_curves(in_order(document["curves"], titles), titles),
         maps=maps(document, rows),
         map_key=language_key(document["languages"]),
-        tracking=tracking_chart(document["tracking"], titles, document["languages"]["target"]["name"]),
+        tracking=tracking_chart(
+            in_order(document["tracking"], titles), titles, document["languages"]["target"]["name"]
+        ),
         keys=[(marker_key(k), text) for k, text in KEYS],
         beside=beside(document),
         configuration=to_plain_yaml(document["configuration"]),
         training=to_plain_yaml(document["training"]),
         tasks=[{**a, "kind": TASKS.get(a["task"].split(".", maxsplit=1)[0], a["task"])} for a in document["answers"]],
     )
+
+
+def in_order(by_method: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    """The methods as the study lists them: a document read from its file has its keys sorted."""
+    return {name: by_method[name] for name in titles if name in by_method}
 
 
 def maps(document: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,8 +164,9 @@ def beside(document: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     names = {m["name"]: m["title"] for m in document["methods"]}
     for measure in (*document["measures"], *document["averages"]):
-        for name, paper in document["published"]["figures"].get(measure["id"], {}).items():
-            found = measure["values"].get(name)
+        published = document["published"]["figures"].get(measure["id"], {})
+        for name in (n for n in names if n in published):
+            found, paper = measure["values"].get(name), published[name]
             here = found["mean"] if found else None
             difference = None if here is None else here - paper
             out.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -62,6 +63,15 @@ def test_the_page_needs_nothing_else(finished):  # noqa: F811
     assert "Not finished" not in html
     assert "A study &lt;of&gt; methods" in html and "from sft-1 &lt;/script&gt;" in html
     assert 'class="best">35.0' in html  # the reference's average of generation
+
+
+def test_the_page_of_the_file_is_the_page(finished):  # noqa: F811
+    document = collect(finished)
+    names = [m["name"] for m in document["methods"]]
+    assert names != sorted(names)
+    again = render(json.loads(json.dumps(document, sort_keys=True)))
+    ours, theirs = (html.partition('id="origin"')[0] for html in (render(document), again))  # before the configuration
+    assert ours == theirs
 
 
 def test_an_unfinished_study_says_so_first(unfinished):  # noqa: F811
