@@ -165,8 +165,8 @@ def beside(document: dict[str, Any]) -> list[dict[str, Any]]:
     names = {m["name"]: m["title"] for m in document["methods"]}
     for measure in (*document["measures"], *document["averages"]):
         published = document["published"]["figures"].get(measure["id"], {})
-        for name in (n for n in names if n in published):
-            found, paper = measure["values"].get(name), published[name]
+        for name, paper in in_order(published, names).items():
+            found = measure["values"].get(name)
             here = found["mean"] if found else None
             difference = None if here is None else here - paper
             out.append(

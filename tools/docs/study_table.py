@@ -12,7 +12,6 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from sdrrl_nemo.common.cli import run
@@ -23,16 +22,15 @@ from sdrrl_nemo.study.orderings import HOLDS, REVERSED, TIE, counts
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/study.md"
 TOOL = "tools/docs/study_table.py"
-STUDIES = ("study_smollm2_por_400k", "study_smollm2_spa")
-"""Names under docs/results, each of which has its pair of markers on the page."""
+STUDIES = GOOD, NOISY = "study_smollm2_por_400k", "study_smollm2_spa"
+"""Names under docs/results, each of which has its pair of markers on the page: a good and a noisy translator."""
 COLUMNS = ("loss.questions.{t}-{t}", "off_target.answers.{t}", "alignment.precision_at_1")
 """Measures beside Table 6's averages; {t}: target language."""
 MARKS = {"better": " ▲", "worse": " ▼"}
-ABLATION, GOOD, NOISY = "no_parallel", "study_smollm2_por_400k", "study_smollm2_spa"
-"""The ablation whose cost is compared, and the studies with the good and with the noisy translator."""
-COST = "cost_of_no_parallel"
+ABLATION = "no_parallel"
+"""The one whose cost is compared between both studies."""
+COST = f"cost_of_{ABLATION}"
 """Name of that part of the page."""
-Z = NormalDist().inv_cdf(0.975)
 ORDER = {HOLDS: "as in the paper", REVERSED: "the other way round"}
 
 
@@ -93,10 +91,10 @@ def orderings(document: dict[str, Any]) -> list[str]:
 
 
 def cost(measure: dict[str, Any]) -> tuple[float, float]:
-    """By how much the ablation is worse than the full method, and the standard error that its interval amounts to."""
+    """By how much the ablation is worse than the full method, and half the width of its 95 % interval."""
     found = measure["comparisons"][ABLATION]
     low, high = found["interval"]
-    return (1 if measure["better"] == "lower" else -1) * found["difference"], (high - low) / (2 * Z)
+    return (1 if measure["better"] == "lower" else -1) * found["difference"], (high - low) / 2
 
 
 def held_out(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -109,7 +107,8 @@ def held_out(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def costs(good: dict[str, Any], noisy: dict[str, Any]) -> str:
     """What leaving the ablation's subsets out costs in both studies, and the difference of the two costs.
 
-    The interval is a normal one with the sum of both bootstraps' variances, as if the studies shared no test item.
+    Its interval is a normal one: variances add up, and with them the squares of half widths, as if the studies shared
+    no test item.
     """
     name, other = (d["languages"]["target"]["name"] for d in (good, noisy))
     one, two = held_out(good), held_out(noisy)
@@ -119,14 +118,14 @@ def costs(good: dict[str, Any], noisy: dict[str, Any]) -> str:
     ]
     shared, more, less = [k for k in one if k in two], 0, 0
     for key in shared:
-        (first, error), (second, error_2) = cost(one[key]), cost(two[key])
-        difference, half = second - first, Z * math.hypot(error, error_2)
+        (first, half_1), (second, half_2) = cost(one[key]), cost(two[key])
+        difference, half = second - first, math.hypot(half_1, half_2)
         more, less = more + (difference > half), less + (difference < -half)
         unit = one[key]["unit"]
         title = one[key]["title"].replace(name, "target language")
         shown = f"{signed(difference, unit)} ({signed(difference - half, unit)} to {signed(difference + half, unit)})"
-        shown = f"**{shown}**" if abs(difference) > half else shown
-        out.append(f"| {title} ({unit}) | {signed(first, unit)} | {signed(second, unit)} | {shown} |")
+        mark = "**" if abs(difference) > half else ""
+        out.append(f"| {title} ({unit}) | {signed(first, unit)} | {signed(second, unit)} | {mark}{shown}{mark} |")
     out += [
         "",
         f"Of these {len(shared)} measures leaving them out costs more in {other} on {more} and more in {name} on "
